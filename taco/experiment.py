@@ -24,8 +24,8 @@ from .base import ParameterError, TacoError, atomic, suggest
 
 # %% auto #0
 __all__ = ['DATA_KINDS', 'ExperimentError', 'project_root', 'Parameter', 'read_parameters', 'check_parameters', 'parameters_cell',
-           'versions', 'git_commit', 'Run', 'write_json', 'finished', 'find_experiment', 'execute', 'dependencies',
-           'fingerprint', 'load_profile', 'plan', 'publish']
+           'versions', 'git_commit', 'Run', 'write_json', 'finished', 'packed_folders', 'find_experiment', 'execute',
+           'dependencies', 'fingerprint', 'load_profile', 'plan', 'publish']
 
 # %% ../nbs/08_experiment.ipynb #1667eed6
 class ExperimentError(TacoError): "An experiment that failed, or whose input another experiment has not made yet."
@@ -168,6 +168,13 @@ def finished(folder: str | Path, experiment: str) -> dict:
         raise ExperimentError(f"This needs the result of {experiment!r}.", file=file, found="no finished run",
                               fix=f"Run it first: taco run {experiment} -p folder {folder}")
     return json.loads(file.read_text(encoding="utf-8"))
+
+# %% ../nbs/08_experiment.ipynb #dfdd5c97
+def packed_folders(pack: str | Path) -> list[Path]:
+    "The store folders that a finished run of the experiment 'pack' made, in its order."
+    finished(pack, "pack")
+    folder = project_root() / pack / "stores"
+    return [folder / name for name in (folder.parent / "stores.txt").read_text(encoding="utf-8").split("\n")]
 
 # %% ../nbs/08_experiment.ipynb #ca05f58e
 def find_experiment(name: str | Path) -> Path:

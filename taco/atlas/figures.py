@@ -91,9 +91,10 @@ def _key(ax, colours: dict, markers: dict | None = None, columns: int = 1, **whe
     handles = [mpl.lines.Line2D([], [], marker=(markers or {}).get(n, "o"), color=c, linestyle="", markersize=4, label=n) for n, c in colours.items()]
     ax.legend(handles=handles, ncols=columns, handletextpad=.1, columnspacing=.8, labelspacing=.3, **where)
 
-# %% ../../nbs/atlas/03_figures.ipynb #2e060c30
+# %% ../../nbs/atlas/03_figures.ipynb #b92190d3
 def palette(names: list[str]) -> dict:
-    "As many well separated colours as there are names (husl circle in two lightnesses)."
+    "As many well separated colours as there are names (up to ten: seaborn's colour-blind palette; more: the husl circle in two lightnesses)."
+    if len(names) <= 10: return dict(zip(names, sns.color_palette("colorblind")))
     light = sns.husl_palette(-(-len(names) // 2), s=.9, l=.65) + sns.husl_palette(-(-len(names) // 2), s=.85, l=.42)
     order = [light[i // 2 + (i % 2) * (len(light) // 2)] for i in range(len(names))]
     return dict(zip(names, order))
@@ -113,12 +114,12 @@ def draw_map(xy: np.ndarray, table: pd.DataFrame, tasks: list[tuple[str, str, st
                  loc="upper center", bbox_to_anchor=(.5, 0), fontsize=5.5 if column != "family" else 7)
     return figure
 
-# %% ../../nbs/atlas/03_figures.ipynb #b4383bae
+# %% ../../nbs/atlas/03_figures.ipynb #3058a988
 def _task_panel(ax, names, xy: np.ndarray, table: pd.DataFrame, tasks: list[tuple[str, str, str]]) -> None:
     "The map by task, a number at each task's centre, and the list of names in `names`."
     colours = palette([t for t, _, _ in tasks])
     _scatter(ax, xy, table["task"], colours)
-    ax.set_title("a  task", loc="left", fontweight="bold"); names.set_axis_off()
+    ax.set_title("a  task", loc="left", fontweight="bold"); names.set_axis_off(); names.set_zorder(3)
     for i, (name, title, family) in enumerate(tasks):
         points = xy[(table["task"] == name).to_numpy()]
         if len(points):
@@ -146,7 +147,7 @@ def draw_similarity(similarity: np.ndarray, tree: np.ndarray, tasks: list[tuple[
         if note: top.set_title(note, loc="left", fontsize=7)
     return figure
 
-# %% ../../nbs/atlas/03_figures.ipynb #13c2e460
+# %% ../../nbs/atlas/03_figures.ipynb #6019e71b
 def draw_neighbours(overall: dict[str, tuple[float, tuple[float, float]]], per_task: dict[str, dict[str, float]], tasks: list[tuple[str, str, str]],
                     chance: float) -> Figure:
     "`overall[encoder]` is (value, (low, high)); `per_task[encoder][task]` a value; both in [0, 1]."
@@ -157,7 +158,7 @@ def draw_neighbours(overall: dict[str, tuple[float, tuple[float, float]]], per_t
             left.bar(i, value, color=shades[name], width=.7, yerr=[[value - low], [high - value]], error_kw=dict(lw=.8, capsize=2))
             left.text(i, high + .02, f"{value:.3f}", ha="center", fontsize=7)
         left.axhline(chance, color="0.3", lw=.7, ls=":"); left.text(len(overall) - .55, chance + .01, "chance", fontsize=6, ha="right")
-        left.set(xticks=range(len(overall)), ylim=(0, 1.08), ylabel="task kNN accuracy"); left.set_xticklabels([ENCODER_NAMES.get(n, n) for n in overall], rotation=20)
+        left.set(xticks=range(len(overall)), xlim=(-.6, len(overall) - .4), ylim=(0, 1.08), ylabel="task kNN accuracy"); left.set_xticklabels([ENCODER_NAMES.get(n, n) for n in overall], rotation=20)
         first = next(iter(per_task)); order = sorted(tasks, key=lambda t: per_task[first].get(t[0], 0))
         _dots(right, per_task, order, shades)
     return figure

@@ -1,0 +1,62 @@
+# The short way to everything. `make help` lists it.
+PROFILE ?= quick
+CORES   ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+VENV    ?= .venv
+BIN     := $(VENV)/bin
+# The first Python that taco supports and that really starts (a version manager's shim may be there and not start).
+PYTHON  ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+export MPLBACKEND := agg
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help env reproduce test bench chapters readme check lab hooks lock clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+env: $(VENV)/.ready  ## make or update the environment in .venv
+
+$(VENV)/.ready: requirements.lock settings.ini setup.py pyproject.toml
+	@test -n "$(PYTHON)" || { echo "taco needs Python 3.11 or 3.12; install one, or call make PYTHON=/path/to/python"; exit 1; }
+	@echo "── environment: $(VENV) with $$($(PYTHON) --version) (once; about 4 minutes and 3 GB, more where torch comes with CUDA)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+reproduce: env  ## train TaCo and draw every figure of PROFILE (quick: about 15 minutes on two cores)
+	@echo "── profile $(PROFILE): $$(sed -n 's/^description: *//p' profiles/$(PROFILE).yaml)"
+	@$(BIN)/python -m snakemake --cores $(CORES) --config profile=$(PROFILE) --quiet rules --nolock --rerun-incomplete --rerun-triggers params input
+	@$(BIN)/taco publish $(PROFILE)
+
+test: env  ## run all tests (about 6 minutes on two cores)
+	@echo "── tests, including every notebook and the smoke profile (about 6 minutes on two cores)"
+	@$(BIN)/python -m pytest -n $(CORES) --dist worksteal -q --durations 8 tests
+
+bench: env  ## measure speed; prints a table and writes benchmarks/latest.json
+	@$(BIN)/python -m benchmarks.bench
+
+chapters: env  ## re-execute the tour and all chapters, so that their stored outputs are true
+	@for n in nbs/index.ipynb nbs/0*.ipynb nbs/data/*.ipynb nbs/tasks/*.ipynb nbs/learning/*.ipynb nbs/atlas/*.ipynb; do echo "── $$n"; \
+	  $(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR $$n || exit 1; done
+	@$(BIN)/nbdev_clean
+	@$(MAKE) --no-print-directory readme
+
+readme:  ## write README.md from nbs/index.ipynb
+	@$(BIN)/python -m tools.readme
+
+check: env  ## is everything generated in step with the notebooks?
+	@$(BIN)/nbdev_export && $(BIN)/nbdev_clean && $(BIN)/python -m tools.readme && git diff --exit-code --stat -- taco nbs README.md
+
+lab: env  ## open JupyterLab
+	@$(BIN)/jupyter lab nbs
+
+hooks: env  ## clean notebooks on commit and merge them cell by cell (for people who edit)
+	@$(BIN)/nbdev_install_hooks
+
+lock:  ## write requirements.lock anew from the ranges in settings.ini
+	@$(PYTHON) tools/lock.py
+
+clean:  ## remove runs and caches; figures and the environment stay
+	rm -rf runs .snakemake .pytest_cache

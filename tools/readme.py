@@ -1,0 +1,23 @@
+"Write README.md from nbs/index.ipynb: nbconvert, without the cells that only the notebook needs."
+import re
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def readme() -> str:
+    "The README's text."
+    nb = nbformat.read(ROOT / "nbs/index.ipynb", 4)
+    # nbdev's directives (#| hide and others) mark cells for the notebook alone.
+    nb.cells = [c for c in nb.cells if not re.match(r"#\|\s*(hide|default_exp)", c.source)]
+    text, _ = MarkdownExporter().from_notebook_node(nb)
+    text = re.sub(r"\]\(\.\./", "](", text)  # links in the notebook start from nbs/
+    text = re.sub(r'src="\.\./', 'src="', text)
+    return "<!-- written by `make readme` from nbs/index.ipynb -->\n\n" + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+if __name__ == "__main__":
+    (ROOT / "README.md").write_text(readme(), encoding="utf-8")
