@@ -211,15 +211,19 @@ def execute(notebook: str | Path, parameters: dict | None = None, threads: int |
     if not stderr.stat().st_size: stderr.unlink()
     return executed
 
-# %% ../nbs/08_experiment.ipynb #c88d5684
-def _imports(source: str) -> set[str]:
-    "Names of the `taco` modules that a piece of source imports."
+# %% ../nbs/08_experiment.ipynb #414449e3
+def _imports(source: str, package: tuple[str, ...] = ()) -> set[str]:
+    "Names of the `taco` modules that a piece of source imports; `package` resolves relative imports (nbdev writes them so)."
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import): names |= {a.name for a in node.names}
-        if isinstance(node, ast.ImportFrom) and node.module: names |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
+        if isinstance(node, ast.ImportFrom):
+            base = (*package[:len(package) - node.level + 1], *(node.module or "").split(".")) if node.level else (node.module,)
+            base = ".".join(part for part in base if part)
+            names |= {base, *(f"{base}.{a.name}" for a in node.names)}
     return {n for n in names if n.split(".")[0] == "taco"}
 
+# %% ../nbs/08_experiment.ipynb #8857e611
 def dependencies(source: str, root: Path) -> list[Path]:
     "Files of the `taco` package that a source uses, directly or through others, sorted."
     todo, seen = _imports(source), {}
@@ -228,7 +232,7 @@ def dependencies(source: str, root: Path) -> list[Path]:
         file = root.joinpath(*name.split(".")).with_suffix(".py")
         if name in seen or not file.exists(): continue
         seen[name] = file
-        todo |= _imports(file.read_text(encoding="utf-8"))
+        todo |= _imports(file.read_text(encoding="utf-8"), tuple(name.split(".")[:-1]))
     return sorted(seen.values())
 
 # %% ../nbs/08_experiment.ipynb #ea8a9043
