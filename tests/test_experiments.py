@@ -26,7 +26,7 @@ def project(folder: Path, *, experiments: bool = True) -> Path:
 def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess:
     import os
     env = dict(os.environ, PYTHONPATH=str(folder), MPLBACKEND="agg")
-    call = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock", "--rerun-triggers", "params", "input", *words]
+    call = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock", "--rerun-triggers", "params", "input", "mtime", *words]
     return subprocess.run(call, cwd=folder, env=env, capture_output=True, text=True, timeout=600)
 
 
