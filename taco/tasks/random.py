@@ -12,15 +12,18 @@ import zlib
 import torch
 from torch import Tensor
 
-# %% ../../nbs/tasks/00_random.ipynb #732aa6ce
+# %% ../../nbs/tasks/00_random.ipynb #e3794a14
 def _mix(x: Tensor  # int32, any shape
         ) -> Tensor:
     "Scramble int32 values one to one (lowbias32)."
-    x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D
-    x = (x ^ ((x >> 15) & 0x1FFFF)) * -2073319797  # 0x846CA68B as a signed number
-    return x ^ ((x >> 16) & 0xFFFF)
+    x = x ^ (x >> 16).bitwise_and_(0xFFFF)
+    x.mul_(0x7FEB352D)  # in place where the tensor is our own: noise is half of the cost of a noisy task
+    x ^= (x >> 15).bitwise_and_(0x1FFFF)
+    x.mul_(-2073319797)  # 0x846CA68B as a signed number
+    x ^= (x >> 16).bitwise_and_(0xFFFF)
+    return x
 
-# %% ../../nbs/tasks/00_random.ipynb #14b72ee3
+# %% ../../nbs/tasks/00_random.ipynb #85ef5eb9
 class Draw:
     "Random numbers for a batch of samples, each row a function of its own seed and of the draw's name."
     def __init__(self, seeds: Tensor):  # (B,) integer seeds, one a sample
@@ -42,13 +45,13 @@ class Draw:
 
     def uniform(self, name: str, *shape: int, low: float = 0., high: float = 1.) -> Tensor:
         "(B, *shape) float32, uniform in [low, high)."
-        unit = ((self.bits(name, *shape) >> 8) & 0xFFFFFF).float() * 2**-24
-        return low + (high - low) * unit
+        unit = (self.bits(name, *shape) >> 8).bitwise_and_(0xFFFFFF).float().mul_(2**-24)
+        return unit if (low, high) == (0, 1) else unit.mul_(high - low).add_(low)
 
     def normal(self, name: str, *shape: int) -> Tensor:
         "(B, *shape) float32, standard normal (Box and Muller 1958)."
-        radius = (-2 * (1 - self.uniform(name + "/radius", *shape)).log()).sqrt()
-        return radius * (2 * math.pi * self.uniform(name + "/angle", *shape)).cos()
+        radius = self.uniform(name + "/radius", *shape).neg_().log1p_().mul_(-2).sqrt_()
+        return radius.mul_(self.uniform(name + "/angle", *shape).mul_(2 * math.pi).cos_())
 
     def integer(self, name: str, *shape: int, high: int) -> Tensor:
         "(B, *shape) int64, uniform over 0 … high − 1."

@@ -44,7 +44,7 @@ class Choice:
         return table[draw.integer(name, high=len(self.values))]
     def bounds(self) -> tuple[float, float]: return min(self.values), max(self.values)
 
-# %% ../../nbs/tasks/01_task.ipynb #6690a9dd
+# %% ../../nbs/tasks/01_task.ipynb #2a24edec
 @dataclass(frozen=True)
 class Task:
     """A named map from a batch of records to pairs; call it as `task(batch, generator, **parameters)`.
@@ -65,12 +65,14 @@ class Task:
         self.check(batch, fixed)
         draw = Draw(seeds.to(batch.device)) if seeds is not None else Draw.from_generator(len(batch), generator, batch.device)
         values = {n: self._value(n, spec, fixed, draw, batch) for n, spec in self.parameters.items()}
-        input, output = self.function(batch, draw, **values)
+        with torch.autocast(batch.device.type, enabled=False):  # a training loop's bfloat16 would round coordinates and colours
+            input, output = self.function(batch, draw, **values)
         return input.clamp(0, 1), output.clamp(0, 1)
 
     def _value(self, name, spec, fixed, draw, batch) -> Tensor:
         if name not in fixed: return spec.draw(name, draw)
-        return torch.as_tensor(fixed[name], device=batch.device).expand(len(batch))
+        value = torch.as_tensor(fixed[name], device=batch.device).expand(len(batch))
+        return value.float() if value.is_floating_point() else value  # numpy's numbers are double, pictures are not
 
     def check(self, batch: Batch, fixed: dict) -> None:
         "Raise `TaskError` unless the parameters exist and are in range and every record allows this task."

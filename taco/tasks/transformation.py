@@ -81,8 +81,8 @@ def shear(batch: Batch, draw: Draw, angle: Tensor, vertical: Tensor):
     slope, vertical = torch.tan(torch.deg2rad(angle.float())), vertical > .5
     return batch.image, _affine(batch, xy=torch.where(vertical, 0, -slope), yx=torch.where(vertical, slope, 0))
 
-# %% ../../nbs/tasks/04_transformation.ipynb #932035c0
-@task("transformation", title="elastic deformation", strength=Uniform(.05, .09, limits=(0, .2)))
+# %% ../../nbs/tasks/04_transformation.ipynb #5e26a93f
+@task("transformation", title="elastic deformation", strength=Uniform(.06, .1, limits=(0, .2)))
 def elastic_deformation(batch: Batch, draw: Draw, strength: Tensor):
     "Pixels moved by a smooth random field that vanishes on the border; the largest displacement is `strength` (fraction of the side)."
     field = smooth_field(draw, "field", 2, batch.size, pinned=True)
