@@ -80,19 +80,18 @@ def despeckling(batch: Batch, draw: Draw, strength: Tensor, grain: Tensor):
     speckle = torch.hypot(real, imaginary)[:, None] / math.sqrt(math.pi / 2)
     return batch.image * (1 + strength.view(-1, 1, 1, 1) * (speckle - 1)), batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #807abe48
+# %% ../../nbs/tasks/03_generative.ipynb #a0c91162
 def _point_spread(width: Tensor,  # (B,) standard deviation in pixels
                   angle: Tensor,  # (B,) degrees
                   motion: Tensor, # (B,) 1: a line along the angle, 0: a Gaussian
                   radius: int) -> Tensor:
-    "(B, 2 radius + 1, 2 radius + 1) point spread functions that sum to one."
-    offset = torch.arange(-radius, radius + 1, device=width.device, dtype=torch.float32)
-    sin, cos = (f(torch.deg2rad(angle)).view(-1, 1, 1) for f in (torch.sin, torch.cos))
-    along, across = offset * cos - offset[:, None] * sin, offset * sin + offset[:, None] * cos
-    half = math.sqrt(3) * width.view(-1, 1, 1)
-    line = (half + .5 - along.abs()).clamp(0, 1) * (1 - across.abs()).clamp(min=0)   # its ends and sides fade over a pixel
-    bell = torch.exp(-.5 * (along ** 2 + across ** 2) / width.clamp(min=.05).view(-1, 1, 1) ** 2)
-    kernel = torch.where(motion.view(-1, 1, 1) > .5, line, bell)
+    "(B, 2 radius + 1, 2 radius + 1) point spread functions that sum to one; at width 0 a single pixel."
+    place = torch.arange(-radius, radius + 1, device=width.device, dtype=torch.float32)
+    way = place / (radius + .5) * math.sqrt(3) * width[:, None]                # (B, T): a walk along the line
+    x, y = way * torch.cos(torch.deg2rad(angle))[:, None], -way * torch.sin(torch.deg2rad(angle))[:, None]
+    x, y = ((1 - (place - at[..., None]).abs()).clamp(min=0) for at in (x, y)) # each step shared by the pixels around it
+    bell = torch.exp(-.5 * (place / width.clamp(min=.05)[:, None]) ** 2)
+    kernel = torch.where(motion.view(-1, 1, 1) > .5, y.mT @ x, bell[:, :, None] * bell[:, None])
     return kernel / kernel.sum((1, 2), keepdim=True)
 
 # %% ../../nbs/tasks/03_generative.ipynb #43210a89
