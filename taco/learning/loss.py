@@ -21,20 +21,21 @@ def positive_labels(pairs: Pairs, kind: str = "task") -> Tensor:
     if kind == "task+dataset": return pairs.task * 2**20 + pairs.dataset
     raise ParameterError("Unknown kind of positives.", field="positives", found=kind, expected=", ".join(POSITIVES), fix=suggest(kind, POSITIVES))
 
-# %% ../../nbs/learning/02_loss.ipynb #ae8e64f2
+# %% ../../nbs/learning/02_loss.ipynb #aaf7e098
 def supcon(embeddings: Tensor,         # (B, D) float, rows of unit length
            labels: Tensor,             # (B,) integer
            temperature: float = 0.1,
           ) -> Tensor:
     "Supervised contrastive loss L_out (Khosla et al. 2020), a scalar; half precision is computed in float32."
-    z = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
-    alone = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    similarity = (z @ z.T / temperature).masked_fill(alone, -torch.inf)
-    log_likelihood = (similarity - similarity.logsumexp(1, keepdim=True)).masked_fill(alone, 0)
-    positive = (labels[:, None] == labels) & ~alone
-    count = positive.sum(1)
-    per_sample = -(log_likelihood * positive).sum(1) / count.clamp(min=1)
-    return per_sample.sum() / (count > 0).sum().clamp(min=1)
+    with torch.autocast(embeddings.device.type, enabled=False):  # a product in bfloat16 has three digits
+        z = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+        alone = torch.eye(len(z), dtype=torch.bool, device=z.device)
+        similarity = (z @ z.T / temperature).masked_fill(alone, -torch.inf)
+        log_likelihood = (similarity - similarity.logsumexp(1, keepdim=True)).masked_fill(alone, 0)
+        positive = (labels[:, None] == labels) & ~alone
+        count = positive.sum(1)
+        per_sample = -(log_likelihood * positive).sum(1) / count.clamp(min=1)
+        return per_sample.sum() / (count > 0).sum().clamp(min=1)
 
 # %% ../../nbs/learning/02_loss.ipynb #48b26a36
 def supcon_bounds(tasks: int, pairs: int, temperature: float = 0.1) -> tuple[float, float]:
