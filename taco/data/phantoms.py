@@ -20,10 +20,10 @@ from .record import MODALITIES, Record
 
 # %% auto #0
 __all__ = ['PHANTOMS', 'child', 'white', 'grid', 'smooth_noise', 'tissue', 'outline', 'blob', 'cover', 'over', 'warp', 'blur',
-           'draw_curves', 'fill_polygon', 'meander', 'vessel_tree', 'ellipsoid', 'tube', 'pack', 'window', 'draw_cells',
-           'stamp', 'voronoi', 'rician', 'bias_field', 'ct_noise', 'streaks', 'envelope', 'log_compress',
-           'transmission', 'Fan', 'photons', 'stain', 'camera', 'vignette', 'Phantom', 'phantom', 'photo', 'stack',
-           'find_phantom', 'make_subject']
+           'draw_curves', 'draw_labels', 'fill_polygon', 'meander', 'vessel_tree', 'ellipsoid', 'tube', 'pack',
+           'window', 'draw_cells', 'stamp', 'voronoi', 'rician', 'bias_field', 'ct_noise', 'streaks', 'envelope',
+           'log_compress', 'transmission', 'Fan', 'photons', 'stain', 'sensor_noise', 'camera', 'vignette', 'Phantom',
+           'phantom', 'photo', 'stack', 'find_phantom', 'make_subject']
 
 # %% ../../nbs/data/03_phantoms.ipynb #1e80ca34
 def child(rng: np.random.Generator) -> np.random.Generator:
@@ -106,16 +106,23 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     pixels = sigma * image.shape[-1]
     return ndimage.gaussian_filter(image, (0,) * (image.ndim - 2) + (pixels, pixels), mode="nearest", truncate=3) if pixels > .15 else image
 
-# %% ../../nbs/data/03_phantoms.ipynb #72b8599c
+# %% ../../nbs/data/03_phantoms.ipynb #4440fe51
 def draw_curves(curves: list[np.ndarray], widths: list[float], size: int) -> np.ndarray:
     "Coverage (S, S) float32 in 0 … 1 of polylines (N, 2) of (y, x) with widths, all in fractions of the side."
     factor = 8 if size <= 64 else 4 if size <= 256 else 2
     canvas = Image.new("L", (size * factor,) * 2); pen = ImageDraw.Draw(canvas)
     for curve, width in zip(curves, widths):
         points, w = curve[:, ::-1] * (size * factor), max(1, round(width * size * factor))
-        pen.line(points.ravel().tolist(), fill=255, width=w, joint="curve" if w > 3 else None)
-        if w > 3: pen.ellipse([*(points[-1] - w / 2), *(points[-1] + w / 2)], fill=255)
+        pen.line(points.ravel().tolist(), fill=255, width=w, joint="curve" if w > 7 else None)
+        if w > 5: pen.ellipse([*(points[-1] - w / 2), *(points[-1] + w / 2)], fill=255)
     return np.asarray(canvas.reduce(factor), np.float32) / 255
+
+def draw_labels(curves: list[np.ndarray], widths: list[float], labels: list[int], size: int) -> np.ndarray:
+    "Label map (S, S) int32 of the same curves; where they cross, the later one wins. Labels up to 255."
+    canvas = Image.new("L", (size * 4,) * 2); pen = ImageDraw.Draw(canvas)
+    for curve, width, label in zip(curves, widths, labels):
+        pen.line((curve[:, ::-1] * (size * 4)).ravel().tolist(), fill=int(label), width=max(1, round(width * size * 4)), joint="curve")
+    return np.asarray(canvas)[2::4, 2::4].astype(np.int32)
 
 def fill_polygon(points: np.ndarray, size: int) -> np.ndarray:
     "Coverage (S, S) float32 of a closed polygon (N, 2) of (y, x) in fractions of the side."
@@ -123,26 +130,35 @@ def fill_polygon(points: np.ndarray, size: int) -> np.ndarray:
     ImageDraw.Draw(canvas).polygon((points[:, ::-1] * (size * 4)).ravel().tolist(), fill=255)
     return np.asarray(canvas.reduce(4), np.float32) / 255
 
-# %% ../../nbs/data/03_phantoms.ipynb #47ba7d2a
-def meander(rng: np.random.Generator, start, heading: float, length: float, wiggle: float, bend: float = 0., steps: int = 9) -> np.ndarray:
-    "A curve (steps, 2) of (y, x) from `start`; headings in radians, 0 to the right, turning by `bend` over its length."
-    turn = heading + np.linspace(0, bend, steps - 1) + wiggle * np.cumsum(rng.normal(size=steps - 1)) / steps**.5
-    step = np.stack([np.sin(turn), np.cos(turn)], 1) * (length / (steps - 1))
-    return np.concatenate([[start], start + np.cumsum(step, 0)])
+# %% ../../nbs/data/03_phantoms.ipynb #de3ab99e
+def meander(rng: np.random.Generator, start, heading, length, wiggle: float, bend=0., steps: int = 9) -> np.ndarray:
+    """A curve (steps, 2) of (y, x) from `start` in direction `heading` (radians, 0 to the right), turning by `bend` over its length.
+    With arrays of N headings, lengths and bends and starts (N, 2): N curves (N, steps, 2)."""
+    heading, length, bend = (np.asarray(v, float)[..., None] for v in (heading, length, bend))
+    turn = heading + bend * np.linspace(0, 1, steps - 1) + wiggle * np.cumsum(rng.normal(size=(*heading.shape[:-1], steps - 1)), -1) / steps**.5
+    step = np.stack([np.sin(turn), np.cos(turn)], -1) * (length / (steps - 1))[..., None]
+    start = np.asarray(start, float)[..., None, :]
+    return np.concatenate([start, start + np.cumsum(step, -2)], -2)
 
-def vessel_tree(rng: np.random.Generator, start, heading: float, width: float, length: float, *, bend: float = 0., wiggle: float = .5,
-                spread: float = .6, thinnest: float = .003, sides: float = .7, shrink: float = .8) -> tuple[list, list]:
-    "Curves and widths of a branching vessel; `length` of its first stretch, `spread` of a fork in radians, `sides` = side branches per stretch."
-    curves, widths, todo = [], [], [(np.asarray(start, float), heading, width, length, bend)]
-    while todo:
-        p, h, w, l, b = todo.pop()
-        curve = meander(rng, p, h, l, wiggle, b)
-        curves.append(curve); widths.append(w)
-        end = np.arctan2(*(curve[-1] - curve[-2]))
-        share, side = rng.uniform(.5, .9), rng.choice([-1, 1])
-        forks = [(curve[-1], end - side * spread * (1 - share), w * share**(1 / 3)), (curve[-1], end + side * spread * share, w * (1 - share)**(1 / 3))]
-        if rng.random() < sides: forks.append((curve[rng.integers(3, 7)], end + rng.choice([-1, 1]) * spread * rng.uniform(.8, 1.8), w * rng.uniform(.3, .55)))
-        todo += [(q, g, v, l * shrink * rng.uniform(.8, 1.2), b * .6) for q, g, v in forks if v > thinnest and -.1 < min(q) and max(q) < 1.1]
+def vessel_tree(rng: np.random.Generator, start, heading, width, length: float, *, bend=0., wiggle: float = .5, spread: float = .6,
+                thinnest: float = .003, sides: float = .7, shrink: float = .8) -> tuple[list, list]:
+    """Curves and widths of branching vessels, grown generation by generation. `length` of the first stretch, `spread` of a fork in radians,
+    `sides` = side branches per stretch, `shrink` of lengths from one generation to the next. Several roots are given as arrays."""
+    p, h, w, b = np.atleast_2d(np.asarray(start, float)), *(np.atleast_1d(np.asarray(v, float)) for v in (heading, width, bend))
+    p, w, b = np.broadcast_to(p, (len(h), 2)), np.broadcast_to(w, len(h)), np.broadcast_to(b, len(h))
+    l, curves, widths = np.full(len(h), float(length)), [], []
+    while len(h):
+        stretch = meander(rng, p, h, l, wiggle, b)
+        curves += list(stretch); widths += w.tolist()
+        n = len(h); end = np.arctan2(*(stretch[:, -1] - stretch[:, -2]).T)
+        share, side, turn = rng.uniform(.5, .9, n), rng.choice([-1, 1], n), rng.choice([-1, 1], n) * rng.uniform(.8, 1.8, n)
+        leaves, thin = stretch[np.arange(n), rng.integers(3, 7, n)], np.where(rng.random(n) < sides, rng.uniform(.3, .55, n), 0)
+        p = np.concatenate([stretch[:, -1], stretch[:, -1], leaves])
+        h = np.concatenate([end - side * spread * (1 - share), end + side * spread * share, end + turn * spread])
+        w = np.concatenate([w * share**(1 / 3), w * (1 - share)**(1 / 3), w * thin])
+        l, b = np.tile(l * shrink, 3) * rng.uniform(.8, 1.2, 3 * n), np.tile(b * .6, 3)
+        go = (w > thinnest) & (p > -.1).all(1) & (p < 1.1).all(1)
+        p, h, w, l, b = p[go], h[go], w[go], l[go], b[go]
     return curves, widths
 
 # %% ../../nbs/data/03_phantoms.ipynb #8ba07140
@@ -162,22 +178,20 @@ def tube(zyx, points, radius) -> np.ndarray:
         best = np.minimum(best, np.sqrt(sum((c - p - t * s)**2 for c, p, s in zip(zyx, a, step))) - (ra + t * (rb - ra)))
     return best
 
-# %% ../../nbs/data/03_phantoms.ipynb #31d4497b
-def pack(rng: np.random.Generator, radii: np.ndarray, gap: float = 1., where: np.ndarray | None = None, tries: int = 12) -> tuple[np.ndarray, np.ndarray]:
-    "Centres (N, 2) and radii (N,) of discs at least `gap` × the sum of radii apart; `where` (S, S) bool limits the centres. Those without room are left out."
-    radii = np.sort(radii)[::-1]
-    if where is None: darts = rng.uniform(-.03, 1.03, (len(radii), tries, 2))
-    else:
-        allowed = np.argwhere(where) if where.any() else np.zeros((1, 2))
-        darts = (allowed[(rng.random((len(radii), tries)) * len(allowed)).astype(int)] + rng.random((len(radii), tries, 2))) / len(where)
-    centres, kept = np.empty((len(radii), 2)), np.empty(len(radii)); n = 0
-    for radius, options in zip(radii, darts):
-        apart = ((options[:, None] - centres[None, :n])**2).sum(-1) >= (gap * (radius + kept[:n]))**2
+# %% ../../nbs/data/03_phantoms.ipynb #84bae73a
+def pack(rng: np.random.Generator, radii: np.ndarray, gap: float = 1., where: np.ndarray | None = None, tries: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Centres (N, 2) of discs at least `gap` × the sum of their radii apart, and which of the `radii` they have (N,) int; those without room are left out.
+    `where` (S, S) bool limits the centres."""
+    darts, order = rng.uniform(-.03, 1.03, (len(radii), tries, 2)), np.argsort(-radii)
+    centres, kept = np.empty((len(radii), 2)), np.empty(len(radii), int); n = 0
+    for i, options in zip(order, darts):
+        if where is not None: options = options[where[tuple((options.clip(0, .9999) * len(where)).astype(int).T)]]
+        apart = ((options[:, None] - centres[None, :n])**2).sum(-1) >= (gap * (radii[i] + radii[kept[:n]]))**2
         free = np.flatnonzero(apart.all(1))
-        if len(free): centres[n], kept[n] = options[free[0]], radius; n += 1
+        if len(free): centres[n], kept[n] = options[free[0]], i; n += 1
     return centres[:n], kept[:n]
 
-# %% ../../nbs/data/03_phantoms.ipynb #dc71c4ce
+# %% ../../nbs/data/03_phantoms.ipynb #80c036c4
 def window(centre, reach: float, size: int) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
     "The square of half width `reach` around a centre, cut to the image: its slices, and y (h, 1) and x (1, w) of its pixel centres."
     low = [int(max(0, np.floor((c - reach) * size))) for c in centre]
@@ -185,16 +199,16 @@ def window(centre, reach: float, size: int) -> tuple[tuple[slice, slice], np.nda
     y, x = (((np.arange(a, max(a, b)) + .5) / size).astype(np.float32) for a, b in zip(low, high))
     return (slice(low[0], max(low[0], high[0])), slice(low[1], max(low[1], high[1]))), y[:, None], x[None]
 
-def draw_cells(rng: np.random.Generator, centres, radii, size: int, stretch: float = .2, rough: float = .08, power: float = 2.,
-               angles=None) -> tuple[np.ndarray, np.ndarray]:
-    "Instance map (S, S) int32 and depth (S, S) float32 in 0 … 1 of cells with random elongation (log-sd `stretch`) and outline."
-    instances, depth = np.zeros((size, size), np.int32), np.zeros((size, size), np.float32)
-    for i, (centre, radius) in enumerate(zip(centres, radii), 1):
-        long = np.exp(abs(rng.normal(0, stretch))); angle = rng.uniform(0, 180) if angles is None else angles[i - 1]
-        edge = outline(rng, rough, 5) if rough else None
-        place, y, x = window(centre, radius * long * (1 + 2 * rough), size)
+def draw_cells(rng: np.random.Generator, centres, radii, size: int, stretch=.2, rough=.08, power: float = 2., angles=None) -> tuple[np.ndarray, np.ndarray]:
+    "Instance map (S, S) int32 and depth (S, S) float32 in 0 … 1 of cells; `stretch` (log-sd of elongation) and `rough` (of the outline) for all or for each."
+    instances, depth, count = np.zeros((size, size), np.int32), np.zeros((size, size), np.float32), len(centres)
+    long = np.exp(np.abs(rng.normal(0, stretch, count))); rough = np.broadcast_to(rough, count)
+    angles = rng.uniform(0, 180, count) if angles is None else angles
+    for i, (centre, radius, l, r, angle) in enumerate(zip(centres, radii, long, rough, angles), 1):
+        edge = outline(rng, r, 5)
+        place, y, x = window(centre, radius * l * (1 + 2 * r), size)
         if not y.size or not x.size: continue
-        inner = -blob(y, x, centre, (radius / long, radius * long), angle, edge, power) / (radius / long)
+        inner = -blob(y, x, centre, (radius / l, radius * l), angle, edge, power) / (radius / l)
         mine = (inner > 0) & (instances[place] == 0)
         instances[place][mine] = i; depth[place][mine] = inner[mine]
     return instances, depth
@@ -298,12 +312,16 @@ def stain(rng: np.random.Generator, haematoxylin: np.ndarray, eosin: np.ndarray,
     spectra /= np.linalg.norm(spectra, axis=1, keepdims=True)
     return np.exp(-np.tensordot(spectra.T.astype(np.float32), np.stack([haematoxylin, eosin]), 1))
 
-# %% ../../nbs/data/03_phantoms.ipynb #c0316212
+# %% ../../nbs/data/03_phantoms.ipynb #7c7bd7cc
+def sensor_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> np.ndarray:
+    "White noise of standard deviation `sigma` at 256 pixels and less at smaller sizes, as after shrinking (not below a third)."
+    return white(rng, shape) * np.float32(sigma * np.clip(shape[-1] / 256, 1 / 3, 1))
+
 def camera(rng: np.random.Generator, rgb: np.ndarray, balance: float = .04, exposure: float = .1, noise: float = .01) -> np.ndarray:
     "A photograph of a scene (3, H, W): random white balance, exposure and gamma, sensor noise that is alike in all colours, clipped to 0 … 1."
     gain = np.exp(rng.normal(0, balance, 3) + rng.normal(0, exposure)).astype(np.float32)[:, None, None]
     curve = np.float32(np.exp(rng.normal(0, exposure)))
-    grain = noise * (white(rng, rgb.shape[1:]) + .5 * white(rng, rgb.shape))
+    grain = sensor_noise(rng, rgb.shape[1:], noise) + sensor_noise(rng, rgb.shape, noise / 2)
     return np.clip(np.maximum(rgb * gain, 0)**curve + grain, 0, 1).astype(np.float32)
 
 def vignette(y, x, strength: float, centre=(.5, .5)) -> np.ndarray:

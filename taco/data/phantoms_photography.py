@@ -22,26 +22,22 @@ def _tint(image: np.ndarray, coverage: np.ndarray, colour) -> np.ndarray:
     "Mix a colour (3, 1, 1) or image into `image` (3, S, S) by coverage (S, S)."
     return image + coverage * (colour - image)
 
-# %% ../../nbs/data/03c_photography.ipynb #c03ac748
-def _arcades(rng: np.random.Generator, disc, side: int, reach: float) -> list[tuple[list, list]]:
+# %% ../../nbs/data/03c_photography.ipynb #27f1d511
+def _arcades(rng: np.random.Generator, disc, side: int, reach: float, steep: float = 3.) -> list[tuple[list, list]]:
     "Vessel trees from the disc, veins then arteries: temporal ones bend around the macula (which lies towards `side`), nasal ones run outwards."
+    up, temporal = np.array([-1, 1, -1, 1]), np.array([True, True, False, False]); face = np.where(temporal, side, -side)
     trees = []
-    for width in (rng.uniform(.017, .022), rng.uniform(.012, .016)):
-        curves, widths = [], []
-        for up in (-1, 1):
-            for temporal, share in ((True, 1.), (False, .7)):
-                face = side if temporal else -side
-                heading = np.arctan2(up * rng.uniform(1.3, 3.2), face) if temporal else np.arctan2(up * rng.uniform(.4, 1.6), face)
-                bend = -up * face * rng.uniform(.5, .9) if temporal else up * face * rng.uniform(-.3, .3)
-                c, w = vessel_tree(rng, np.asarray(disc) + rng.normal(0, .008, 2), heading, width * share, reach, bend=bend, wiggle=.22, spread=.75, thinnest=.0042, sides=.9, shrink=.82)
-                curves += c; widths += w
-        trees.append((curves, widths))
+    for width in (rng.uniform(.015, .02), rng.uniform(.011, .014)):
+        heading = np.arctan2(up * np.where(temporal, rng.uniform(1.5, steep, 4), rng.uniform(.4, 1.6, 4)), face)
+        bend = up * face * np.where(temporal, -rng.uniform(.45, .85, 4) * 3 / steep, rng.uniform(-.3, .3, 4))
+        curves, widths = vessel_tree(rng, np.asarray(disc) + rng.normal(0, .008, (4, 2)), heading, width * np.where(temporal, 1, .7), reach, bend=bend, wiggle=.25, spread=.8, thinnest=.005, sides=.6, shrink=.86)
+        trees.append((curves, [1.1 * v * v / (v + .004) for v in widths]))
     return trees
 
-def _fundus(rng: np.random.Generator, size: int, disc, side: int, reach: float, ground, field: float) -> list:
+def _fundus(rng: np.random.Generator, size: int, disc, side: int, reach: float, ground, field: float, radius: float = .065, steep: float = 3.) -> list:
     "A fundus photograph and its vessels; `ground` is the colour of the retina, `field` the radius of the round aperture."
     y, x = grid(size); shape = (size, size); disc = np.asarray(disc) + rng.normal(0, .015, 2)
-    macula, radius = disc + np.array([.03, side * .28]), rng.uniform(.055, .075)
+    radius = radius * rng.uniform(.85, 1.15); macula = disc + np.array([.03, side * 4.3 * radius])
     image = _colour(rng, ground, .12) * (1 + .07 * tissue(rng, shape, 3, .3) + .12 * smooth_noise(rng, shape, 2)) * vignette(y, x, rng.uniform(.4, .9), .5 + rng.normal(0, .06, 2))
     choroid = np.abs(smooth_noise(rng, shape, 14)) < .25
     image = image * (1 - rng.uniform(0, .1) * blur(choroid.astype(np.float32), .01))
@@ -50,7 +46,7 @@ def _fundus(rng: np.random.Generator, size: int, disc, side: int, reach: float, 
     image = _tint(image, cover(blob(y, x, disc, (radius * 1.06, radius), 0, outline(rng, .03, 4)), .018) * .9, _colour(rng, (.98, .72, .36), .06))
     image = _tint(image, cover(cup, .025) * .7, _colour(rng, (1., .88, .55), .04))
     vessels = np.zeros(shape, np.float32)
-    for (curves, widths), strength in zip(_arcades(rng, disc, side, reach), (.62, .5)):
+    for (curves, widths), strength in zip(_arcades(rng, disc, side, reach, steep), (.62, .5)):
         lines = draw_curves(curves, widths, size); vessels = np.maximum(vessels, lines)
         reflex = draw_curves(*zip(*[(c, w * .3) for c, w in zip(curves, widths) if w > .009]), size) if strength == .5 and max(widths) > .009 else 0
         shade = np.array([.5, .85, .8], np.float32)[:, None, None] * strength
@@ -59,7 +55,7 @@ def _fundus(rng: np.random.Generator, size: int, disc, side: int, reach: float, 
     image = camera(rng, blur(image, .0012), .04, .12, .012) * cover(aperture, .008)
     return photo(image, (vessels > .42) & (aperture < 0))
 
-# %% ../../nbs/data/03c_photography.ipynb #15c8d400
+# %% ../../nbs/data/03c_photography.ipynb #05093591
 @phantom(modality="fundus photography", classes={1: "vessel"}, anatomy="retina")
 def drive(rng, size):
     "Adult fundus; disc on the nasal side, macula near the centre."
@@ -69,9 +65,9 @@ def drive(rng, size):
 @phantom(modality="fundus photography", classes={1: "vessel"}, anatomy="retina")
 def chasedb1(rng, size):
     "Child's fundus centred on the disc; darker, redder, uneven."
-    return _fundus(rng, size, (.46, .5 + rng.normal(0, .03)), rng.choice([-1, 1]), .17, (.68, .26, .07), rng.uniform(.475, .495))
+    return _fundus(rng, size, (.46, .5 + rng.normal(0, .03)), rng.choice([-1, 1]), .17, (.68, .26, .07), rng.uniform(.475, .495), .09, 6.)
 
-# %% ../../nbs/data/03c_photography.ipynb #4c164881
+# %% ../../nbs/data/03c_photography.ipynb #527522eb
 def _hairs(rng: np.random.Generator, size: int, count: int) -> np.ndarray:
     "Coverage of long thin arcs."
     curves = [meander(rng, rng.uniform(-.1, 1.1, 2), rng.uniform(0, 6.3), rng.uniform(.3, 1), .08, rng.normal(0, .8), 14) for _ in range(count)]
@@ -82,52 +78,64 @@ def isic2018(rng, size):
     "Dermoscopic image of one pigmented lesion."
     y, x = grid(size); shape = (size, size)
     skin = _colour(rng, rng.choice([(.93, .78, .72), (.88, .68, .58), (.95, .86, .86), (.8, .6, .5)]), .06)
-    image = skin * (1 + .025 * tissue(rng, shape, 5, -.1)) * (1 - np.array([0, .07, .05], np.float32)[:, None, None] * smooth_noise(rng, shape, 4))
+    image = skin * (1 + .022 * tissue(rng, shape, 5, -.1)) * (1 - np.array([0, .04, .035], np.float32)[:, None, None] * smooth_noise(rng, shape, 4))
     wy, wx = warp(rng, [y, x], .022, 7)
     at, radii = .5 + rng.normal(0, .04, 2), rng.uniform(.13, .36) * np.exp(rng.normal(0, .12, 2)); ragged = rng.uniform(.02, .22)
-    lesion = blob(wy, wx, at, radii, rng.uniform(0, 180), outline(rng, ragged, 10)) + rng.uniform(.002, .015) * tissue(rng, shape, 10, .1)
-    soft = rng.uniform(.01, .06)
-    pigment = cover(lesion, soft) * np.clip(rng.uniform(.5, .75) + .22 * smooth_noise(rng, shape, 4) + .12 * tissue(rng, shape, 8), .12, 1)
-    core = blob(wy, wx, at + rng.normal(0, .3, 2) * radii, radii * rng.uniform(.3, .7, 2), rng.uniform(0, 180), outline(rng, .2, 9)) + .012 * tissue(rng, shape, 9)
-    pigment += rng.choice([0, .35, .55]) * cover(core, .03) * cover(lesion, .02)
-    ridges = 1 - np.abs(smooth_noise(rng, shape, int(rng.integers(26, 44)))).clip(0, 1)
-    pigment *= 1 + rng.uniform(0, .45) * (ridges - .6) * cover(smooth_noise(rng, shape, 3) - .2, 1)               # pigment network
-    pigment += rng.uniform(0, .5) * cover(2.1 - tissue(rng, shape, 28, .3), .3) * cover(lesion, .05)                # dots and globules
-    brown = np.array(rng.choice([(.55, 1., 1.45), (.75, 1.15, 1.35), (.45, .95, 1.3)]), np.float32)[:, None, None]    # absorption of melanin in R, G, B
-    image = image * np.exp(-rng.uniform(1., 1.7) * brown * pigment.clip(0))
-    if rng.random() < .3: image = _tint(image, .5 * cover(core, .05) * cover(lesion), _colour(rng, (.42, .45, .55)))     # blue-white veil
+    lesion = blob(wy, wx, at, radii, rng.uniform(0, 180), outline(rng, ragged, 10)) + rng.uniform(.001, .009) * tissue(rng, shape, 10, .2)
+    soft = rng.uniform(.015, .07); inside = cover(lesion, soft)
+    tone = .55 + .25 * smooth_noise(rng, shape, 3) + .12 * tissue(rng, shape, 6, .2)
+    ny, nx = warp(rng, [y, x], .011, 18); pitch = min(rng.uniform(32, 50), size / 3.5) * 2 * np.pi; turn = rng.uniform(0, np.pi)
+    net = .6 - sum(np.cos(pitch * (ny * np.sin(turn + k) + nx * np.cos(turn + k))) for k in (0, 1.05, 2.09)).clip(-1, 2) / 2                                                            # pigment network: dark lines round pale holes
+    tone = tone * (1 + rng.uniform(0, .45) * net * cover(smooth_noise(rng, shape, 3) - .4, 1))
+    core = blob(wy, wx, at + rng.normal(0, .3, 2) * radii, radii * rng.uniform(.3, .75, 2), rng.uniform(0, 180), outline(rng, .12, 9)) + .008 * tissue(rng, shape, 9, .2)
+    tone = tone + rng.choice([0, .4, .8]) * cover(core, rng.uniform(.02, .08)) - rng.choice([0, 0, .45]) * cover(.4 - smooth_noise(rng, shape, 4), .8)   # dark centre, regression
+    dots = cover(1.9 - tissue(rng, shape, 30, .4), .4) * cover(lesion - .015, .05) * (smooth_noise(rng, shape, 3) > -.2)
+    pigment = inside * tone.clip(.1, 1.7) + rng.uniform(0, .6) * dots
+    brown = np.array([(.5, 1., 1.5), (.7, 1.1, 1.35), (.4, .95, 1.35)][rng.integers(3)], np.float32)[:, None, None]    # absorption of melanin in R, G, B
+    image = image * np.exp(-rng.uniform(.7, 1.7) * brown * pigment)
+    if rng.random() < .25: image = _tint(image, rng.uniform(.3, .6) * cover(core, .12) * inside, _colour(rng, (.45, .47, .55)))     # blue-white veil
     if rng.random() < .4: image = _tint(image, blur(_hairs(rng, size, int(rng.integers(2, 14))), .001) * .85, _colour(rng, (.2, .13, .1)))
     image = image * vignette(y, x, rng.uniform(0, .35))
-    if rng.random() < .25: image = image * cover(blob(y, x, (.5, .5), (rng.uniform(.52, .62),) * 2), .06)
+    if rng.random() < .2: image = image * cover(blob(y, x, .5 + rng.normal(0, .02, 2), (rng.uniform(.5, .64),) * 2), rng.uniform(.02, .15))
     return photo(camera(rng, blur(image, .0013), .03, .07, .01), lesion < 0)
 
-# %% ../../nbs/data/03c_photography.ipynb #5415ebcb
+# %% ../../nbs/data/03c_photography.ipynb #6baaccf9
 def _shading(height: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     "Diffuse and mirror-like reflection (S, S) of a height map lit from the camera, slightly from above."
     dy, dx = np.gradient(height * np.float32(scale * height.shape[0]))
     normal = 1 / np.sqrt(1 + dy**2 + dx**2)
     return (1 - .35 * dy.clip(-1.5, 1.5) * normal).clip(0) * normal, normal * (1 - .3 * (dy + .25)**2 - .3 * (dx - .1)**2).clip(0)
 
+def _bowel(rng: np.random.Generator, y, x, shape) -> tuple[np.ndarray, np.ndarray]:
+    "Height map of a folded wall seen along the bowel, and the distance from its lumen."
+    lumen = .5 + rng.normal(0, .3, 2); soft = smooth_noise(rng, shape, 3)
+    r = np.hypot(y - np.float32(lumen[0]), x - np.float32(lumen[1])) + .05 * smooth_noise(rng, shape, 4)
+    phase = rng.uniform(14, 26) * np.sqrt(np.maximum(r, 0) + .02) + .9 * soft + rng.uniform(0, 6)
+    folds = (1 + np.sin(phase + .5 * np.sin(phase)))**2 / 4 * cover(smooth_noise(rng, shape, 4) - .6, 1.2)
+    return .075 * folds * (.2 + r) + .02 * soft, r
+
+# %% ../../nbs/data/03c_photography.ipynb #e1f1fa59
 @phantom(modality="endoscopy", classes={1: "polyp"}, anatomy="colon")
 def kvasir(rng, size):
     "Colonoscopy frame with one polyp."
-    y, x = warp(rng, grid(size), .02, 4); shape = (size, size)
-    lumen = rng.uniform(.1, .9, 2); r = np.hypot(y - np.float32(lumen[0]), x - np.float32(lumen[1])) + .04 * smooth_noise(rng, shape, 4)
-    folds = .018 * np.abs(np.sin(rng.uniform(7, 13) * np.sqrt(r + .05) * 3 + rng.uniform(0, 6) + .5 * smooth_noise(rng, shape, 3)))**.6
-    fine = tissue(rng, shape, 10, .5); height = -folds * (.3 + r) * 2.2 + .0022 * fine
+    y, x = grid(size); shape = (size, size); wy, wx = warp(rng, [y, x], .018, 4)
+    height, r = _bowel(rng, wy, wx, shape); fine = tissue(rng, shape, 8, .6)
     at, radii = np.clip(.5 + rng.normal(0, .12, 2), .2, .8), rng.uniform(.09, .26) * np.exp(rng.normal(0, .15, 2))
-    polyp = blob(y, x, at, radii, rng.uniform(0, 180), outline(rng, rng.uniform(.03, .12), 6), rng.uniform(2, 2.6))
-    dome = np.sqrt((-polyp / min(radii)).clip(0, 1)) * min(radii) * rng.uniform(.35, .8)
-    height = np.where(polyp < 0, .3 * height + dome + .003 * tissue(rng, shape, 18, .4), height)
-    diffuse, mirror = _shading(blur(height, .004), 1.)
-    wall, flesh = _colour(rng, rng.choice([(.85, .5, .4), (.8, .42, .36), (.88, .6, .46)]), .08), _colour(rng, (.82, .4, .34), .12)
-    image = wall * (1 + .08 * smooth_noise(rng, shape, 3)) * np.ones((3, *shape), np.float32)
-    veins = draw_curves(*vessel_tree(rng, rng.random(2), rng.uniform(0, 6.3), .009, .2, thinnest=.003, wiggle=.8), size)
-    image = image * (1 - np.array([.12, .3, .25], np.float32)[:, None, None] * blur(veins, .002))
-    image = _tint(image, cover(polyp, .012) * rng.uniform(.4, .9), flesh * (1 + .08 * fine))
-    light = np.exp(-(((y - .5)**2 + (x - .5)**2) * rng.uniform(1, 2.5))) * (1 - .85 * np.exp(-(r / rng.uniform(.07, .2))**2) * (polyp > 0))
-    image = image * (.25 + .75 * diffuse) * light * (1 - .3 * np.exp(-(polyp / .02)**2) * (polyp > 0))
-    glints = cover(.985 - mirror - .012 * tissue(rng, shape, 20, .2).clip(-1.5), .012) * cover(.4 - smooth_noise(rng, shape, 9), .3)
-    image = _tint(image, blur(glints, .002).clip(0, 1) * .9, np.float32(.97))
-    frame = cover(np.abs(x - .5) + np.abs(y - .5) - rng.uniform(.84, .95), .01) * cover(np.maximum(np.abs(x - .5) - .48, np.abs(y - .5) - .485))
-    return photo(camera(rng, image * frame * 1.15, .04, .12, .01), (polyp < 0) & (frame > .5))
+    polyp = blob(wy, wx, at, radii, rng.uniform(0, 180), outline(rng, rng.uniform(.03, .12), 5), rng.uniform(2, 2.4))
+    inward = (-polyp / min(radii)).clip(0, 1)
+    dome = (1 - (1 - inward)**2.2)**.75 * min(radii) * rng.uniform(.3, .65)
+    bumps = rng.uniform(.0015, .006) * smooth_noise(rng, shape, int(rng.integers(9, 22)))
+    height = blur(height * (1 - .8 * cover(polyp, .05)) + dome + np.where(polyp < 0, bumps, 0) + .0015 * fine, .005)
+    diffuse, mirror = _shading(height, 1.)
+    wall, flesh = _colour(rng, [(.86, .52, .42), (.8, .42, .36), (.9, .62, .48)][rng.integers(3)], .08), _colour(rng, (.83, .42, .36), .12)
+    image = wall * (1 + .07 * smooth_noise(rng, shape, 3) + .05 * fine) * np.ones((3, *shape), np.float32)
+    veins = sum(draw_curves(*vessel_tree(rng, rng.random(2), rng.uniform(0, 6.3), rng.uniform(.004, .009), .15, thinnest=.003, wiggle=.8), size) for _ in range(2))
+    image = image * (1 - rng.uniform(0, 1) * np.array([.12, .32, .28], np.float32)[:, None, None] * blur(veins, .002))
+    image = _tint(image, cover(polyp, .03) * rng.uniform(.3, .9), flesh * (1 + .09 * tissue(rng, shape, 14, .1)))
+    away = np.exp(-rng.uniform(1, 3) * ((y - .5)**2 + (x - .5)**2)) * (1 - .9 * np.exp(-(r / rng.uniform(.06, .2))**2) * cover(-polyp, .03))
+    image = image * (.3 + .7 * diffuse) * away * (1 - .22 * cover(-polyp, .01) * np.exp(-(polyp / .03)**2))
+    wet = mirror + .012 * smooth_noise(rng, shape, 40) + .02 * smooth_noise(rng, shape, 16)
+    glints = cover(np.quantile(wet[shape[0] // 8: -shape[0] // 8], rng.uniform(.978, .997)) - wet, .015)
+    image = _tint(image, blur(glints, .0018) * .92, np.float32(.98))
+    frame = cover(np.abs(x - .5) + np.abs(y - .5) - rng.uniform(.84, .98), .008) * cover(np.maximum(np.abs(x - .5) - .485, np.abs(y - .5) - .49))
+    return photo(camera(rng, image * frame * 1.15, .04, .12, .008), (polyp < 0) & (frame > .5))
