@@ -29,7 +29,7 @@ from .record import Record
 __all__ = ['READERS', 'COMMON', 'SOURCES', 'Item', 'Reader', 'reader', 'to_unit', 'finite', 'read_pixels', 'to_labels',
            'compile_pattern', 'identity', 'tidy', 'list_files', 'matches', 'subject_of', 'split_of', 'identities',
            'read_pairs', 'same_size', 'load_pair', 'first_identity', 'read_instances', 'load_instances', 'Stream',
-           'read_npz', 'load_row', 'read_volumes', 'read_nifti', 'view_slice', 'load_volume', 'rank', 'divide',
+           'read_npz', 'load_row', 'read_volumes', 'read_volume', 'view_slice', 'load_volume', 'rank', 'divide',
            'assign_splits', 'Found', 'find', 'how_to_get', 'check_readers', 'phantom_items', 'read', 'load',
            'choose_subjects']
 
@@ -395,14 +395,17 @@ def load_row(card: Card, table: dict, image: Stream, masks: dict[int, Stream], i
         semantic = np.where(labels, np.uint8(value), semantic) if value else labels
     return [Record(pixels, semantic, dataset=card.name, key=f"{split}-{index:05d}", modality=table.get("modality", card.modality[0]), file=file)]
 
-# %% ../../nbs/data/02_readers.ipynb #a76af72a
+# %% ../../nbs/data/02_readers.ipynb #148a884b
 @reader("volumes", "images masks axis frame slices every foreground exclude")
 def read_volumes(card: Card, table: dict, folder: Path, size: int | None = None) -> list[Item]:
-    "A NIfTI volume and its label volume; one record a slice."
+    "A volume (NIfTI, TIFF stack) and its label volume; one record a slice."
     return read_pairs(card, {k: v for k, v in table.items() if k in (*COMMON, "images", "masks", "exclude")} | {"volume": table}, folder, size)
 
-def read_nifti(path: Path, frame: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Voxels (X, Y, Z) in canonical orientation, voxel sizes in mm, affine. Raises `DataError`."
+def read_volume(path: Path, frame: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Voxels (X, Y, Z), voxel sizes in mm (NaN where the file does not tell), affine. NIfTI in canonical orientation, TIFF pages along Z. Raises `DataError`."
+    if path.suffix.lower() in (".tif", ".tiff"):
+        pages = np.atleast_3d(read_pixels(path))
+        return pages[:, ::-1, ::-1].transpose(2, 1, 0), np.full(3, np.nan), np.eye(4)  # so that view_slice shows the page
     try:
         image = nibabel.as_closest_canonical(nibabel.load(path))
         voxels = np.asanyarray(image.dataobj)
@@ -413,32 +416,32 @@ def read_nifti(path: Path, frame: int | None) -> tuple[np.ndarray, np.ndarray, n
     if voxels.ndim != 3: raise DataError("This is not one volume.", file=path, field="frame", found=voxels.shape, expected="(X, Y, Z)", fix="Choose a frame in the card.")
     return voxels, np.array(image.header.get_zooms()[:3], float), image.affine
 
-# %% ../../nbs/data/02_readers.ipynb #fddd57c4
+# %% ../../nbs/data/02_readers.ipynb #4614dd02
 def view_slice(volume: np.ndarray, k: int, axis: int) -> np.ndarray:
     "Slice `k` of a canonical (X, Y, Z) volume as a picture: front or top of the body upwards, its right side on the left."
-    return np.ascontiguousarray(np.take(volume, k, axis).T[::-1, ::-1])
+    return np.ascontiguousarray(np.moveaxis(volume, axis, 0)[k].T[::-1, ::-1])  # np.take would copy the volume
 
 def load_volume(card: Card, table: dict, name: str, file: Path, mask: Path | None) -> list[Record]:
     "The chosen slices of one volume. Raises `DataError`."
     if mask is None and "masks" in table:
         raise DataError("The label volume of an image is missing.", file=file, field="mask", found="no file with its identity", expected=table["masks"],
                         fix="Restore it, correct the patterns, or leave the volume out with skip_bad.")
-    voxels, zooms, affine = read_nifti(file, table.get("frame"))
+    voxels, zooms, affine = read_volume(file, table.get("frame"))
     finite(voxels, str(file))
     low, high = _range(voxels, table.get("window"), table.get("percentiles"))
     labels = _label_volume(card, table, file, mask, voxels.shape, affine) if mask else None
     axis, records = table.get("axis", 2), []
-    across = [a for a in range(3) if a != axis]
+    row, column = (float(zooms[a]) for a in reversed([a for a in range(3) if a != axis]))
     for k in _chosen(labels, voxels.shape, axis, table):
         image = ((view_slice(voxels, k, axis).astype(np.float32) - low) / max(high - low, 1e-12)).clip(0, 1)[None]
         records.append(Record(image, None if labels is None else view_slice(labels, k, axis), dataset=card.name, key=f"{tidy(name)}-{k:03d}", slice=int(k),
-                              spacing=(float(zooms[across[1]]), float(zooms[across[0]])), modality=table.get("modality", card.modality[0]), file=str(file)))
+                              spacing=(row, column) if row == row else None, modality=table.get("modality", card.modality[0]), file=str(file)))
     return records
 
-# %% ../../nbs/data/02_readers.ipynb #e4264f4e
+# %% ../../nbs/data/02_readers.ipynb #38af68d7
 def _label_volume(card, table, file: Path, mask: Path, shape, affine) -> np.ndarray:
     "Classes (X, Y, Z) uint8 of a label volume that must lie on its image."
-    values, _, place = read_nifti(mask, None)
+    values, _, place = read_volume(mask)
     if values.shape != shape or not np.allclose(place, affine, atol=0.1):
         raise DataError("The label volume does not lie on its image.", file=mask, field="mask", found=f"{values.shape}, origin {place[:3, 3].round(1).tolist()}",
                         expected=f"{shape}, origin {affine[:3, 3].round(1).tolist()} as in {file}", fix="Resample the labels to the image first.")
