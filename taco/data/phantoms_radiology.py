@@ -294,43 +294,51 @@ def covid19radio(rng, size):
     if rng.random() < .5: stamp(image, (rng.uniform(.05, .12), rng.choice([.08, .92])), (.018, .007), .95, power=4)                # side marker
     return photo(image, lungs < 0)
 
-# %% ../../nbs/data/03a_radiology.ipynb #2431ada7
+# %% ../../nbs/data/03a_radiology.ipynb #3ba13369
+# Half the outline of a mandible in a panoramic view (y, distance from the midline): crest, ramus, coronoid, notch, condyle, angle, chin
+_MANDIBLE = np.array([(.655, 0), (.65, .1), (.63, .19), (.58, .265), (.47, .3), (.34, .315), (.27, .335), (.35, .365), (.27, .385), (.245, .405), (.29, .42),
+                      (.45, .415), (.6, .395), (.7, .355), (.78, .28), (.84, .17), (.865, .08), (.87, 0)])
+
+def _mandible(rng: np.random.Generator) -> np.ndarray:
+    "A smooth closed outline (N, 2), a little different on both sides and in every subject."
+    halves = [(_MANDIBLE + rng.normal(0, .006, _MANDIBLE.shape)) * [rng.uniform(.97, 1.03), side * rng.uniform(.95, 1.05)] for side in (1, -1)]
+    points = np.concatenate([halves[0], halves[1][-2:0:-1]]) * [1, rng.uniform(.92, 1.04)] + [rng.normal(0, .015), .5]
+    dense = np.stack([np.interp(np.linspace(0, len(points), 400), np.arange(len(points) + 1), np.append(c, c[0])) for c in points.T], 1)
+    return ndimage.gaussian_filter1d(dense, 4, axis=0, mode="wrap")
+
 def _teeth(rng: np.random.Generator, image: np.ndarray, smile, middle: float, jaw: int) -> None:
-    "A row of teeth along the occlusal curve `smile(x)`; jaw is 1 for the lower one (roots downwards), -1 for the upper."
-    x = middle
+    "A row of teeth along the occlusal curve `smile(x)`; `jaw` is 1 for the lower one (roots downwards), -1 for the upper."
     for side in (-1, 1):
-        x = middle
-        for i, width in enumerate((.026, .024, .03, .029, .03, .043, .043, .04) if jaw < 0 else (.02, .021, .027, .028, .029, .045, .045, .042)):
-            w = width * .82 * rng.uniform(.94, 1.06); x += side * w / 2; y = smile(x); tall = rng.uniform(.04, .048); root = rng.uniform(.075, .1) * (1.1 if i == 2 else 1)
-            tilt = -side * jaw * (6 + 1.2 * i); lean = np.radians(tilt); move = lambda d: (y + jaw * d * np.cos(lean), x - jaw * d * np.sin(-lean) * jaw * jaw)
-            if rng.random() < .94:
-                for shift in ((-.22, .22) if i > 4 else (0,)): stamp(image, (move(tall + root * .35)[0], move(tall + root * .35)[1] + shift * w), (root * .62, w * (.24 if i > 4 else .36)), .68, tilt + 30 * shift * side * jaw, power=2.2, soft=.008)
-                stamp(image, move(tall * .5), (tall * .52, w * .47), .93 if rng.random() > .12 else 1.1, tilt, power=3.2, soft=.005)
-                stamp(image, move(tall * .9), (tall * .5, w * .36), .72, tilt, power=2.4, soft=.01)
-                stamp(image, move(tall * 1.2), (root * .5, w * .08), .5, tilt, soft=.012)
+        x, lost = middle, rng.random(8) < rng.choice([.02, .15])
+        for i, width in enumerate((.027, .025, .029, .028, .028, .045, .043, .038) if jaw < 0 else (.021, .022, .026, .028, .029, .046, .044, .04)):
+            w = width * rng.uniform(.95, 1.05); x += side * w / 2; y = smile(x); crown, root = rng.uniform(.062, .072), rng.uniform(.11, .15) * (1.15 if i == 2 else .95)
+            tilt = np.radians(side * (4 + i)); at = lambda d, across=0.: (y + jaw * d, x + jaw * d * np.tan(tilt) * jaw * .35 + across)
+            angle = jaw * np.degrees(tilt) * .3; molar = i > 4
+            if not lost[i]:
+                for shift in ((-.24, .24) if molar else (0,)): stamp(image, at(crown + root * .3, shift * w), (root * .68, w * (.24 if molar else .36)), .66, angle, power=2.3, soft=.008)
+                stamp(image, at(crown * .5), (crown * .56, w * .49), .92 if rng.random() > .1 else 1.15, angle, power=3.5, soft=.005)   # enamel, some with metal
+                stamp(image, at(crown * .95), (crown * .55, w * .4), .7, angle, power=2.4, soft=.012)                                 # dentine
+                stamp(image, at(crown * 1.35), (root * .5, w * .07), .5, angle, soft=.012)                                            # pulp
             x += side * w / 2
 
+# %% ../../nbs/data/03a_radiology.ipynb #cd50af9f
 @phantom(modality="X-ray", classes={1: "mandible"}, anatomy="jaws")
 def pandental(rng, size):
     "Panoramic radiograph; the label is the mandible. As in MedSegBench, a wide picture pressed into a square."
     y, x = warp(rng, grid(size), .006, 4); shape = (size, size); u = x - .5 - rng.normal(0, .01)
-    curve, mid = rng.uniform(.5, .9), rng.uniform(.5, .56); smile = lambda v: mid - curve * (np.asarray(v) - .5)**2 + .012
-    deep, wide = rng.uniform(.2, .26), rng.uniform(.36, .41)
-    body = np.maximum(smile(x) + .075 - y, y - (mid + deep - 1.15 * u**2 - 1.5 * u**4 + .012 * np.cos(14 * u)))
-    ramus = np.maximum(np.abs(np.abs(u) - wide + .1 * (mid + .05 - y).clip(-.1)) - .058 - .03 * (y - .3), np.maximum(.24 + rng.normal(0, .015) - y, y - mid - deep + .12 + (np.abs(u) - wide) * 1.3))
-    notch = blob(y, np.abs(u), (.235, wide - .01), (.055, .022), 0)
-    mandible = np.maximum(np.minimum(np.maximum(body, np.abs(u) - wide - .03), ramus), -notch) + .004 * smooth_noise(rng, shape, 12)
-    trabecular = tissue(rng, shape, 20, -.1)
-    image = .3 + .07 * smooth_noise(rng, shape, 3) + .16 * np.exp(-(u / .09)**2) * (y > .1) + .06 * tissue(rng, shape, 4, .3)
-    image -= .2 * cover(np.maximum(np.abs(u) - .47, .6 - y) * -1 + 0, .3) * 0
-    image += .22 * cover(np.abs(y - smile(x) + .15) - .07, .03) * cover(np.abs(u) - .33, .05)                                  # maxilla
-    image -= .14 * cover(blob(y, np.abs(u), (mid - .24, .17), (.075, .11)), .03) + .12 * cover(np.maximum(np.abs(y - smile(x) - .012) - .012, np.abs(u) - .3), .02)   # sinuses; the bite
-    image += .1 * np.exp(-((y - mid + .27 + .1 * u**2) / .012)**2) + .12 * cover(blob(y, np.abs(u), (mid - .05, .49), (.3, .045)), .03)          # palate; spine at the edges
-    over(image, cover(mandible, .012), .52 + .035 * trabecular + .05 * smooth_noise(rng, shape, 4)); image += .2 * np.exp(-((mandible + .008) / .007)**2)
-    image -= .07 * np.exp(-((y - mid - deep * .62 + 1.2 * u**2) / .008)**2) * cover(mandible + .02) * cover(.12 - np.abs(u), .05)             # nerve canal
-    _teeth(rng, image, smile, .5 + rng.normal(0, .008), 1); _teeth(rng, image, lambda v: smile(v) - .012, .5 + rng.normal(0, .008), -1)
-    image = blur(image + .02 * trabecular, .0025) * (1 - .75 * cover(.03 - np.minimum(np.minimum(x, 1 - x), np.minimum(y, 1 - y)) * 2 + 0 * u, .05))
-    return photo(np.clip(image * rng.uniform(.85, 1.15), 0, 1)**np.float32(rng.uniform(.9, 1.4)) + sensor_noise(rng, shape, .015), mandible < 0)
+    edge = _mandible(rng); bone = fill_polygon(edge, size); cortex = draw_curves([np.append(edge, edge[:1], 0)], [.014], size)
+    curve, mid = rng.uniform(.5, .9), edge[0, 0] - rng.uniform(.065, .075); smile = lambda v: mid - curve * (v - .5)**2
+    trabecular = tissue(rng, shape, 24, -.1)
+    image = .3 + .05 * smooth_noise(rng, shape, 3) + .2 * np.exp(-(u / rng.uniform(.06, .1))**2) * cover(.1 - y, .3) + .04 * tissue(rng, shape, 4, .3)   # spine
+    image += .16 * cover(np.abs(y - smile(x) + .15) - .1, .05) * cover(np.abs(u) - .3, .08)                                           # upper jaw
+    image -= .15 * cover(blob(y, np.abs(u), (mid - .26, .17), (.1, .11), 0, outline(rng, .05)), .03) + .12 * cover(blob(y, np.abs(u), (mid - .3, .03), (.12, .03)), .02)  # sinuses, nose
+    image += .12 * np.exp(-((y - mid + .2 + .2 * u**2) / .012)**2) * cover(np.abs(u) - .3, .1) + .14 * cover(blob(y, np.abs(u), (.5, .52), (.6, .07)), .04)  # palate; neck
+    image -= .13 * cover(np.maximum(np.abs(y - smile(x)) - .014, np.abs(u) - .28), .015)                # the bite
+    over(image, blur(bone, .004), .5 + .035 * trabecular + .04 * smooth_noise(rng, shape, 4)); image += .2 * blur(cortex * bone, .003)
+    image -= .07 * np.exp(-((y - mid - .19 + 1.3 * u**2) / .009)**2) * bone * cover(.1 - np.abs(u), .05)                                # canal of the nerve
+    for jaw in (1, -1): _teeth(rng, image, lambda v: smile(v) + jaw * .006, .5 + rng.normal(0, .008), jaw)
+    image = blur(image + .015 * trabecular, .0025) * (1 - .25 * cover(.88 - y, .1))
+    return photo(np.clip(image * rng.uniform(.9, 1.2), 0, 1)**np.float32(rng.uniform(.8, 1.3)) + sensor_noise(rng, shape, .015), bone > .5)
 
 # %% ../../nbs/data/03a_radiology.ipynb #50febee8
 def _shrink(image: np.ndarray, size: int) -> np.ndarray:
