@@ -5,25 +5,50 @@
 # %% auto #0
 __all__ = ['Draw']
 
-# %% ../../nbs/tasks/00_random.ipynb #e6932501
+# %% ../../nbs/tasks/00_random.ipynb #ed269373
 import math
 import zlib
 
+import numpy as np
 import torch
 from torch import Tensor
 
-# %% ../../nbs/tasks/00_random.ipynb #e3794a14
+# %% ../../nbs/tasks/00_random.ipynb #0b1b3665
 def _mix(x: Tensor  # int32, any shape
         ) -> Tensor:
     "Scramble int32 values one to one (lowbias32)."
     x = x ^ (x >> 16).bitwise_and_(0xFFFF)
-    x.mul_(0x7FEB352D)  # in place where the tensor is our own: noise is half of the cost of a noisy task
+    x.mul_(0x7FEB352D)
     x ^= (x >> 15).bitwise_and_(0x1FFFF)
-    x.mul_(-2073319797)  # 0x846CA68B as a signed number
+    x.mul_(-2073254261)  # 0x846CA68B as a signed number
     x ^= (x >> 16).bitwise_and_(0xFFFF)
     return x
 
-# %% ../../nbs/tasks/00_random.ipynb #85ef5eb9
+# %% ../../nbs/tasks/00_random.ipynb #3dfdb4ca
+def _mix_numpy(x: np.ndarray  # uint32, changed in place
+              ) -> np.ndarray:
+    "`_mix` on the CPU."
+    x ^= x >> 16
+    x *= np.uint32(0x7FEB352D)
+    x ^= x >> 15
+    x *= np.uint32(0x846CA68B)
+    x ^= x >> 16
+    return x
+
+# %% ../../nbs/tasks/00_random.ipynb #8d58c96a
+def _bits(seeds: Tensor, name: int, count: int) -> Tensor:
+    "(B, count) int32 on any device, from int32 seeds and a 32-bit name."
+    key = _mix(_mix(seeds) ^ (name - 2**32 * (name >> 31)))
+    place = torch.arange(count, dtype=torch.int32, device=seeds.device) * -1640531527  # 0x9E3779B9 as a signed number
+    return _mix(_mix(key[:, None] + place))
+
+def _bits_numpy(seeds: Tensor, name: int, count: int) -> Tensor:
+    "`_bits` on the CPU."
+    key = _mix_numpy(_mix_numpy(seeds.numpy().astype(np.uint32)) ^ np.uint32(name))
+    place = np.arange(count, dtype=np.uint32) * np.uint32(0x9E3779B9)
+    return torch.from_numpy(_mix_numpy(_mix_numpy(key[:, None] + place)).view(np.int32))
+
+# %% ../../nbs/tasks/00_random.ipynb #d15c67e9
 class Draw:
     "Random numbers for a batch of samples, each row a function of its own seed and of the draw's name."
     def __init__(self, seeds: Tensor):  # (B,) integer seeds, one a sample
@@ -39,9 +64,8 @@ class Draw:
 
     def bits(self, name: str, *shape: int) -> Tensor:
         "(B, *shape) int32, uniform over all values."
-        key = _mix(_mix(self.seeds) ^ (zlib.crc32(name.encode()) - 2**31))
-        count = torch.arange(math.prod(shape), dtype=torch.int32, device=key.device)
-        return _mix(_mix(key[:, None] + count * -1640531527)).view(len(key), *shape)
+        make = _bits_numpy if self.seeds.device.type == "cpu" else _bits
+        return make(self.seeds, zlib.crc32(name.encode()), math.prod(shape)).view(len(self.seeds), *shape)
 
     def uniform(self, name: str, *shape: int, low: float = 0., high: float = 1.) -> Tensor:
         "(B, *shape) float32, uniform in [low, high)."

@@ -22,7 +22,7 @@ __all__ = ['FAMILIES', 'TASKS', 'Uniform', 'Choice', 'Task', 'task', 'get_task',
 # %% ../../nbs/tasks/01_task.ipynb #aa1a689b
 FAMILIES = ("semantic", "generative", "transformation")
 
-# %% ../../nbs/tasks/01_task.ipynb #40deb0da
+# %% ../../nbs/tasks/01_task.ipynb #83e2cfca
 @dataclass(frozen=True)
 class Uniform:
     "A number drawn uniformly between `low` and `high`; with `signed`, its sign is drawn too."
@@ -31,6 +31,7 @@ class Uniform:
     limits: tuple[float, float] | None = None  # allowed when given by hand; default: the drawn range, both signs if signed
     signed: bool = False
     def draw(self, name: str, draw: Draw) -> Tensor:
+        if self.low == self.high and not self.signed: return torch.full(draw.seeds.shape, float(self.low), device=draw.seeds.device)
         value = draw.uniform(name, low=self.low, high=self.high)
         return torch.where(draw.chance(name + "/sign", .5), -value, value) if self.signed else value
     def bounds(self) -> tuple[float, float]: return self.limits or (-self.high if self.signed else self.low, self.high)
@@ -44,7 +45,7 @@ class Choice:
         return table[draw.integer(name, high=len(self.values))]
     def bounds(self) -> tuple[float, float]: return min(self.values), max(self.values)
 
-# %% ../../nbs/tasks/01_task.ipynb #2a24edec
+# %% ../../nbs/tasks/01_task.ipynb #7fdef0a0
 @dataclass(frozen=True)
 class Task:
     """A named map from a batch of records to pairs; call it as `task(batch, generator, **parameters)`.
@@ -77,6 +78,7 @@ class Task:
     def check(self, batch: Batch, fixed: dict) -> None:
         "Raise `TaskError` unless the parameters exist and are in range and every record allows this task."
         _check_parameters(self, fixed)
+        if self.allows(batch).all(): return
         for need in self.needs:
             able = batch.can[:, list(NEEDS).index(need)]
             if not able.all():
