@@ -112,7 +112,7 @@ def git_commit(root: Path) -> str:
     dirty = call("status", "--porcelain", "--", ".", ":!figures", ":!benchmarks").stdout.strip()
     return head.stdout.strip() + ("+" if dirty else "") if head.returncode == 0 else "unknown"
 
-# %% ../nbs/08_experiment.ipynb #d72015cc
+# %% ../nbs/08_experiment.ipynb #fc6cf061
 DATA_KINDS = ("phantom", "packaged", "real")
 
 @dataclass
@@ -138,10 +138,14 @@ class Run:
         (folder / "done.json").unlink(missing_ok=True)  # from here on the folder is unfinished
         return cls(name, folder, parameters)
 
+    def fingerprint(self) -> str:
+        "The fingerprint of this experiment's code."
+        return fingerprint(find_experiment(self.name))
+
     def metric(self, name: str, value: float, ci: tuple[float, float] | None = None, *, n: int, seeds: int, data: str, **more) -> None:
         "Record a number: its 95 % interval, samples, seeds, and kinds of data joined by '+' (phantom, packaged, real)."
         if set(data.split("+")) - set(DATA_KINDS): raise ExperimentError("A metric must say what data it came from.", field="data", found=data, expected=DATA_KINDS, fix="Join kinds with '+'.")
-        self.metrics[name] = dict(value=round(float(value), 5), ci=ci and [round(float(c), 5) for c in ci], n=int(n), seeds=int(seeds), data=data, **more)
+        self.metrics[name] = dict(value=round(float(value), 5), ci=None if ci is None else [round(float(c), 5) for c in ci], n=int(n), seeds=int(seeds), data=data, **more)
 
     def figure(self, figure, name: str, caption: str) -> None:
         "Save a matplotlib figure as PNG and SVG, with its caption."
@@ -248,7 +252,7 @@ def fingerprint(notebook: str | Path, root: Path | None = None) -> str:
         digest.update(re.sub(r"(?m)^#.*$", "", file.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:16]
 
-# %% ../nbs/08_experiment.ipynb #7083c2e8
+# %% ../nbs/08_experiment.ipynb #39cb3e0c
 def load_profile(name: str | Path, root: Path | None = None) -> dict:
     "A profile by name or path. Raises `ExperimentError` with the nearest known name, or for a file that is not YAML."
     import yaml
@@ -263,7 +267,7 @@ def plan(profile: dict, experiment: str, folders: dict[str, str]) -> dict:
     path = find_experiment(experiment)
     declared = read_parameters(parameters_cell(path))
     shared = {k: v for k, v in profile.get("shared", {}).items() if k in declared}
-    links = {k: v for k, v in folders.items() if k in declared}
+    links = {k: v for k, v in folders.items() if k in declared and str(declared[k].default).startswith("runs/")}
     given = {**shared, **links, **(profile.get(experiment) or {}), "folder": folders[experiment]}
     check_parameters(declared, given, f"profiles/{profile['name']}.yaml, section {experiment}")
     return given

@@ -21,7 +21,7 @@ from ..tasks.task import get_task
 # %% auto #0
 __all__ = ['plan_pairs', 'planned', 'embed', 'Embeddings']
 
-# %% ../../nbs/atlas/00_embedding.ipynb #b6c7a847
+# %% ../../nbs/atlas/00_embedding.ipynb #69b361d7
 def plan_pairs(store: Store, tasks: list[str], split: str, per_cell: int = 8, seed: int = 0) -> pd.DataFrame:
     """One row per pair: task, family, record (index into the store), seed, and the record's dataset, source, modality, subject, key.
 
@@ -29,7 +29,7 @@ def plan_pairs(store: Store, tasks: list[str], split: str, per_cell: int = 8, se
     """
     rng, parts = np.random.default_rng(seed), []
     for name in tasks:
-        records = store.select(split=split, task=name)
+        records = store.select(split=split, task=get_task(name))
         table = store.table.iloc[records]
         for dataset in table["dataset"].unique():
             chosen = _spread(table[table["dataset"] == dataset], per_cell, rng)
