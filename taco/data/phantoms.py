@@ -58,8 +58,8 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], waves: int | 
         field = np.moveaxis(np.tensordot(_splines(points, w), field, (1, axis)), 0, axis)
     return field / np.float32(0.479 ** (len(shape) / 2))  # 0.479 = mean sum of squared cubic B-spline weights
 
-# %% ../../nbs/data/03_phantoms.ipynb #d8da497a
-def tissue(rng: np.random.Generator, shape: tuple[int, ...], waves: int | tuple[int, ...] = 3, smoothness: float = 0.) -> np.ndarray:
+# %% ../../nbs/data/03_phantoms.ipynb #05179aab
+def tissue(rng: np.random.Generator, shape: tuple[int, ...], waves: int | tuple[int, ...] = 3, smoothness: float = .4) -> np.ndarray:
     "Octaves of smooth noise down to the pixel, float32 of about unit variance; each octave is 2**-smoothness of the one before."
     waves = (waves,) * len(shape) if np.isscalar(waves) else waves
     total, power, amplitude, own = np.zeros(shape, np.float32), 0., 1., child(rng)
@@ -130,12 +130,13 @@ def fill_polygon(points: np.ndarray, size: int) -> np.ndarray:
     ImageDraw.Draw(canvas).polygon((points[:, ::-1] * (size * 4)).ravel().tolist(), fill=255)
     return np.asarray(canvas.reduce(4), np.float32) / 255
 
-# %% ../../nbs/data/03_phantoms.ipynb #de3ab99e
+# %% ../../nbs/data/03_phantoms.ipynb #39f03249
 def meander(rng: np.random.Generator, start, heading, length, wiggle: float, bend=0., steps: int = 9) -> np.ndarray:
     """A curve (steps, 2) of (y, x) from `start` in direction `heading` (radians, 0 to the right), turning by `bend` over its length.
     With arrays of N headings, lengths and bends and starts (N, 2): N curves (N, steps, 2)."""
     heading, length, bend = (np.asarray(v, float)[..., None] for v in (heading, length, bend))
-    turn = heading + bend * np.linspace(0, 1, steps - 1) + wiggle * np.cumsum(rng.normal(size=(*heading.shape[:-1], steps - 1)), -1) / steps**.5
+    noise = np.cumsum(rng.normal(size=(*heading.shape[:-1], steps - 1)), -1) / steps**.5
+    turn = heading + bend * np.linspace(0, 1, steps - 1) + wiggle * noise
     step = np.stack([np.sin(turn), np.cos(turn)], -1) * (length / (steps - 1))[..., None]
     start = np.asarray(start, float)[..., None, :]
     return np.concatenate([start, start + np.cumsum(step, -2)], -2)
@@ -178,10 +179,11 @@ def tube(zyx, points, radius) -> np.ndarray:
         best = np.minimum(best, np.sqrt(sum((c - p - t * s)**2 for c, p, s in zip(zyx, a, step))) - (ra + t * (rb - ra)))
     return best
 
-# %% ../../nbs/data/03_phantoms.ipynb #84bae73a
-def pack(rng: np.random.Generator, radii: np.ndarray, gap: float = 1., where: np.ndarray | None = None, tries: int = 16) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (N, 2) of discs at least `gap` × the sum of their radii apart, and which of the `radii` they have (N,) int; those without room are left out.
-    `where` (S, S) bool limits the centres."""
+# %% ../../nbs/data/03_phantoms.ipynb #6302e4d8
+def pack(rng: np.random.Generator, radii: np.ndarray, gap: float = 1., where: np.ndarray | None = None,
+         tries: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Centres (N, 2) of discs at least `gap` × the sum of their radii apart, and which of the `radii` they have (N,) int.
+    Those without room are left out; `where` (S, S) bool limits the centres."""
     darts, order = rng.uniform(-.03, 1.03, (len(radii), tries, 2)), np.argsort(-radii)
     centres, kept = np.empty((len(radii), 2)), np.empty(len(radii), int); n = 0
     for i, options in zip(order, darts):
@@ -191,7 +193,7 @@ def pack(rng: np.random.Generator, radii: np.ndarray, gap: float = 1., where: np
         if len(free): centres[n], kept[n] = options[free[0]], i; n += 1
     return centres[:n], kept[:n]
 
-# %% ../../nbs/data/03_phantoms.ipynb #80c036c4
+# %% ../../nbs/data/03_phantoms.ipynb #748a9b89
 def window(centre, reach: float, size: int) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
     "The square of half width `reach` around a centre, cut to the image: its slices, and y (h, 1) and x (1, w) of its pixel centres."
     low = [int(max(0, np.floor((c - reach) * size))) for c in centre]
@@ -199,8 +201,10 @@ def window(centre, reach: float, size: int) -> tuple[tuple[slice, slice], np.nda
     y, x = (((np.arange(a, max(a, b)) + .5) / size).astype(np.float32) for a, b in zip(low, high))
     return (slice(low[0], max(low[0], high[0])), slice(low[1], max(low[1], high[1]))), y[:, None], x[None]
 
-def draw_cells(rng: np.random.Generator, centres, radii, size: int, stretch=.2, rough=.08, power: float = 2., angles=None) -> tuple[np.ndarray, np.ndarray]:
-    "Instance map (S, S) int32 and depth (S, S) float32 in 0 … 1 of cells; `stretch` (log-sd of elongation) and `rough` (of the outline) for all or for each."
+def draw_cells(rng: np.random.Generator, centres, radii, size: int, stretch=.2, rough=.08, power: float = 2.,
+               angles=None) -> tuple[np.ndarray, np.ndarray]:
+    """Instance map (S, S) int32 and depth (S, S) float32 in 0 … 1 of cells. `stretch` is the log-sd of elongation, `rough` that of
+    the outline; both are numbers, or arrays with one value per cell."""
     instances, depth, count = np.zeros((size, size), np.int32), np.zeros((size, size), np.float32), len(centres)
     long = np.exp(np.abs(rng.normal(0, stretch, count))); rough = np.broadcast_to(rough, count)
     angles = rng.uniform(0, 180, count) if angles is None else angles
@@ -213,9 +217,9 @@ def draw_cells(rng: np.random.Generator, centres, radii, size: int, stretch=.2, 
         instances[place][mine] = i; depth[place][mine] = inner[mine]
     return instances, depth
 
-# %% ../../nbs/data/03_phantoms.ipynb #8f469f30
-def stamp(image: np.ndarray, centre, radii, value, angle: float = 0., edge: np.ndarray | None = None, power: float = 2., soft: float | None = None,
-          mask: np.ndarray | None = None, label: int = 1) -> None:
+# %% ../../nbs/data/03_phantoms.ipynb #4c09b5a4
+def stamp(image: np.ndarray, centre, radii, value, angle: float = 0., edge: np.ndarray | None = None, power: float = 2.,
+          soft: float | None = None, mask: np.ndarray | None = None, label: int = 1) -> None:
     "Paint a blob into `image` (S, S) in place, and where it is inside, `label` into an integer `mask`."
     place, y, x = window(centre, max(radii) * (1.1 if edge is None else 1.5) * (1 if power <= 2 else 1.3) + (soft or 0), image.shape[-1])
     if not y.size or not x.size: return
@@ -261,9 +265,10 @@ def streaks(rng: np.random.Generator, y, x, centre, count: int = 90) -> np.ndarr
     rays = np.interp(angle % np.pi, np.linspace(0, np.pi, count), profile).astype(np.float32)  # a line passes on both sides
     return rays * np.exp(-3 * np.hypot(dy, dx))
 
-# %% ../../nbs/data/03_phantoms.ipynb #be88a11a
+# %% ../../nbs/data/03_phantoms.ipynb #ea8ebf7d
 def envelope(rng: np.random.Generator, strength: np.ndarray, grain: tuple[float, float]) -> np.ndarray:
-    "Echo amplitude (H, W): complex normal scatterers × `strength`, blurred by a pulse of `grain` = (axial, lateral) in pixels; mean about `strength`."
+    """Echo amplitude (H, W), mean about `strength`: complex normal scatterers of that strength, blurred by a pulse of
+    `grain` = (axial, lateral) in pixels."""
     field = [ndimage.gaussian_filter(part * strength, grain, truncate=2.5) for part in white(rng, (2, *strength.shape))]
     loss = np.prod([np.sqrt(2 * np.pi**.5 * max(g, .29)) for g in grain])  # how much the blur weakens white noise
     return np.hypot(*field) * np.float32(loss / 1.2533)
@@ -273,7 +278,7 @@ def log_compress(amplitude: np.ndarray, decibels: float = 50.) -> np.ndarray:
     return np.clip(1 + 20 / np.float32(decibels) * np.log10(np.maximum(amplitude, 1e-6)), 0, 1)
 
 def transmission(absorption: np.ndarray) -> np.ndarray:
-    "Fraction of amplitude that is left at each depth (axis 0) under `absorption` per side length; negative absorption stands for compensation."
+    "Fraction of amplitude left at each depth (axis 0) under `absorption` per side length; negative values stand for compensation."
     return np.exp(-(np.cumsum(absorption, 0) - absorption / 2) / np.float32(len(absorption)))
 
 # %% ../../nbs/data/03_phantoms.ipynb #21b5d364
@@ -312,13 +317,13 @@ def stain(rng: np.random.Generator, haematoxylin: np.ndarray, eosin: np.ndarray,
     spectra /= np.linalg.norm(spectra, axis=1, keepdims=True)
     return np.exp(-np.tensordot(spectra.T.astype(np.float32), np.stack([haematoxylin, eosin]), 1))
 
-# %% ../../nbs/data/03_phantoms.ipynb #7c7bd7cc
+# %% ../../nbs/data/03_phantoms.ipynb #fc3e6307
 def sensor_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> np.ndarray:
     "White noise of standard deviation `sigma` at 256 pixels and less at smaller sizes, as after shrinking (not below a third)."
     return white(rng, shape) * np.float32(sigma * np.clip(shape[-1] / 256, 1 / 3, 1))
 
 def camera(rng: np.random.Generator, rgb: np.ndarray, balance: float = .04, exposure: float = .1, noise: float = .01) -> np.ndarray:
-    "A photograph of a scene (3, H, W): random white balance, exposure and gamma, sensor noise that is alike in all colours, clipped to 0 … 1."
+    "A photograph of a scene (3, H, W): random white balance, exposure and gamma, noise partly shared by the colours; 0 … 1."
     gain = np.exp(rng.normal(0, balance, 3) + rng.normal(0, exposure)).astype(np.float32)[:, None, None]
     curve = np.float32(np.exp(rng.normal(0, exposure)))
     grain = sensor_noise(rng, rgb.shape[1:], noise) + sensor_noise(rng, rgb.shape, noise / 2)
@@ -328,7 +333,7 @@ def vignette(y, x, strength: float, centre=(.5, .5)) -> np.ndarray:
     "A factor that falls from 1 at the centre to 1 - `strength` in the corners."
     return 1 - np.float32(2 * strength) * ((y - np.float32(centre[0]))**2 + (x - np.float32(centre[1]))**2)
 
-# %% ../../nbs/data/03_phantoms.ipynb #c666ba63
+# %% ../../nbs/data/03_phantoms.ipynb #033e6702
 @dataclass(frozen=True)
 class Phantom:
     "A recipe and what it shows."
@@ -347,30 +352,36 @@ class Phantom:
 PHANTOMS: dict[str, Phantom] = {}
 
 def phantom(*, modality: str, classes: dict[int, str], anatomy: str, instances: bool = False) -> Callable:
-    "Register the decorated function (rng, size, **options) -> list[Record] as the recipe of its name. Raises `CardError` for an unknown modality."
+    """Register the decorated function (rng, size, **options) -> list[Record] as the recipe of its name.
+    Raises `CardError` for an unknown modality."""
     if modality not in MODALITIES:
-        raise CardError("This modality is not known.", field="modality", found=modality, expected=", ".join(MODALITIES), fix=suggest(modality, MODALITIES))
+        raise CardError("This modality is not known.", field="modality", found=modality, expected=", ".join(MODALITIES),
+                        fix=suggest(modality, MODALITIES))
     def register(make: Callable[..., list[Record]]) -> Callable[..., list[Record]]:
         PHANTOMS[make.__name__] = Phantom(make.__name__, make, modality, dict(classes), instances, anatomy)
         return make
     return register
 
-# %% ../../nbs/data/03_phantoms.ipynb #515dd3f5
-def photo(image: np.ndarray, semantic: np.ndarray, instances: np.ndarray | None = None, fov: float | None = None, modality: str = "") -> list[Record]:
-    "The single record of a subject; image (H, W) or (3, H, W), `fov` the side in mm."
+# %% ../../nbs/data/03_phantoms.ipynb #7baf1e45
+def photo(image: np.ndarray, semantic: np.ndarray, instances: np.ndarray | None = None, fov: float | None = None,
+          modality: str = "", psf: float = .5) -> list[Record]:
+    "The single record of a subject; image (H, W) or (3, H, W), `fov` the side in mm, `psf` the final blur in pixels."
     image = np.clip(image if image.ndim == 3 else image[None], 0, 1).astype(np.float32)
+    if psf: image = ndimage.gaussian_filter(image, (0, psf, psf), mode="nearest", truncate=3)
     return [Record(image, semantic=semantic.astype(np.uint8), instances=None if instances is None else instances.astype(np.int32),
                    spacing=fov and (fov / image.shape[1],) * 2, modality=modality)]
 
-def stack(volume: np.ndarray, semantic: np.ndarray, instances: np.ndarray | None = None, fov: float | None = None, modality: str = "") -> list[Record]:
+def stack(volume: np.ndarray, semantic: np.ndarray, instances: np.ndarray | None = None, fov: float | None = None,
+          modality: str = "", psf: float = .4) -> list[Record]:
     "The records of a volume (D, H, W), slice by slice."
     each = zip(volume, semantic, [None] * len(volume) if instances is None else instances)
-    return [replace(photo(v, s, i, fov, modality)[0], slice=n) for n, (v, s, i) in enumerate(each)]
+    return [replace(photo(v, s, i, fov, modality, psf)[0], slice=n) for n, (v, s, i) in enumerate(each)]
 
-# %% ../../nbs/data/03_phantoms.ipynb #456cb48b
+# %% ../../nbs/data/03_phantoms.ipynb #15f6d76f
 def find_phantom(recipe: str) -> Phantom:
     "The phantom of that name. Raises `CardError` with the nearest name when there is none."
-    if recipe not in PHANTOMS: raise CardError("No phantom has this name.", field="phantom.recipe", found=recipe, fix=suggest(recipe, PHANTOMS))
+    if recipe not in PHANTOMS:
+        raise CardError("No phantom has this name.", field="phantom.recipe", found=recipe, fix=suggest(recipe, PHANTOMS))
     return PHANTOMS[recipe]
 
 def make_subject(recipe: str, subject: int, size: int, seed: int = 0, dataset: str = "", **options) -> list[Record]:
@@ -378,11 +389,12 @@ def make_subject(recipe: str, subject: int, size: int, seed: int = 0, dataset: s
     known = find_phantom(recipe)
     for name in options:
         if name not in known.options:
-            raise CardError(f"The phantom {recipe} has no such option.", field=f"phantom.{name}", found=options[name], fix=suggest(name, known.options))
+            raise CardError(f"The phantom {recipe} has no such option.", field=f"phantom.{name}", found=options[name],
+                            fix=suggest(name, known.options))
     rng = np.random.default_rng([seed, subject, *recipe.encode()])
     name = f"{recipe}-{subject:04d}"
-    return [replace(r, dataset=dataset or recipe, subject=name, key=name if r.slice is None else f"{name}-{r.slice:03d}", modality=r.modality or known.modality)
-            for r in known.make(rng, size, **options)]
+    return [replace(r, dataset=dataset or recipe, subject=name, key=name if r.slice is None else f"{name}-{r.slice:03d}",
+                    modality=r.modality or known.modality) for r in known.make(rng, size, **options)]
 
 # %% ../../nbs/data/03_phantoms.ipynb #ad65ebc1
 from . import phantoms_microscopy, phantoms_photography, phantoms_radiology  # noqa: E402
