@@ -311,7 +311,7 @@ def _lungs(rng: np.random.Generator, y, x) -> tuple[list[np.ndarray], np.ndarray
         fields.append(np.maximum(np.maximum(lung, dome), np.maximum(-heart, .028 - np.abs(x - .5))))
     return fields, heart, top, wide
 
-# %% ../../nbs/data/03a_radiology.ipynb #136fff74
+# %% ../../nbs/data/03a_radiology.ipynb #610bd6a9
 @phantom(modality="X-ray", classes={1: "lung"}, anatomy="chest")
 def covid19radio(rng, size):
     "Frontal chest radiograph with lung masks."
@@ -328,7 +328,7 @@ def covid19radio(rng, size):
     curves, widths = [], []
     for side in (-1, 1):
         c, w = vessel_tree(rng, (.47, .5 + side * .09), (np.pi if side < 0 else 0) + side * np.linspace(-1.3, 1.4, 6), .016, .07,
-                           thinnest=.006, shrink=.85)
+                           thinnest=.0068, shrink=.85)
         curves += c; widths += w
     # vessels, hila
     density += .11 * blur(draw_curves(curves, widths, size), .005) * air + .1 * air * np.exp(-((y - .47)**2 + (off - .1)**2) / .05**2)
