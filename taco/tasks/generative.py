@@ -7,18 +7,19 @@ __all__ = ['gaussian_rows', 'smooth_field', 'white_noise', 'gaussian_denoising',
            'deblurring', 'super_resolution', 'inpainting', 'outpainting', 'colorization', 'bias_field_correction',
            'k_space_reconstruction']
 
-# %% ../../nbs/tasks/03_generative.ipynb #495bb815
+# %% ../../nbs/tasks/03_generative.ipynb #562367b4
 import math
 
 import torch
 import torch.nn.functional as F
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from ..data.record import MODALITIES, Batch
 from .random import Draw
 from .task import Choice, Uniform, task
 
-# %% ../../nbs/tasks/03_generative.ipynb #21a353ad
+# %% ../../nbs/tasks/03_generative.ipynb #b8940d51
 def gaussian_rows(sigma: Tensor,  # (B,) standard deviation in pixels; 0 gives the identity
                   size: int,
                   norm: int = 1,  # 1: rows sum to one (blur an image); 2: rows have unit length (correlate white noise)
@@ -26,7 +27,8 @@ def gaussian_rows(sigma: Tensor,  # (B,) standard deviation in pixels; 0 gives t
     "(B, 1, size, size) matrices G of a Gaussian blur along one axis: G @ X @ G.mT blurs X."
     place = torch.arange(size, device=sigma.device, dtype=torch.float32)
     gap = (place[:, None] - place) / sigma.clamp(min=.05).view(-1, 1, 1, 1)
-    return F.normalize(torch.exp(-.5 * gap ** 2), p=norm, dim=-1)
+    weight = torch.exp(-.5 * gap.clamp(-12, 12) ** 2)  # beyond 12 sigma: 0 to seven digits, and no slow denormal numbers
+    return weight / weight.norm(norm, -1, keepdim=True)
 
 # %% ../../nbs/tasks/03_generative.ipynb #13cae199
 def smooth_field(draw: Draw, name: str, channels: int, size: int,
@@ -63,13 +65,12 @@ def gaussian_denoising(batch: Batch, draw: Draw, sigma: Tensor):
         noisy[magnetic] = torch.hypot(noisy[magnetic], imaginary)
     return noisy, batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #36778898
+# %% ../../nbs/tasks/03_generative.ipynb #2577221b
 @task("generative", title="salt-and-pepper denoising", amount=Uniform(.05, .25, limits=(0, 1)))
 def salt_and_pepper_denoising(batch: Batch, draw: Draw, amount: Tensor):
     "A share `amount` of all pixels turned black or white, as likely."
     chance, half = draw.uniform("pixel", 1, batch.size, batch.size), amount.view(-1, 1, 1, 1) / 2
-    salted = batch.image.masked_fill(chance < half, 0)
-    return salted.masked_fill_(chance >= 1 - half, 1), batch.image
+    return torch.maximum(batch.image * (chance >= half), (chance >= 1 - half).float()), batch.image
 
 # %% ../../nbs/tasks/03_generative.ipynb #0c5a5b4a
 @task("generative", strength=Uniform(.5, 1, limits=(0, 1)), grain=Uniform(.01, .025, limits=(0, .1)))
@@ -94,7 +95,7 @@ def _point_spread(width: Tensor,  # (B,) standard deviation in pixels
     kernel = torch.where(motion.view(-1, 1, 1) > .5, y.mT @ x, bell[:, :, None] * bell[:, None])
     return kernel / kernel.sum((1, 2), keepdim=True)
 
-# %% ../../nbs/tasks/03_generative.ipynb #43210a89
+# %% ../../nbs/tasks/03_generative.ipynb #7d55d369
 _WIDEST = .06  # blur, as a fraction of the side
 
 @task("generative", width=Uniform(.018, .04, limits=(0, _WIDEST)), motion=Choice((0, 1)), angle=Uniform(0, 180))
@@ -102,10 +103,11 @@ def deblurring(batch: Batch, draw: Draw, width: Tensor, motion: Tensor, angle: T
     "Blur of standard deviation `width` (fraction of the side): Gaussian, or where `motion` is 1 along a line at `angle` degrees."
     radius = math.ceil(3 * _WIDEST * batch.size)        # from the limit, not from the batch: a sample must not notice the others
     kernel = _point_spread(width * batch.size, angle, motion, radius)[:, None]
-    image = F.pad(batch.image, [radius] * 4, mode="reflect")
-    shape = image.shape[-2:]
-    blurred = torch.fft.irfft2(torch.fft.rfft2(image) * torch.fft.rfft2(kernel, s=shape), s=shape)
-    return blurred[..., 2 * radius:, 2 * radius:], batch.image
+    whole = next_fast_len(batch.size + 2 * radius, real=True)
+    image = F.pad(batch.image, [radius, whole - batch.size - radius] * 2, mode="reflect")
+    blurred = torch.fft.irfft2(torch.fft.rfft2(image) * torch.fft.rfft2(kernel, s=(whole, whole)), s=(whole, whole))
+    inside = slice(2 * radius, 2 * radius + batch.size)  # the kernel's centre lies at `radius`, and so did the image's corner
+    return blurred[..., inside, inside], batch.image
 
 # %% ../../nbs/tasks/03_generative.ipynb #23b9a514
 def _large_pixels(count: Tensor,  # (B,) how many large pixels cover the side
@@ -122,32 +124,33 @@ def super_resolution(batch: Batch, draw: Draw, reduction: Tensor):
     rows = _large_pixels(((1 - reduction) * batch.size).round().clamp(min=1), batch.size)
     return rows @ batch.image @ rows.mT, batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #52060f67
+# %% ../../nbs/tasks/03_generative.ipynb #2ed76baa
 def _flat_colour(draw: Draw) -> Tensor:
     "(B, 3, 1, 1): a random grey or, as likely, a random colour."
-    colour = draw.uniform("fill", 3)
-    return torch.where(draw.chance("fill/grey", .5, 1), colour[:, :1], colour)[..., None, None]
+    number = draw.uniform("fill", 4)
+    return torch.where(number[:, 3:] < .5, number[:, :1], number[:, :3])[..., None, None]
 
 @task("generative", size=Uniform(.12, .24, limits=(0, .6)), ellipse=Choice((0, 1)))
 def inpainting(batch: Batch, draw: Draw, size: Tensor, ellipse: Tensor):
     "Five holes of mean side `size`, rectangles or (`ellipse` 1) ellipses, filled with one random grey or colour."
     place = (torch.arange(batch.size, device=batch.device) + .5) / batch.size
-    gap = (place - draw.uniform("centre", 5, 2, low=.15, high=.85)[..., None]).abs()             # (B, 5, 2, S)
-    half = draw.uniform("half", 5, 2, low=.3, high=.7)[..., None] * size.view(-1, 1, 1, 1)
+    number = draw.uniform("holes", 5, 4, 1)
+    gap = (place - (.15 + .7 * number[:, :, :2])).abs()             # (B, 5, 2, S): from the centre of each hole, along x and y
+    half = (.3 + .4 * number[:, :, 2:]) * size.view(-1, 1, 1, 1)    # half its sides
     near = gap < half
     box = near[:, :, 1, :, None] & near[:, :, 0, None, :]
     x, y = (gap / half.clamp(min=1e-9)).square().unbind(2)
     hole = torch.where(ellipse.view(-1, 1, 1, 1) > .5, box & (y[..., None] + x[:, :, None] < 1), box).any(1)
-    return torch.where(hole[:, None], _flat_colour(draw), batch.image), batch.image
+    return torch.lerp(batch.image, _flat_colour(draw), hole[:, None].float()), batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #8e689706
+# %% ../../nbs/tasks/03_generative.ipynb #a22dd49d
 @task("generative", margin=Uniform(.15, .3, limits=(0, .5)))
 def outpainting(batch: Batch, draw: Draw, margin: Tensor):
     "Up to `margin` (fraction of the side) hidden on every side by one random grey or colour."
     place = (torch.arange(batch.size, device=batch.device) + .5) / batch.size
     lost = draw.uniform("sides", 2, 2, 1, low=.6, high=1.) * margin.view(-1, 1, 1, 1)
     x, y = ((place > lost[:, 0]) & (place < 1 - lost[:, 1])).unbind(1)
-    return torch.where((y[:, :, None] & x[:, None])[:, None], batch.image, _flat_colour(draw)), batch.image
+    return torch.lerp(_flat_colour(draw), batch.image, (y[:, :, None] & x[:, None])[:, None].float()), batch.image
 
 # %% ../../nbs/tasks/03_generative.ipynb #71528bbe
 @task("generative", "colour", strength=Uniform(1, 1, limits=(0, 1)))
@@ -165,7 +168,7 @@ def bias_field_correction(batch: Batch, draw: Draw, strength: Tensor):
     low, high = field.amin((2, 3), keepdim=True), field.amax((2, 3), keepdim=True)
     return batch.image * torch.exp(-strength.view(-1, 1, 1, 1) * (field - low) / (high - low)), batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #929801b7
+# %% ../../nbs/tasks/03_generative.ipynb #c0a6afa0
 def _measured_lines(draw: Draw, missing: Tensor, size: int, centre: float = .08) -> Tensor:
     "(B, size) bool in the order of torch.fft: which lines of k-space are measured."
     distance = torch.fft.fftfreq(size, device=missing.device).abs()      # 0 … 0.5 cycles per pixel
@@ -179,7 +182,7 @@ def _measured_lines(draw: Draw, missing: Tensor, size: int, centre: float = .08)
 def k_space_reconstruction(batch: Batch, draw: Draw, missing: Tensor, vertical: Tensor):
     "Magnitude of the zero-filled image when a share `missing` of the k-space lines, rows or (`vertical` 1) columns, is not measured."
     turned = vertical.view(-1, 1, 1, 1) > .5
-    lines = _measured_lines(draw, missing, batch.size)[:, None, :, None]
-    image = torch.where(turned, batch.image.mT, batch.image)
-    filled = torch.fft.ifft(torch.fft.fft(image, dim=-2) * lines, dim=-2).abs()
-    return torch.where(turned, filled.mT, filled), batch.image
+    lines = _measured_lines(draw, missing, batch.size)[:, None, None]
+    image = torch.where(turned, batch.image, batch.image.mT)                 # the axis to transform last
+    filled = torch.fft.ifft(torch.fft.fft(image) * lines).abs()
+    return torch.where(turned, filled, filled.mT), batch.image

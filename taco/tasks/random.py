@@ -48,7 +48,7 @@ def _bits_numpy(seeds: Tensor, name: int, count: int) -> Tensor:
     place = np.arange(count, dtype=np.uint32) * np.uint32(0x9E3779B9)
     return torch.from_numpy(_mix_numpy(_mix_numpy(key[:, None] + place)).view(np.int32))
 
-# %% ../../nbs/tasks/00_random.ipynb #d15c67e9
+# %% ../../nbs/tasks/00_random.ipynb #40ace750
 class Draw:
     "Random numbers for a batch of samples, each row a function of its own seed and of the draw's name."
     def __init__(self, seeds: Tensor):  # (B,) integer seeds, one a sample
@@ -73,9 +73,12 @@ class Draw:
         return unit if (low, high) == (0, 1) else unit.mul_(high - low).add_(low)
 
     def normal(self, name: str, *shape: int) -> Tensor:
-        "(B, *shape) float32, standard normal (Box and Muller 1958)."
-        radius = self.uniform(name + "/radius", *shape).neg_().log1p_().mul_(-2).sqrt_()
-        return radius.mul_(self.uniform(name + "/angle", *shape).mul_(2 * math.pi).cos_())
+        "(B, *shape) float32, standard normal (Box and Muller 1958); two numbers of every radius and angle."
+        total = math.prod(shape)
+        radius = self.uniform(name + "/radius", (total + 1) // 2).neg_().log1p_().mul_(-2).sqrt_()
+        angle = self.uniform(name + "/angle", (total + 1) // 2).mul_(2 * math.pi)
+        pairs = torch.view_as_real(torch.complex(radius * angle.cos(), radius * angle.sin()))
+        return pairs.flatten(1)[:, :total].reshape(-1, *shape)
 
     def integer(self, name: str, *shape: int, high: int) -> Tensor:
         "(B, *shape) int64, uniform over 0 … high − 1."

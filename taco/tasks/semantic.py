@@ -18,7 +18,7 @@ from ..data.record import Batch
 from .random import Draw
 from .task import Uniform, task
 
-# %% ../../nbs/tasks/02_semantic.ipynb #6c13fb66
+# %% ../../nbs/tasks/02_semantic.ipynb #3d0087ae
 CONTRAST = 0.4  # least Euclidean distance in RGB between two colours of a sample, while there is room
 
 @lru_cache
@@ -31,12 +31,13 @@ def _lattice(device: torch.device) -> tuple[Tensor, Tensor]:
 def _random_palette(draw: Draw, count: int) -> Tensor:
     "(B, count, 3) colours, each random among those that contrast with the ones before it."
     points, apart = _lattice(draw.seeds.device)
-    preference = 2 + draw.uniform("palette", count, len(points))  # 2 + … is more than any distance in the unit cube
+    numbers = draw.uniform("palette", count, len(points) + 3, low=2., high=3.)  # 2 is more than any distance in the unit cube
+    preference, shift = numbers[..., :-3], .08 * (numbers[:, :1, -3:] - 2.5)
     taken, nearest = [], torch.full_like(preference[:, 0], 2.)
     for k in range(count):
         taken.append(torch.where(nearest >= CONTRAST, preference[:, k], nearest).argmax(1))
         nearest = torch.minimum(nearest, apart[taken[-1]])
-    return points[torch.stack(taken, 1)] + draw.uniform("palette/shift", 1, 3, low=-.04, high=.04)
+    return points[torch.stack(taken, 1)] + shift
 
 # %% ../../nbs/tasks/02_semantic.ipynb #494110f1
 _ROBERTS = (-776648142, -1412856951, -1934021721)  # 2³² / g, / g² and / g³ as signed numbers, where g⁴ = g + 1
@@ -67,7 +68,7 @@ def choose_colours(draw: Draw, count: int, palette: Tensor) -> Tensor:
     fixed = _fixed_palette(count, draw.seeds.device)
     return torch.where(palette[:, None, None] > .5, _random_palette(draw, count), fixed)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #c32dd09f
+# %% ../../nbs/tasks/02_semantic.ipynb #6a56cbf5
 def paint(labels: Tensor,   # (B, S, S) integer, 0 = background
           colours: Tensor,  # (B, K, 3); labels of K and above use the colours 1 … K − 1 again
           ) -> Tensor:
@@ -81,7 +82,7 @@ def ramp(weight: Tensor,   # (B, S, S) float in [0, 1] or bool
          draw: Draw, palette: Tensor) -> Tensor:
     "A (B, 3, S, S) picture of a weight: its first random colour at 0, its second at 1, a straight line in RGB between them."
     low, high = choose_colours(draw, 2, palette)[..., None, None].unbind(1)
-    return torch.lerp(low, high, weight[:, None].float())
+    return low + (high - low) * weight[:, None]
 
 # %% ../../nbs/tasks/02_semantic.ipynb #5d4424df
 @task("semantic", "semantic", title="binary segmentation", palette=PALETTE)
@@ -110,12 +111,12 @@ def instance_segmentation(batch: Batch, draw: Draw, palette: Tensor):
     "Every object in a colour of its own; neighbours differ."
     return batch.image, paint(batch.instances, _object_colours(draw, int(batch.instances.max()) + 1, palette))
 
-# %% ../../nbs/tasks/02_semantic.ipynb #86d05af8
+# %% ../../nbs/tasks/02_semantic.ipynb #b54a5644
 @task("semantic", "semantic", title="foreground extraction", palette=PALETTE)
 def foreground_extraction(batch: Batch, draw: Draw, palette: Tensor):
     "The image inside the foreground, a plain random colour (palette 0: black) outside."
-    ground = choose_colours(draw, 1, palette)[:, 0, :, None, None]
-    return batch.image, torch.where(batch.semantic[:, None] > 0, batch.image, ground)
+    ground = (draw.uniform("ground", 3) * palette[:, None])[..., None, None]
+    return batch.image, torch.lerp(ground, batch.image, (batch.semantic[:, None] > 0).float())
 
 # %% ../../nbs/tasks/02_semantic.ipynb #091e9661
 def _boundary(labels: Tensor  # (B, S, S) integer

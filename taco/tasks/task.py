@@ -22,7 +22,7 @@ __all__ = ['FAMILIES', 'TASKS', 'Uniform', 'Choice', 'Task', 'task', 'get_task',
 # %% ../../nbs/tasks/01_task.ipynb #aa1a689b
 FAMILIES = ("semantic", "generative", "transformation")
 
-# %% ../../nbs/tasks/01_task.ipynb #83e2cfca
+# %% ../../nbs/tasks/01_task.ipynb #d435ccf8
 @dataclass(frozen=True)
 class Uniform:
     "A number drawn uniformly between `low` and `high`; with `signed`, its sign is drawn too."
@@ -32,8 +32,9 @@ class Uniform:
     signed: bool = False
     def draw(self, name: str, draw: Draw) -> Tensor:
         if self.low == self.high and not self.signed: return torch.full(draw.seeds.shape, float(self.low), device=draw.seeds.device)
-        value = draw.uniform(name, low=self.low, high=self.high)
-        return torch.where(draw.chance(name + "/sign", .5), -value, value) if self.signed else value
+        if not self.signed: return draw.uniform(name, low=self.low, high=self.high)
+        value = draw.uniform(name, low=-1, high=1)
+        return torch.where(value < 0, -self.low, self.low) + value * (self.high - self.low)
     def bounds(self) -> tuple[float, float]: return self.limits or (-self.high if self.signed else self.low, self.high)
 
 @dataclass(frozen=True)
