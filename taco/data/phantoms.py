@@ -106,14 +106,14 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     pixels = sigma * image.shape[-1]
     return ndimage.gaussian_filter(image, (0,) * (image.ndim - 2) + (pixels, pixels), mode="nearest", truncate=3) if pixels > .15 else image
 
-# %% ../../nbs/data/03_phantoms.ipynb #4440fe51
+# %% ../../nbs/data/03_phantoms.ipynb #46f93cec
 def draw_curves(curves: list[np.ndarray], widths: list[float], size: int) -> np.ndarray:
     "Coverage (S, S) float32 in 0 … 1 of polylines (N, 2) of (y, x) with widths, all in fractions of the side."
     factor = 8 if size <= 64 else 4 if size <= 256 else 2
     canvas = Image.new("L", (size * factor,) * 2); pen = ImageDraw.Draw(canvas)
     for curve, width in zip(curves, widths):
         points, w = curve[:, ::-1] * (size * factor), max(1, round(width * size * factor))
-        pen.line(points.ravel().tolist(), fill=255, width=w, joint="curve" if w > 7 else None)
+        pen.line(points.ravel().tolist(), fill=255, width=w, joint="curve" if w > 7 and len(curve) < 12 else None)
         if w > 5: pen.ellipse([*(points[-1] - w / 2), *(points[-1] + w / 2)], fill=255)
     return np.asarray(canvas.reduce(factor), np.float32) / 255
 
