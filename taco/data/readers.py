@@ -26,7 +26,7 @@ from .card import FRACTIONS, SPLITS, Card, load_card
 from .record import Record
 
 # %% auto #0
-__all__ = ['READERS', 'COMMON', 'SOURCES', 'Item', 'Reader', 'reader', 'to_unit', 'finite', 'read_pixels', 'to_labels',
+__all__ = ['READERS', 'COMMON', 'SOURCES', 'Item', 'Reader', 'reader', 'to_unit', 'stretch', 'finite', 'read_pixels', 'to_labels',
            'compile_pattern', 'identity', 'tidy', 'list_files', 'matches', 'subject_of', 'split_of', 'identities',
            'read_pairs', 'same_size', 'load_pair', 'first_identity', 'read_instances', 'load_instances', 'Stream',
            'read_npz', 'load_row', 'read_volumes', 'read_volume', 'view_slice', 'load_volume', 'rank', 'divide',
@@ -61,7 +61,7 @@ def reader(name: str, options: str) -> Callable:
         return function
     return enter
 
-# %% ../../nbs/data/02_readers.ipynb #91fdb496
+# %% ../../nbs/data/02_readers.ipynb #61e3ac87
 def to_unit(array: np.ndarray, *, window: tuple[float, float] | None = None, percentiles: tuple[float, float] | None = None, file: str = "") -> np.ndarray:
     """(H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4) of any numeric type → (1 or 3, H, W) float32 in [0, 1].
 
@@ -71,11 +71,16 @@ def to_unit(array: np.ndarray, *, window: tuple[float, float] | None = None, per
     if array.ndim == 2: array = array[..., None]
     if array.ndim != 3 or array.shape[2] > 4 or 0 in array.shape:
         raise DataError("This array is not one image.", file=file, field="image", found=array.shape, expected="(H, W) or (H, W, 1…4)", fix="Choose a frame or an axis in the card.")
-    array = array[..., :1 if array.shape[2] < 3 else 3]
+    array = np.ascontiguousarray(array[..., :1 if array.shape[2] < 3 else 3].transpose(2, 0, 1))
     finite(array, file)
-    low, high = _range(array, window, percentiles)
-    scaled = (array.astype(np.float32) - low) / max(high - low, 1e-12)
-    return np.ascontiguousarray(scaled.clip(0, 1).transpose(2, 0, 1))
+    return stretch(array, *_range(array, window, percentiles))
+
+def stretch(array: np.ndarray, low: float, high: float) -> np.ndarray:
+    "float32 in [0, 1]: `low` becomes 0, `high` becomes 1, what lies beyond is clipped."
+    out = array.astype(np.float32)
+    out -= low
+    out /= max(high - low, 1e-12)
+    return out.clip(0, 1, out=out)
 
 def finite(array: np.ndarray, file: str) -> None:
     "Raise `DataError` when the image holds values that are not numbers."
@@ -218,7 +223,7 @@ def split_of(table: dict, path: str, card: Card) -> str | None:
                         fix='Correct the pattern, or translate its words: splits = {training = "train"}.')
     return split
 
-# %% ../../nbs/data/02_readers.ipynb #1179fbb7
+# %% ../../nbs/data/02_readers.ipynb #2b52df0d
 def identities(files: list[str], pattern: str, card: Card, field: str) -> dict[str, str]:
     "Identity → path. Raises `CardError` when two files have one identity."
     found: dict[str, str] = {}
@@ -230,6 +235,7 @@ def identities(files: list[str], pattern: str, card: Card, field: str) -> dict[s
         found[name] = path
     return found
 
+# %% ../../nbs/data/02_readers.ipynb #1fec4b03
 @reader("pairs", "images masks exclude spacing objects")
 def read_pairs(card: Card, table: dict, folder: Path, size: int | None = None) -> list[Item]:
     "An image file and its mask file(s)."
@@ -250,7 +256,7 @@ def same_size(labels: np.ndarray, image: np.ndarray, mask: Path, file: Path) -> 
         raise DataError("The mask is not of the size of its image.", file=mask, field="mask", found=f"{labels.shape[0]} × {labels.shape[1]} pixels",
                         expected=f"{image.shape[1]} × {image.shape[2]} as in {file}", fix="Export both at the same size; taco does not guess how they lie on each other.")
 
-# %% ../../nbs/data/02_readers.ipynb #032e97e7
+# %% ../../nbs/data/02_readers.ipynb #8508bad3
 def _pair(card, table, folder, name, path, masks) -> Item:
     mask = next(iter(masks.values()), None)
     if "volume" in table: load = partial(load_volume, card, table["volume"], name, folder / path, folder / mask if mask else None)
@@ -262,6 +268,7 @@ def _orphan(card, table, path) -> Item:
     def load(): raise DataError("The image of a mask is missing.", file=path, field="image", found="no image with its identity", expected=table["images"], fix="Restore the image, or correct the patterns in the card.")
     return Item(path, subject_of(table, path, path, card), load)
 
+# %% ../../nbs/data/02_readers.ipynb #3b8427d1
 def load_pair(card: Card, table: dict, folder: Path, name: str, path: str, masks: dict[str, str | None]) -> list[Record]:
     "The record of one image and its masks. Raises `DataError`."
     file = folder / path
@@ -416,11 +423,12 @@ def read_volume(path: Path, frame: int | None = None) -> tuple[np.ndarray, np.nd
     if voxels.ndim != 3: raise DataError("This is not one volume.", file=path, field="frame", found=voxels.shape, expected="(X, Y, Z)", fix="Choose a frame in the card.")
     return voxels, np.array(image.header.get_zooms()[:3], float), image.affine
 
-# %% ../../nbs/data/02_readers.ipynb #4614dd02
+# %% ../../nbs/data/02_readers.ipynb #5e4a4371
 def view_slice(volume: np.ndarray, k: int, axis: int) -> np.ndarray:
     "Slice `k` of a canonical (X, Y, Z) volume as a picture: front or top of the body upwards, its right side on the left."
     return np.ascontiguousarray(np.moveaxis(volume, axis, 0)[k].T[::-1, ::-1])  # np.take would copy the volume
 
+# %% ../../nbs/data/02_readers.ipynb #31510034
 def load_volume(card: Card, table: dict, name: str, file: Path, mask: Path | None) -> list[Record]:
     "The chosen slices of one volume. Raises `DataError`."
     if mask is None and "masks" in table:
@@ -433,7 +441,7 @@ def load_volume(card: Card, table: dict, name: str, file: Path, mask: Path | Non
     axis, records = table.get("axis", 2), []
     row, column = (float(zooms[a]) for a in reversed([a for a in range(3) if a != axis]))
     for k in _chosen(labels, voxels.shape, axis, table):
-        image = ((view_slice(voxels, k, axis).astype(np.float32) - low) / max(high - low, 1e-12)).clip(0, 1)[None]
+        image = stretch(view_slice(voxels, k, axis), low, high)[None]
         records.append(Record(image, None if labels is None else view_slice(labels, k, axis), dataset=card.name, key=f"{tidy(name)}-{k:03d}", slice=int(k),
                               spacing=(row, column) if row == row else None, modality=table.get("modality", card.modality[0]), file=str(file)))
     return records
@@ -566,13 +574,14 @@ def _load_phantom(dataset, recipe, subject, size, seed, options) -> list[Record]
     from taco.data.phantoms import make_subject
     return make_subject(recipe, subject, size, seed, dataset, **options)
 
-# %% ../../nbs/data/02_readers.ipynb #60eb9b5c
+# %% ../../nbs/data/02_readers.ipynb #5f679e85
 def read(card: Card | str, root: str | Path | None = None, source: str = "auto", size: int | None = None, subjects: int | None = None, seed: int = 0) -> Iterator[Record]:
     "All records of a dataset, one at a time, each with its subject and split. Raises `DataError` or `CardError`."
     found = find(card, root, source, size, subjects, seed)
     splits = assign_splits(found.card, found.items, found.source, seed)
     for item in choose_subjects(found, splits, subjects, seed): yield from load(found.card, item, splits)
 
+# %% ../../nbs/data/02_readers.ipynb #f6ac08cd
 def load(card: Card, item: Item, splits: dict[str, str]) -> list[Record]:
     "The records of one item, marked with dataset, subject and split. Raises `DataError` naming the item's file whatever went wrong."
     try: records = item.load()

@@ -59,7 +59,7 @@ class Appender:
         if body - start != self.count * self.dtype.itemsize * int(np.prod(self.shape)): raise ValueError("the header has outgrown its room")
         self.file.close()
 
-# %% ../../nbs/data/05_store.ipynb #a5d852fe
+# %% ../../nbs/data/05_store.ipynb #ef4a05b3
 class Writer:
     "The files of one packed dataset, written row by row into a folder."
     def __init__(self, folder: Path, size: int):
@@ -82,7 +82,7 @@ class Writer:
         for name, starts in self.starts.items(): np.save(self.folder / f"{name}_start.npy", np.array(starts, np.int64))
         table = pd.DataFrame(self.rows)
         np.save(self.folder / "can.npy", table[list(NEEDS)].to_numpy(bool))
-        np.save(self.folder / "modality.npy", table["modality"].map(MODALITIES.index).to_numpy(np.int64))
+        for name, known in (("modality", MODALITIES), ("split", SPLITS)): np.save(self.folder / f"{name}.npy", table[name].map(known.index).to_numpy(np.int64))
         table.to_csv(self.folder / "table.csv", index=False)
         return table
 
@@ -119,7 +119,7 @@ def _results(found: Found, items: list[Item], splits: dict, size: int, fit: str,
     if workers == 1: return zip(items, (_work(*arguments(*job)) for job in jobs()))
     return zip(items, joblib.Parallel(n_jobs=workers, return_as="generator", pre_dispatch=2 * workers, batch_size=1)(joblib.delayed(_work)(*arguments(*job)) for job in jobs()))
 
-# %% ../../nbs/data/05_store.ipynb #e0b78fd7
+# %% ../../nbs/data/05_store.ipynb #5650fac8
 def pack_key(found: Found, size: int, fit: str, subjects: int | None, seed: int) -> str:
     "A hash of everything that decides what a packed dataset holds."
     what = [PACK_VERSION, digest(found.card), found.source, found.layout, size, fit, subjects, seed, list(NEEDS), _code(found.source), *_files(found)]
@@ -135,7 +135,7 @@ def _files(found: Found) -> list:
     "Name, size and time of the files of a real dataset."
     if found.folder is None: return []
     names = {Path(i.file.split("[")[0]) for i in found.items[:1]} if found.items[0].local else [found.folder / n for n in list_files(found.folder)]
-    return [[n.name, n.stat().st_size, n.stat().st_mtime_ns] for n in names]
+    return [[str(n.relative_to(found.folder)), n.stat().st_size, n.stat().st_mtime_ns] for n in names]
 
 # %% ../../nbs/data/05_store.ipynb #16c893c9
 def read_manifest(folder: str | Path) -> dict:
@@ -209,7 +209,7 @@ def _describe(spare: Path, found: Found, table: pd.DataFrame, skipped: list[dict
                     versions=dict(taco=__version__, numpy=np.__version__))
     (spare / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
 
-# %% ../../nbs/data/05_store.ipynb #df4016e3
+# %% ../../nbs/data/05_store.ipynb #4eedeb1c
 class Part:
     "One packed dataset, mapped."
     def __init__(self, folder: str | Path):
@@ -220,7 +220,7 @@ class Part:
             self.arrays = {n: np.asarray(np.load(self.folder / f"{n}.npy", mmap_mode="r")) for n in COLUMNS}  # asarray: the subclass is slow to index
             self.starts = {n: np.load(self.folder / f"{n}_start.npy") for n in RAGGED}
             self.ragged = {n: np.asarray(np.load(self.folder / f"{n}.npy", mmap_mode="r")) if self.starts[n][-1] else np.zeros((0, c), np.float32) for n, c in RAGGED.items()}
-            self.can, self.modality = np.load(self.folder / "can.npy"), np.load(self.folder / "modality.npy")
+            self.can, self.modality, self.split = (np.load(self.folder / f"{n}.npy") for n in ("can", "modality", "split"))
         except (OSError, ValueError, EOFError) as error:
             raise StoreError("The packed dataset is damaged.", file=folder, found=f"{type(error).__name__}: {error}", fix="Delete the folder and pack again.") from error
         counts = {len(self.can), len(self.modality), self.manifest["records"], *map(len, self.arrays.values()), *(len(s) - 1 for s in self.starts.values())}
@@ -255,7 +255,29 @@ def _ragged(store: "Store", name: str, groups: list[tuple], count: int) -> torch
         out[where] = block
     return torch.from_numpy(out)
 
-# %% ../../nbs/data/05_store.ipynb #2967675d
+# %% ../../nbs/data/05_store.ipynb #295d4c7a
+def _batch(store: "Store", indices) -> Batch:
+    index = np.asarray(indices, np.int64).reshape(-1)
+    if not len(index) or index.min() < 0 or index.max() >= len(store):
+        raise StoreError("A batch needs positions inside the store.", field="indices", found=f"{index.min()} … {index.max()}" if len(index) else "none", expected=f"0 … {len(store) - 1}", fix="Choose them with store.select.")
+    part = np.searchsorted(store.start, index, side="right") - 1
+    groups = [(p, where := np.flatnonzero(part == p), index[where] - store.start[p]) for p in np.unique(part)]
+    get = lambda name: _gather(store, name, groups, len(index))
+    return Batch(image=get("image").float().div_(255), semantic=get("semantic"), instances=get("instances").to(torch.int32), distance=get("distance").float(),
+                 centreline=get("centreline").float(), hull=get("hull"), boxes=_ragged(store, "boxes", groups, len(index)), points=_ragged(store, "points", groups, len(index)),
+                 modality=torch.from_numpy(store.modality[index]), can=torch.from_numpy(store.can[index]))
+
+# %% ../../nbs/data/05_store.ipynb #41691f69
+def _select(store: "Store", split, task, needs, dataset) -> np.ndarray:
+    wanted = {*(needs.split() if isinstance(needs, str) else needs), *(task.needs if task is not None else ())}
+    for value, known in ((split, SPLITS), (dataset, store.datasets), *((n, NEEDS) for n in wanted)):
+        if value is not None and value not in known: raise StoreError("The store knows no such name.", field="select", found=value, expected=", ".join(known), fix=suggest(str(value), known))
+    keep = store.can[:, [list(NEEDS).index(n) for n in wanted]].all(1)
+    if split is not None: keep &= store.split == SPLITS.index(split)
+    if dataset is not None: keep &= np.array(store.datasets)[store.dataset] == dataset
+    return np.flatnonzero(keep)
+
+# %% ../../nbs/data/05_store.ipynb #f063d4ee
 class Store:
     "Several packed datasets of one size as one sequence. Open with `Store.open(folders)`."
     def __init__(self, folders: Iterable[str | Path]):
@@ -266,8 +288,7 @@ class Store:
         if len(sizes) > 1: raise StoreError("The datasets of one store must have one size.", field="size", found={p.folder.name: p.manifest["size"] for p in self.parts}, expected="one size", fix="Pack them again with equal size.")
         self.size: int = sizes.pop()
         self.start = np.cumsum([0, *map(len, self.parts)])
-        self.can = np.concatenate([p.can for p in self.parts])
-        self.modality = np.concatenate([p.modality for p in self.parts])
+        self.can, self.modality, self.split = (np.concatenate([getattr(p, n) for p in self.parts]) for n in ("can", "modality", "split"))  # small; split counts in SPLITS
         self.dataset = np.repeat(np.arange(len(self.parts)), [len(p) for p in self.parts])  # position in `datasets`
         self.datasets: list[str] = [p.manifest["name"] for p in self.parts]
 
@@ -289,33 +310,14 @@ class Store:
 
     def batch(self, indices) -> Batch:
         "The records at these positions, on the CPU. Raises `StoreError` for positions outside the store."
-        index = np.asarray(indices, np.int64).reshape(-1)
-        if not len(index) or index.min() < 0 or index.max() >= len(self):
-            raise StoreError("A batch needs positions inside the store.", field="indices", found=f"{index.min()} … {index.max()}" if len(index) else "none", expected=f"0 … {len(self) - 1}", fix="Choose them with store.select.")
-        part = np.searchsorted(self.start, index, side="right") - 1
-        groups = [(p, where := np.flatnonzero(part == p), index[where] - self.start[p]) for p in np.unique(part)]
-        get = lambda name: _gather(self, name, groups, len(index))
-        return Batch(image=get("image").float().div_(255), semantic=get("semantic"), instances=get("instances").to(torch.int32), distance=get("distance").float(),
-                     centreline=get("centreline").float(), hull=get("hull"), boxes=_ragged(self, "boxes", groups, len(index)), points=_ragged(self, "points", groups, len(index)),
-                     modality=torch.from_numpy(self.modality[index]), can=torch.from_numpy(self.can[index]))
+        return _batch(self, indices)
 
     def select(self, split: str | None = None, task=None, needs: Iterable[str] = (), dataset: str | None = None) -> np.ndarray:
         """Positions (int64, ascending) of the records of a split and dataset that allow a task (an object with `needs`) and meet these needs.
 
         Raises `StoreError` for unknown names.
         """
-        wanted = {*(needs.split() if isinstance(needs, str) else needs), *(task.needs if task is not None else ())}
-        for value, known in ((split, SPLITS), (dataset, self.datasets), *((n, NEEDS) for n in wanted)):
-            if value is not None and value not in known: raise StoreError("The store knows no such name.", field="select", found=value, expected=", ".join(known), fix=suggest(str(value), known))
-        keep = self.can[:, [list(NEEDS).index(n) for n in wanted]].all(1)
-        if split is not None: keep &= self.splits == SPLITS.index(split)
-        if dataset is not None: keep &= np.array(self.datasets)[self.dataset] == dataset
-        return np.flatnonzero(keep)
-
-    @cached_property
-    def splits(self) -> np.ndarray:
-        "(len,) position in SPLITS of every record."
-        return self.table["split"].map(SPLITS.index).to_numpy(np.int64)
+        return _select(self, split, task, needs, dataset)
 
 # %% ../../nbs/data/05_store.ipynb #c6662e08
 def describe(store: Store) -> pd.DataFrame:
