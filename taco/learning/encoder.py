@@ -24,12 +24,12 @@ from .pairs import Pairs
 # %% auto #0
 __all__ = ['BACKBONES', 'FUSIONS', 'EncoderConfig', 'PairEncoder', 'encode']
 
-# %% ../../nbs/learning/01_encoder.ipynb #f1065fdc
+# %% ../../nbs/learning/01_encoder.ipynb #b0b15ebe
 BACKBONES = dict(resnet10=("basic", (1, 1, 1, 1)), resnet18=("basic", (2, 2, 2, 2)),
                  resnet34=("basic", (3, 4, 6, 3)), resnet50=("bottleneck", (3, 4, 6, 3)))  # kind of block, blocks per stage
 FUSIONS = dict(stack=6, difference=9, shared=3)  # channels that enter the backbone
 _CHOICES = dict(backbone=tuple(BACKBONES), fusion=tuple(FUSIONS))
-_NUMBERS = dict(width=(float, .0625, 4), embedding=(int, 2, 4096), size=(int, 16, 2048))  # type, lowest, highest
+_NUMBERS = dict(width=(float, .0625, 4), stem=(int, 1, 7), embedding=(int, 2, 4096), size=(int, 16, 2048))  # type, lowest, highest
 
 @dataclass(frozen=True)
 class EncoderConfig:
@@ -37,6 +37,8 @@ class EncoderConfig:
     backbone: str = "resnet18"  # one of BACKBONES
     fusion: str = "stack"       # one of FUSIONS
     width: float = 1.           # factor on the standard channel numbers 64, 128, 256, 512
+    stem: int = 7               # side of the first, strided convolution's filters, an odd number
+    pool: bool = True           # whether a pooling layer follows that halves the side once more
     embedding: int = 128        # dimension of the embedding
     size: int = 64              # side of the training images in pixels; others are accepted too
 
@@ -48,6 +50,7 @@ class EncoderConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, kind)) or not low <= value <= high:
                 _refuse("Impossible value for the encoder.", name, value, f"{kind.__name__}, {low} … {high}")
+        if self.stem % 2 == 0: _refuse("Filters need a middle.", "stem", self.stem, "an odd number")
 
     @classmethod
     def of(cls, given: dict, file: str | Path | None = None) -> "EncoderConfig":
@@ -60,12 +63,12 @@ class EncoderConfig:
 def _refuse(what: str, field: str, found, expected=None, fix=None, file=None):
     raise EncoderError(what, file=file, field=field, found=found, expected=expected, fix=fix)
 
-# %% ../../nbs/learning/01_encoder.ipynb #ab3483a7
+# %% ../../nbs/learning/01_encoder.ipynb #37b42ca3
 def _backbone(config: EncoderConfig) -> ResNet:
     block, layers = BACKBONES[config.backbone]
     planes = [max(1, round(channels * config.width)) for channels in (64, 128, 256, 512)]
     return ResNet(block, list(layers), planes, spatial_dims=2, n_input_channels=FUSIONS[config.fusion],
-                  conv1_t_size=7, conv1_t_stride=2, feed_forward=False, bias_downsample=False)
+                  conv1_t_size=config.stem, conv1_t_stride=2, no_max_pool=not config.pool, feed_forward=False, bias_downsample=False)
 
 # %% ../../nbs/learning/01_encoder.ipynb #e421e4a0
 class PairEncoder(nn.Module):
