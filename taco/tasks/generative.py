@@ -42,12 +42,12 @@ def smooth_field(draw: Draw, name: str, channels: int, size: int,
     fall = 1 / (1 + order[:, None] ** 2 + order ** 2)
     return basis @ (draw.normal(name, channels, waves + 1, waves + 1) * fall) @ basis.T
 
-# %% ../../nbs/tasks/03_generative.ipynb #51c20a5d
+# %% ../../nbs/tasks/03_generative.ipynb #3a92253e
 def white_noise(image: Tensor, draw: Draw, name: str) -> Tensor:
     "(B, 3, S, S) standard normal noise, equal in all channels where the image is grey."
     size = image.shape[-1]
     noise = draw.normal(name, 1, size, size).expand(-1, 3, -1, -1)
-    colour = (image[:, 0] != image[:, 1]).flatten(1).any(1) | (image[:, 0] != image[:, 2]).flatten(1).any(1)
+    colour = (image[:, 1:] - image[:, :1]).abs().amax((1, 2, 3)) > 0
     if not colour.any(): return noise
     noise = noise.clone()
     noise[colour, 1:] = draw[colour].normal(name + "/colour", 2, size, size)
