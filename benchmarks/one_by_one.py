@@ -56,9 +56,9 @@ def box_detection(record, rng, width, **_):
     size, mask = record.semantic.shape[0], np.zeros(record.semantic.shape, int)
     for region in measure.regionprops(record.instances):
         y0, x0, y1, x1 = region.bbox
-        for inset in range(max(1, round(width * size))):
-            if y1 - y0 > 2 * inset and x1 - x0 > 2 * inset:
-                mask[draw.rectangle_perimeter((y0 + inset, x0 + inset), end=(y1 - 1 - inset, x1 - 1 - inset), shape=mask.shape, clip=True)] = 1
+        for i in range(max(1, round(width * size))):
+            if min(y1 - y0, x1 - x0) - 2 * i <= 2: mask[y0 + i:y1 - i, x0 + i:x1 - i] = 1; break  # nothing but outline is left
+            mask[draw.rectangle_perimeter((y0 + i + 1, x0 + i + 1), end=(y1 - 2 - i, x1 - 2 - i), shape=mask.shape)] = 1  # drawn around its corners
     return record.image, painted(mask, palette(2, rng))
 
 @reference("scikit-image")
@@ -174,7 +174,7 @@ def quarter_turn(record, rng, turns, **_): return record.image, Rotate90(k=int(t
 
 @reference("MONAI")
 def free_rotation(record, rng, angle, **_):
-    return record.image, Rotate(angle=math.radians(angle), keep_size=True, padding_mode="zeros")(record.image)
+    return record.image, Rotate(angle=-math.radians(angle), keep_size=True, padding_mode="zeros")(record.image)
 
 def affine(record, **parameters): return record.image, Affine(padding_mode="zeros", image_only=True, **parameters)(record.image)
 
