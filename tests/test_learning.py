@@ -1,6 +1,9 @@
 "taco.learning: what is drawn, what stays aligned, what the loss is, what a checkpoint keeps."
 import csv
+import json
 import signal
+import subprocess
+import sys
 from dataclasses import asdict, fields, replace
 
 import lightning.pytorch as L
@@ -475,12 +478,41 @@ def test_progress_is_a_few_lines(store, tmp_path, capsys):
     assert 8 <= len(lines) <= 11 and lines[-1].startswith("step 30/30  100 %  loss ") and "pairs/s" in lines[0]
 
 
+SCRIPT = """
+import sys, lightning.pytorch as L, torch
+from taco.data.store import Store
+from taco.learning.training import TrainConfig, train
+
+class Frozen(L.Callback):
+    "Batch statistics belong to a process; without them, two processes must learn exactly what one learns."
+    def on_train_batch_start(self, trainer, module, *_):
+        for part in module.modules():
+            if isinstance(part, torch.nn.BatchNorm2d): part.eval()
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    config = TrainConfig(steps=2, pairs_per_task=4, precision="32", device="cpu", devices=int(sys.argv[1]), optimiser="sgd", clip=0, learning_rate=.05,
+                         randomise=False, encoder=dict(backbone="resnet10", width=.125))
+    train(Store.open(sys.argv[3:]), ["binary_segmentation", "gaussian_denoising", "horizontal_flip"], config, sys.argv[2], callbacks=[Frozen()], progress=False)
+"""
+
+
+def test_two_processes_learn_what_one_learns(store, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    for count in ("1", "2"):
+        done = subprocess.run([sys.executable, tmp_path / "script.py", count, tmp_path / count, *store.folders], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (PairEncoder.load(tmp_path / n / "encoder", device="cpu") for n in "12")
+    assert torch.allclose(weights(one), weights(two), atol=1e-5)
+    first = PairEncoder(one.config)
+    assert not torch.allclose(weights(first), weights(two), atol=1e-2)
+
+
 @pytest.mark.parametrize("wrong", [dict(steps=0), dict(steps=2.5), dict(temperature=0), dict(positives="tasks"), dict(optimiser="adam"), dict(precision="16")])
 def test_impossible_training(wrong):
     with pytest.raises(ParameterError, match=next(iter(wrong))): config(**wrong)
 
 
 def test_configuration_survives_json():
-    import json
     given = config(randomise=dict(zoom=1.2), encoder=dict(backbone="resnet18"))
     assert TrainConfig(**json.loads(json.dumps(asdict(given)))) == given

@@ -64,7 +64,7 @@ def as_randomisation(given: bool | dict | Randomisation) -> Randomisation:
     if isinstance(given, dict): return Randomisation(**{n: given[n] for n in _known(list(given))})
     return Randomisation() if given else Randomisation.off()
 
-# %% ../../nbs/learning/00_pairs.ipynb #ff10c2d6
+# %% ../../nbs/learning/00_pairs.ipynb #cc294b2c
 OFTEN = 0.8  # the chance with which each continuous ingredient is applied to a sample
 
 def _some(draw: Draw, name: str, value: Tensor, neutral: float) -> Tensor:
@@ -87,9 +87,10 @@ class _View:
         swapped = torch.where(draw.chance("randomise/swap", .5)[:, None, None], eye.flip(1), eye)
         return cls(swapped * (1 - 2. * draw.integer("randomise/flip", 2, 1, high=2)), zoom, centre)
 
-    def whole(self, rows: Tensor) -> "_View":
-        "The uncropped views of some rows, turned as they were."
-        return _View(self.turn[rows], torch.ones_like(self.zoom[rows]), torch.zeros_like(self.centre[rows]))
+    def __getitem__(self, rows: Tensor) -> "_View": return _View(self.turn[rows], self.zoom[rows], self.centre[rows])
+    def whole_where(self, lost: Tensor) -> "_View":
+        "The same views, but of the whole image where `lost` (B,) bool, turned as they were."
+        return _View(self.turn, self.zoom.where(~lost, 1), self.centre.where(~lost[:, None], 0))
 
 # %% ../../nbs/learning/00_pairs.ipynb #a18a9fb4
 def _grid(view: _View, side: int) -> Tensor:
@@ -120,27 +121,22 @@ def _carry_boxes(boxes: Tensor, view: _View) -> Tensor:
     area = lambda box: (box[..., 2:] - box[..., :2]).prod(2, keepdim=True)
     return clipped.where(area(clipped) > .25 * area(moved), torch.nan)
 
-# %% ../../nbs/learning/00_pairs.ipynb #704aff8b
-def _look(batch: Batch, view: _View, labelled: Tensor) -> Batch:
-    "The views of a batch; label maps for the rows `labelled` (bool), empty elsewhere."
-    grid, rows = _grid(view, batch.size), labelled.nonzero()[:, 0]
-    part = _View(view.turn[rows], view.zoom[rows], view.centre[rows])
+# %% ../../nbs/learning/00_pairs.ipynb #442a9d4a
+_EMPTY = dict(semantic=0, instances=0, hull=0, distance=0, centreline=1, boxes=torch.nan, points=torch.nan)  # labels of a record without any
+
+def _carry_labels(batch: Batch, view: _View, rows: Tensor) -> dict[str, Tensor]:
+    "The labels of the records `rows`, as their views show them."
+    view = view[rows]
+    grid = _grid(view, batch.size)
     sharp = torch.stack([getattr(batch, n)[rows].float() for n in ("semantic", "instances", "hull")], 1)
-    sharp = _sample(sharp, grid[rows], "nearest").round()
+    semantic, instances, hull = _sample(sharp, grid, "nearest").round_().unbind(1)
     soft = torch.stack([batch.distance[rows], batch.centreline[rows]], 1)
-    soft = _sample(soft, grid[rows]) * part.zoom[:, None, None, None]
-    new = dict(semantic=sharp[:, 0], instances=sharp[:, 1], hull=sharp[:, 2] > 0, distance=soft[:, 0] * (sharp[:, 0] > 0),
-               centreline=soft[:, 1].clamp(max=1), boxes=_carry_boxes(batch.boxes[rows], part), points=_carry_points(batch.points[rows], part))
-    empty = dict(centreline=1, boxes=torch.nan, points=torch.nan)
-    for name, values in new.items():
-        values = values.to(getattr(batch, name).dtype)
-        new[name] = values if len(rows) == len(batch) else torch.full_like(getattr(batch, name), empty.get(name, 0)).index_copy_(0, rows, values)
-    return replace(batch, image=_sample(batch.image, grid), can=batch.can & (labelled[:, None] | _image_only(batch.device)), **new)
+    distance, centreline = _sample(soft, grid).mul_(view.zoom[:, None, None, None]).unbind(1)
+    moved = dict(semantic=semantic, instances=instances, hull=hull, distance=distance * (semantic > 0), centreline=centreline.clamp(max=1),
+                 boxes=_carry_boxes(batch.boxes[rows], view), points=_carry_points(batch.points[rows], view))
+    return {name: values.to(getattr(batch, name).dtype) for name, values in moved.items()}
 
-@lru_cache
-def _image_only(device) -> Tensor: return torch.tensor([name in ("image", "colour") for name in NEEDS], device=device)
-
-# %% ../../nbs/learning/00_pairs.ipynb #1f4a41de
+# %% ../../nbs/learning/00_pairs.ipynb #bdc28142
 def _colourful(image: Tensor) -> Tensor:
     "(B,) bool: in at least a tenth of the pixels the channels differ by more than 12 of 255 levels."
     return ((image.amax(1) - image.amin(1)) > 12 / 255).float().mean((1, 2)) > .1
@@ -149,46 +145,58 @@ def _count(labels: Tensor, smallest: int) -> Tensor:
     "(B,) how many labels above 0 have at least `smallest` pixels."
     flat = labels.flatten(1).long()
     pixels = torch.zeros(len(flat), int(flat.max()) + 1 if len(flat) else 1, device=flat.device)
-    return (pixels.scatter_add_(1, flat, torch.ones_like(flat, dtype=pixels.dtype))[:, 1:] >= smallest).sum(1)
+    return (pixels.scatter_add_(1, flat, torch.ones((), device=flat.device).expand(flat.shape))[:, 1:] >= smallest).sum(1)
 
-def _abilities(view: Batch) -> Tensor:
-    "(B, len(NEEDS)) bool: what can still be asked of these views."
-    foreground, hull = ((m > 0).sum((1, 2)) for m in (view.semantic, view.hull))
+def _abilities(semantic, instances, hull, distance, centreline, boxes, points) -> Tensor:
+    "(B, len(NEEDS)) bool: what these labels still allow; image and colour are taken for granted."
+    foreground, around, side = (semantic > 0).sum((1, 2)), hull.sum((1, 2)), hull.shape[-1]
     some = foreground >= 8
-    met = dict(image=torch.ones_like(some), colour=_colourful(view.image), semantic=some & (foreground <= .98 * view.size**2),
-               classes=_count(view.semantic, 8) > 1, instances=_count(view.instances, 4) > 1,
-               boxes=(~view.boxes.isnan()).flatten(1).any(1), points=(~view.points.isnan()).flatten(1).any(1),
-               thick=view.distance.amax((1, 2)) * view.size >= 3, concave=some & (foreground < .85 * hull))
-    return torch.stack([met[name] for name in NEEDS], 1)
+    met = dict(semantic=some & (foreground <= .98 * side**2), classes=_count(semantic, 8) > 1, instances=_count(instances, 4) > 1,
+               boxes=(~boxes.isnan()).flatten(1).any(1), points=(~points.isnan()).flatten(1).any(1),
+               thick=distance.amax((1, 2)) * side >= 3, concave=some & (foreground < .85 * around))
+    return torch.stack([met.get(name, torch.ones_like(some)) for name in NEEDS], 1)
 
-# %% ../../nbs/learning/00_pairs.ipynb #7db4d716
-def _reframe(batch: Batch, draw: Draw, how: Randomisation, needed: Tensor) -> Batch:
-    "A random view of each record that still meets `needed` (B, len(NEEDS)) bool."
-    view, labelled = _View.draw(draw, how), (needed & ~_image_only(batch.device)).any(1)
-    seen = _look(batch, view, labelled)
-    checked = (labelled | needed[:, list(NEEDS).index("colour")]).nonzero()[:, 0]  # the others can lose nothing
-    if not len(checked): return seen
-    seen.can[checked] &= _abilities(seen[checked])
-    lost = (needed & ~seen.can).any(1).nonzero()[:, 0]
-    if len(lost):
-        whole = _look(batch[lost], view.whole(lost), labelled[lost])
-        for field in fields(Batch): getattr(seen, field.name)[lost] = getattr(whole, field.name)
-    return seen
+# %% ../../nbs/learning/00_pairs.ipynb #779e4630
+@lru_cache
+def _image_only(device) -> Tensor: return torch.tensor([name in ("image", "colour") for name in NEEDS], device=device)
+def _rows(mask: Tensor) -> Tensor: return mask.nonzero()[:, 0]
 
-# %% ../../nbs/learning/00_pairs.ipynb #88367d19
-def _blend(image: Tensor, draw: Draw, how: Randomisation) -> Tensor:
-    if how.blend == 0 or len(image) < 2: return image
+def _choose_views(batch: Batch, draw: Draw, how: Randomisation, needed: Tensor) -> tuple[_View, dict[str, Tensor], Tensor]:
+    "Views that keep `needed` (B, len(NEEDS)) bool; the labels of the rows that need some, and their numbers."
+    view, lost = _View.draw(draw, how), torch.zeros(len(batch), dtype=torch.bool, device=batch.device)
+    labelled, vivid = _rows((needed & ~_image_only(batch.device)).any(1)), _rows(needed[:, list(NEEDS).index("colour")])
+    labels = _carry_labels(batch, view, labelled)
+    lost[vivid] = ~_colourful(_sample(batch.image[vivid], _grid(view[vivid], batch.size)))
+    lost[labelled] |= (needed[labelled] & ~_abilities(**labels)).any(1)
+    view, again = view.whole_where(lost), _rows(lost[labelled])
+    for name, values in _carry_labels(batch, view, labelled[again]).items(): labels[name][again] = values
+    return view, labels, labelled
+
+def _relabel(batch: Batch, labels: dict[str, Tensor], labelled: Tensor) -> Batch:
+    "The batch with these labels in the rows `labelled`, and none in the others."
+    can = batch.can & _image_only(batch.device)
+    can[labelled] = batch.can[labelled] & _abilities(**labels)
+    if len(labelled) < len(batch):
+        labels = {n: torch.full_like(getattr(batch, n), _EMPTY[n]).index_copy_(0, labelled, values) for n, values in labels.items()}
+    return replace(batch, can=can, **labels)
+
+# %% ../../nbs/learning/00_pairs.ipynb #3c582d8e
+def _blend(image: Tensor, others: Tensor, draw: Draw, how: Randomisation) -> Tensor:
+    "`others` are the partners' images, as they are stored."
     weight = _some(draw, "blend", draw.uniform("randomise/blend", high=how.blend), 0)
-    partner = (torch.arange(len(image), device=image.device) + 1 + draw.integer("randomise/partner", high=len(image) - 1)) % len(image)
-    return image.lerp_(image[partner], weight[:, None, None, None])
+    return image.lerp_(others, weight[:, None, None, None])
 
+def _partners(draw: Draw, count: int) -> Tensor:
+    "(B,) for each row another row of the batch."
+    return (torch.arange(count, device=draw.seeds.device) + 1 + draw.integer("randomise/partner", high=max(1, count - 1))) % count
+
+# %% ../../nbs/learning/00_pairs.ipynb #00f9dcc0
 @lru_cache
 def _enlarge(small: int, side: int, device) -> Tensor:
     "(small, side) matrix of linear interpolation; a matrix product is several times faster than `F.interpolate` here."
     return F.interpolate(torch.eye(small)[None], size=side, mode="linear")[0].to(device)
 
 def _texture(image: Tensor, draw: Draw, how: Randomisation) -> Tensor:
-    if how.texture == 0: return image
     strength = _some(draw, "texture", draw.uniform("randomise/texture", high=how.texture), 0)[:, None, None]
     side, field = image.shape[-1], None
     for small in (max(2, side // 16), max(2, side // 8), max(2, side // 4)):  # coarse to fine
@@ -198,9 +206,8 @@ def _texture(image: Tensor, draw: Draw, how: Randomisation) -> Tensor:
     up = _enlarge(small, side, image.device)
     return image.add_((up.T @ field @ up)[:, None])
 
-# %% ../../nbs/learning/00_pairs.ipynb #5793db55
+# %% ../../nbs/learning/00_pairs.ipynb #c26f2b13
 def _colour(image: Tensor, draw: Draw, how: Randomisation) -> Tensor:
-    if how.colour == 0: return image
     eye = torch.eye(3, device=image.device)
     order = draw.uniform("randomise/order", 3).argsort(1)
     order = torch.where(draw.chance("randomise/permute", .5)[:, None, None], eye[order], eye)
@@ -210,20 +217,34 @@ def _colour(image: Tensor, draw: Draw, how: Randomisation) -> Tensor:
     tint = 1 - how.colour * draw.uniform("randomise/tint", 3, 1) * draw.chance("randomise/tint/use", .3, 1, 1)
     return ((tint * matrix) @ image.flatten(2)).view_as(image)
 
-# %% ../../nbs/learning/00_pairs.ipynb #ee48a750
+# %% ../../nbs/learning/00_pairs.ipynb #6c85e1d4
 def _tone(image: Tensor, draw: Draw, how: Randomisation) -> Tensor:
     column = lambda name, reach: _some(draw, name, draw.uniform(f"randomise/{name}", low=-reach, high=reach), 0)[:, None, None, None]
     if how.gamma:
         c = column("gamma", how.gamma).exp()
-        image.clamp_(0, 1)
-        image.div_(torch.addcmul(c, image, 1 - c))
+        image.clamp_(1e-4, 1).reciprocal_().sub_(1).mul_(c).add_(1).reciprocal_()  # 1 / (1 + c (1/x − 1)), in place
     if how.contrast or how.invert:
         slope = 1 + column("contrast", how.contrast)
         slope = torch.where(draw.chance("randomise/invert", how.invert)[:, None, None, None], -slope, slope)
         image.mul_(slope).add_(.5 - .5 * slope + column("brightness", how.contrast / 2))
     return image
 
-# %% ../../nbs/learning/00_pairs.ipynb #48a74818
+# %% ../../nbs/learning/00_pairs.ipynb #9f60f87e
+def _paint(batch: Batch, view: _View | None, draw: Draw, how: Randomisation, block: int) -> Tensor:
+    "The images of a batch: framed, then recoloured, `block` rows at a time so that all stays in the processor's cache."
+    image, partner = torch.empty_like(batch.image), _partners(draw, len(batch))
+    for start in range(0, len(batch), block):
+        rows = slice(start, start + block)
+        part, own = image[rows], draw[rows]
+        if view is None: part.copy_(batch.image[rows])
+        else: part.copy_(_sample(batch.image[rows], _grid(view[rows], batch.size)))
+        if how.blend and len(batch) > 1: _blend(part, batch.image[partner[rows]], own, how)
+        if how.texture: _texture(part, own, how)
+        if how.colour: part.copy_(_colour(part, own, how))
+        _tone(part, own, how).clamp_(0, 1)
+    return image
+
+# %% ../../nbs/learning/00_pairs.ipynb #bb816ca4
 def randomise(batch: Batch, draw: Draw,
               strength: float = 1.,                        # 0 … 1, scales every ingredient
               how: Randomisation = Randomisation(),        # which ingredients, and how far each may go
@@ -233,18 +254,18 @@ def randomise(batch: Batch, draw: Draw,
     All draws come from `draw`, so a record's view and coat are a function of its seed; only the partner of `blend` also
     depends on the batch. Rows whose `needed` asks only for the image come back without labels. Image values stay in [0, 1].
     """
-    needed = batch.can if needed is None else needed
+    needed, view, block = batch.can if needed is None else needed, None, 64 if batch.device.type == "cpu" else len(batch)
     how = replace(how, **{n: off + strength * (getattr(how, n) - off) for n, (off, _, _) in _RANGES.items() if n != "turn"})
-    moved = how.zoom > 1 or how.turn
-    framed = _reframe(batch, draw, how, needed) if moved else batch
-    if how == replace(Randomisation.off(), zoom=how.zoom, turn=how.turn): return framed
-    rows = needed[:, list(NEEDS).index("colour")].nonzero()[:, 0]
-    image, before = framed.image if moved else framed.image.clone(), framed.image[rows]
-    for step in (_blend, _texture, _colour, _tone): image = step(image, draw, how)
-    image.clamp_(0, 1)
-    dull = ~_colourful(image[rows])
-    image[rows[dull]] = before[dull]
-    return replace(framed, image=image)
+    if how == Randomisation.off(): return batch
+    moved = batch
+    if how.zoom > 1 or how.turn:
+        view, labels, labelled = _choose_views(batch, draw, how, needed)
+        moved = _relabel(batch, labels, labelled)
+    image = _paint(batch, view, draw, how, block)
+    vivid = _rows(needed[:, list(NEEDS).index("colour")])
+    dull = vivid[~_colourful(image[vivid])]
+    image[dull] = batch.image[dull] if view is None else _sample(batch.image[dull], _grid(view[dull], batch.size))
+    return replace(moved, image=image)
 
 # %% ../../nbs/learning/00_pairs.ipynb #9288a6f9
 @dataclass
@@ -267,7 +288,7 @@ class Pairs:
         return self.map(lambda t: t[rows])
     def __repr__(self) -> str: return f"Pairs({len(self)} × {self.input.shape[-1]} px, {self.task.unique().numel()} tasks, on {self.input.device})"
 
-# %% ../../nbs/learning/00_pairs.ipynb #ec0639c2
+# %% ../../nbs/learning/00_pairs.ipynb #e1c2ad77
 def _needs(tasks: Sequence[Task], device="cpu") -> Tensor:
     "(K, len(NEEDS)) bool: what each task needs."
     return torch.tensor([[name in task.needs for name in NEEDS] for task in tasks], device=device)
@@ -279,8 +300,8 @@ def make_pairs(store: Store, task: Task | str, indices: Sequence[int], seeds: Se
     "Pairs of one task from the records `indices`, one seed each. Raises `TaskError` when a record does not allow the task."
     task = get_task(task) if isinstance(task, str) else task
     indices, seeds = np.asarray(indices), torch.as_tensor(seeds, dtype=torch.int64).to(device)
-    batch, how = store.batch(indices).to(device), as_randomisation(randomise)
-    if how != Randomisation.off(): batch = _randomise(batch, Draw(seeds), how=how, needed=_needs([task], device).expand(len(batch), -1))
+    needed = _needs([task], device).expand(len(seeds), -1)
+    batch = _randomise(store.batch(indices).to(device), Draw(seeds), how=as_randomisation(randomise), needed=needed)
     input, output = task(batch, seeds=seeds)
     return Pairs(input, output, torch.full_like(seeds, number), torch.as_tensor(indices).to(device), torch.from_numpy(store.dataset[indices]).to(device), seeds)
 
@@ -342,7 +363,7 @@ def _solve(batch: Batch, plan: Plan, tasks: Sequence[str]) -> tuple[Tensor, Tens
         input[rows], output[rows] = get_task(tasks[number])(batch[rows], seeds=seeds[rows])
     return input, output
 
-# %% ../../nbs/learning/00_pairs.ipynb #1d9d20e6
+# %% ../../nbs/learning/00_pairs.ipynb #96025f4a
 class PairSampler:
     """Task-balanced batches: `tasks_per_batch` tasks × `pairs_per_task` pairs, a function of (seed, step).
 
@@ -378,7 +399,6 @@ class PairSampler:
     def pairs(self, raw: tuple[Batch, Plan], device="cpu") -> Pairs:
         "The pairs of a raw batch, made on `device`."
         batch, plan = raw[0].to(device, non_blocking=True), raw[1]
-        if self.how != Randomisation.off():
-            batch = _randomise(batch, Draw(plan.seed.to(device)), how=self.how, needed=self.needs[plan.task].to(device))
+        batch = _randomise(batch, Draw(plan.seed.to(device)), how=self.how, needed=self.needs[plan.task].to(device))
         input, output = _solve(batch, plan, self.tasks)
         return Pairs(input, output, *(t.to(device) for t in (plan.task, plan.record, plan.dataset, plan.seed)))
