@@ -27,7 +27,7 @@ $(VENV)/.ready: requirements.lock settings.ini setup.py pyproject.toml
 
 reproduce: env  ## train TaCo and draw every figure of PROFILE (quick: about 15 minutes on two cores)
 	@echo "── profile $(PROFILE): $$(sed -n 's/^description: *//p' profiles/$(PROFILE).yaml)"
-	@$(BIN)/python -m snakemake --cores $(CORES) --config profile=$(PROFILE) --quiet rules --nolock --rerun-incomplete --rerun-triggers params input mtime
+	@$(BIN)/python -m snakemake --cores $(CORES) --config profile=$(PROFILE) --quiet host rules --nolock --rerun-incomplete --rerun-triggers params input mtime
 	@$(BIN)/taco publish $(PROFILE)
 
 test: env  ## run all tests (about 6 minutes on two cores)

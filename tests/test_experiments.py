@@ -127,7 +127,7 @@ def test_failed_notebook_keeps_what_it_had(tmp_path):
              nbformat.v4.new_code_cell("import sys\nprint('so far so good'); print('a warning', file=sys.stderr)"),
              nbformat.v4.new_code_cell("answer = 41\nanswer / 0")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=dict(name="python3", display_name="python3", language="python"))), tmp_path / "broken.ipynb")
-    with pytest.raises(ExperimentError) as error: execute(tmp_path / "broken.ipynb", progress=False)
+    with pytest.raises(ExperimentError) as error: execute(tmp_path / "broken.ipynb", echo=False)
     assert "answer = 41" in str(error.value) and "ZeroDivisionError" in str(error.value)
     assert "so far so good" in (tmp_path / "run/executed.ipynb").read_text()
     assert "a warning" in (tmp_path / "run/stderr.txt").read_text()
@@ -136,4 +136,4 @@ def test_failed_notebook_keeps_what_it_had(tmp_path):
 
 def test_missing_input_says_what_to_run(tmp_path):
     with pytest.raises(ExperimentError, match="taco run pack"):
-        execute("train", dict(folder=str(tmp_path / "train"), pack=str(tmp_path / "pack")), progress=False)
+        execute("train", dict(folder=str(tmp_path / "train"), pack=str(tmp_path / "pack")), echo=False)

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if "experiments" not in p.parts and ".ipynb_checkpoints" not in p.parts)
-RUN = "import sys; from nbdev.test import test_nb; ok, seconds = test_nb(sys.argv[1], skip_flags=['slow', 'gpu']); sys.exit(not ok)"
+RUN = "import sys, pathlib; from nbdev.test import test_nb; ok, seconds = test_nb(pathlib.Path(sys.argv[1]), skip_flags=['slow', 'gpu']); sys.exit(not ok)"
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: str(p.relative_to(ROOT / "nbs")))
