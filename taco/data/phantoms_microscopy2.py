@@ -94,7 +94,7 @@ def tnbcnuclei(rng, size):
     image = stain(rng, strength * haematoxylin, strength * .55 * eosin * (1 - .5 * inside) * (1 - clefts * (1 - inside)), .03)
     return photo(camera(rng, image, .015, .04, .008), instances > 0, instances)
 
-# %% ../../nbs/data/03e_microscopy2.ipynb #0738ccaa
+# %% ../../nbs/data/03e_microscopy2.ipynb #46751b68
 def _rods(rng: np.random.Generator, size: int, width: float, count: int) -> tuple[np.ndarray, np.ndarray]:
     "Instances (S, S) and depth (S, S) 0 … 1 of rods of half width `width` that lie side by side."
     instances, depth = np.zeros((size, size), np.int32), np.zeros((size, size), np.float32)
@@ -113,8 +113,8 @@ def _rods(rng: np.random.Generator, size: int, width: float, count: int) -> tupl
 @phantom(modality="light microscopy", classes={1: "bacterium"}, anatomy="bacteria", instances=True)
 def deepbacs(rng, size):
     "Bright-field image of rod-shaped bacteria."
-    shape = (size, size); width = rng.uniform(.012, .02)
-    rods, depth = _rods(rng, size, width, int(rng.uniform(.1, .22) / width**2))
+    shape = (size, size); width = rng.uniform(.015, .022)
+    rods, depth = _rods(rng, size, width, int(rng.uniform(.05, .09) / width**2))
     body = np.clip(depth * 1.6, 0, 1); ground = .66 + .02 * tissue(rng, shape, 4)
     image = ground - .42 * body**.8 + .16 * (blur((rods > 0).astype(np.float32), .012) - (rods > 0)).clip(0)
     image = blur(image + .02 * tissue(rng, shape, 30) * (rods > 0), .003) * bias_field(rng, shape, .03) + sensor_noise(rng, shape, .02)
@@ -135,14 +135,14 @@ def brifiseg(rng, size):
     image = rng.uniform(.44, .52) + .13 * slope * size + .02 * tissue(rng, shape, 3)
     return photo(image + sensor_noise(rng, shape, .015), nuclei > 0, nuclei)
 
-# %% ../../nbs/data/03e_microscopy2.ipynb #72d16f7c
+# %% ../../nbs/data/03e_microscopy2.ipynb #f8eae671
 @phantom(modality="light microscopy", classes={1: "yeast cell"}, anatomy="yeast", instances=True)
 def yeaz(rng, size):
     "Phase-contrast image of colonies of budding yeast."
-    shape = (size, size); radius = rng.uniform(.03, .05)
+    shape = (size, size); radius = rng.uniform(.035, .055)
     colony = smooth_noise(rng, shape, 2) > rng.uniform(-.3, .7)
     if colony.mean() < .08: colony = ~colony
-    cells, depth, _ = _layer(rng, size, radius, .9, rng.uniform(.95, 1.02), .3, .12, .02, where=colony)
+    cells, depth, _ = _layer(rng, size, radius, .75, rng.uniform(.95, 1.02), .3, .12, .02, where=colony)
     inside = (cells > 0).astype(np.float32); vacuole = cover(.9 - smooth_noise(rng, shape, 22), .6) * (depth > .35)
     rim = np.exp(-((depth - .16) / .13)**2) * inside
     image = .36 + .015 * tissue(rng, shape, 3) + .5 * (blur(inside, .014) - .25 * blur(inside, .04)) * (1 - inside)

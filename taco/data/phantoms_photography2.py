@@ -157,15 +157,17 @@ def robotool(rng, size):
         image, tool = _instrument(rng, y, x, image, rng.choice(["jaws", "jaws", "blades", "hook"]), rng.uniform(.045, .08), (.16, .17, .2)); label |= tool
     return photo(camera(rng, image, .04, .12, .012), label)
 
-# %% ../../nbs/data/03f_photography2.ipynb #ab1c713d
-_SURGERY = ("grasper", "bipolar", "hook", "scissors", "clipper", "irrigator", "specimen bag", "trocar", "clip", "liver", "gall-bladder", "fat",
-            "organ", "artery", "intestine", "bile", "blood", "black frame")
+# %% ../../nbs/data/03f_photography2.ipynb #2251c707
+_SURGERY = ("grasper", "bipolar", "hook", "scissors", "clipper", "irrigator", "specimen-bag", "trocars", "clip", "liver", "gall-bladder", "fat",
+            "organ", "artery", "intestine", "bile", "blood", "black")
 _ENDS = ("jaws", "jaws", "hook", "blades", "jaws", "tube")
 
 def _organs(rng: np.random.Generator, y, x) -> tuple[np.ndarray, np.ndarray]:
     "Colours (3, S, S) and labels (S, S) of the organs around a gall-bladder."
     shape = (y.size, x.size); wy, wx = warp(rng, [y, x], .03, 4); fine = tissue(rng, shape, 12, .4)
     image, label = np.broadcast_to(_colour(rng, (.85, .68, .3)), (3, *shape)) * (1 + .12 * fine), np.full(shape, 12, np.uint8)
+    veil = .1 - np.abs(smooth_noise(rng, shape, 3) + .3) * (wy > .45); label[(veil > -.25) & (wy > .45)] = 0         # nobody labelled it
+    image = _tint(image, cover(-.25 - veil, .2) * cover(.45 - wy, .02), _colour(rng, (.8, .58, .42)))
     side = rng.choice([-1, 1]); mirror = lambda v: .5 + side * (v - .5)
     def put(distance, k, colour, soft=.012):
         nonlocal image

@@ -89,8 +89,8 @@ def covidquex(rng, size):
     if rng.random() < .7: _leads(rng, image)
     return photo(image + sensor_noise(rng, image.shape, .012), infected > .5)
 
-# %% ../../nbs/data/03d_radiology2.ipynb #9bcde6b0
-@phantom(modality="X-ray", classes={1: "lung"}, anatomy="chest")
+# %% ../../nbs/data/03d_radiology2.ipynb #73b3a95d
+@phantom(modality="X-ray", classes={1: "left lung", 2: "right lung"}, anatomy="chest")
 def montgomery(rng, size):
     "Chest film with black margins and dark lungs; nodules in the upper lobes of every second patient."
     sick = rng.random() < .5
@@ -98,7 +98,7 @@ def montgomery(rng, size):
     density, lung = _reframe([density, (lungs < 0).astype(np.float32)], (.98, rng.uniform(.84, .96)), (.48, .5))
     image = np.clip((density - .16) / .72, 0, 1)**np.float32(rng.uniform(1.5, 2.))
     stamp(image, (.06, rng.choice([.06, .94])), (.02, .016), .9, power=4)                                  # letter at the margin
-    return photo(image + sensor_noise(rng, image.shape, .006), lung > .5)
+    return photo(image + sensor_noise(rng, image.shape, .006), (lung > .5) * (1 + (grid(size)[1] < .5)))                # the right lung is on the left
 
 @phantom(modality="X-ray", classes={1: "lung"}, anatomy="chest")
 def shenzhen(rng, size):
