@@ -120,11 +120,11 @@ def _working_end(rng: np.random.Generator, base, tip, width: float, kind: str, s
     jaws = [meander(rng, tip, heading + s * gape, reach, 0, -s * gape * (2.2 if kind == "jaws" else .6)) for s in (-1, 1)]
     return draw_curves(jaws, [thick] * 2, size)
 
-# %% ../../nbs/data/03f_photography2.ipynb #8baf8e41
+# %% ../../nbs/data/03f_photography2.ipynb #a2f04506
 def _instrument(rng: np.random.Generator, y, x, image: np.ndarray, kind: str, width: float, colour) -> tuple[np.ndarray, np.ndarray]:
     "`image` (3, S, S) with an instrument in it, and where the instrument is (bool)."
     size = image.shape[-1]; angle = rng.uniform(0, 2 * np.pi)
-    base = .5 + .85 * np.array([np.sin(angle), np.cos(angle)]); tip = .5 + rng.normal(0, .11, 2)
+    base = .5 + .85 * np.array([np.sin(angle), np.cos(angle)]); tip = .5 + rng.normal(0, .16, 2)
     distance, across = _shaft(y, x, base, tip, width); tone = (np.sqrt(np.maximum(1 - across**2, 0)) * .9 + .1).astype(np.float32)
     glint = np.exp(-((across - rng.uniform(-.4, .4)) / .12)**2) * rng.uniform(.1, .5)
     shade = blur(cover(distance - .02, .03), .01); image = image * (1 - .35 * shade)                         # shadow on what lies behind
