@@ -7,6 +7,7 @@ A section is a module beside this one with `run() -> dict` and `show(dict) -> ri
 """
 import importlib
 import json
+import os
 import platform
 import sys
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from taco.base import ParameterError, atomic, limit_threads, suggest
+from taco.base import ParameterError, atomic, keep_memory, limit_threads, suggest
 
 SECTIONS = ("tasks", "loop")  # tasks.py: batched tasks against image by image; loop.py: the training loop against a fixed tensor
 LATEST = Path(__file__).parent / "latest.json"
@@ -24,7 +25,6 @@ PACKAGES = ("taco", "torch", "monai", "scikit-image", "scipy", "numpy", "lightni
 
 def provenance() -> dict:
     "What a number depends on besides the code; no dates and no paths, so that equal runs give equal files."
-    import os
     return dict(python=platform.python_version(), machine=platform.machine(), cores=os.cpu_count(), threads=torch.get_num_threads(),
                 device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu", versions={p: version(p) for p in PACKAGES})
 
@@ -39,6 +39,8 @@ def write(results: dict, path: Path = LATEST) -> dict:
 
 def main(names: list[str]) -> dict:
     console, results = Console(), {}
+    if not console.is_terminal: console.width = 120
+    keep_memory()
     for name in names:
         if name not in SECTIONS: raise ParameterError("No benchmark section has this name.", field="section", found=name, fix=suggest(name, SECTIONS))
     for name in names or SECTIONS:

@@ -8,10 +8,12 @@ from prepared maps (skeleton, distances, hull, boxes) is computed here, because 
 import math
 
 import numpy as np
+from monai.apps.reconstruction.transforms.array import RandomKspaceMask
 from monai.data import set_track_meta
+from monai.data.fft_utils import fftn_centered
 from monai.transforms import (Affine, Flip, GaussianSmooth, Rand2DElastic, RandBiasField, RandCoarseDropout, RandGaussianNoise,
                               RandRicianNoise, Rotate, Rotate90, ShiftIntensity)
-from scipy import fft, ndimage, signal
+from scipy import ndimage, signal
 from skimage import color, draw, measure, morphology, segmentation, transform, util
 
 set_track_meta(False)
@@ -54,9 +56,9 @@ def box_detection(record, rng, width, **_):
     size, mask = record.semantic.shape[0], np.zeros(record.semantic.shape, int)
     for region in measure.regionprops(record.instances):
         y0, x0, y1, x1 = region.bbox
-        for inset in range(max(1, round(width * size))):
-            if y1 - y0 > 2 * inset and x1 - x0 > 2 * inset:
-                mask[draw.rectangle_perimeter((y0 + inset, x0 + inset), end=(y1 - 1 - inset, x1 - 1 - inset), shape=mask.shape, clip=True)] = 1
+        for i in range(max(1, round(width * size))):
+            if min(y1 - y0, x1 - x0) - 2 * i <= 2: mask[y0 + i:y1 - i, x0 + i:x1 - i] = 1; break  # nothing but outline is left
+            mask[draw.rectangle_perimeter((y0 + i + 1, x0 + i + 1), end=(y1 - 2 - i, x1 - 2 - i), shape=mask.shape)] = 1  # drawn around its corners
     return record.image, painted(mask, palette(2, rng))
 
 @reference("scikit-image")
@@ -150,16 +152,13 @@ def bias_field_correction(record, rng, strength, **_):
     field = RandBiasField(degree=3, coeff_range=(-.3 * strength, .3 * strength), prob=1)
     return np.clip(field.set_random_state(state=rng.legacy)(record.image), 0, 1), record.image
 
-@reference("SciPy")
+@reference("MONAI")
 def k_space_reconstruction(record, rng, missing, vertical, **_):
-    side, axis = record.image.shape[-1], -1 if vertical else -2
-    distance = np.abs(fft.fftfreq(side))
-    weight = (1 - distance) ** 3
-    weight[distance < .04] = 1e6
-    measured = rng.modern.choice(side, round((1 - missing) * side), replace=False, p=weight / weight.sum())
-    lines = np.zeros(side, np.float32); lines[measured] = 1
-    kspace = fft.fft(record.image, axis=axis) * (lines if vertical else lines[:, None])
-    return np.abs(fft.ifft(kspace, axis=axis)).clip(0, 1), record.image
+    image = record.image if vertical else record.image.swapaxes(1, 2)
+    kspace = fftn_centered(np.stack([image, np.zeros_like(image)], -1)[:, None], spatial_dims=2)  # (3, one coil, S, S, re/im)
+    mask = RandomKspaceMask(center_fractions=[.08], accelerations=[1 / (1 - missing)])
+    filled = mask.set_random_state(state=rng.legacy)(kspace)[1].clip(0, 1)
+    return filled if vertical else filled.swapaxes(1, 2), record.image
 
 
 # --- transformation -------------------------------------------------------------------------------------------------
@@ -175,7 +174,7 @@ def quarter_turn(record, rng, turns, **_): return record.image, Rotate90(k=int(t
 
 @reference("MONAI")
 def free_rotation(record, rng, angle, **_):
-    return record.image, Rotate(angle=math.radians(angle), keep_size=True, padding_mode="zeros")(record.image)
+    return record.image, Rotate(angle=-math.radians(angle), keep_size=True, padding_mode="zeros")(record.image)
 
 def affine(record, **parameters): return record.image, Affine(padding_mode="zeros", image_only=True, **parameters)(record.image)
 

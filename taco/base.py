@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['TacoError', 'DataError', 'CardError', 'StoreError', 'TaskError', 'EncoderError', 'ParameterError', 'suggest',
-           'atomic', 'pick_device', 'limit_threads']
+           'atomic', 'pick_device', 'limit_threads', 'keep_memory']
 
-# %% ../nbs/01_base.ipynb #1e50fbec
-import contextlib, difflib, os, shutil, tempfile
+# %% ../nbs/01_base.ipynb #063fc2a2
+import contextlib, ctypes, difflib, os, shutil, tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -78,3 +78,10 @@ def limit_threads(threads: int | None = None  # None: TACO_THREADS, else the cor
     threads = int(threads or os.environ.get("TACO_THREADS") or cores)
     torch.set_num_threads(threads)
     return threads
+
+# %% ../nbs/01_base.ipynb #bf61aa1f
+def keep_memory() -> bool:
+    "Ask glibc to keep freed memory for reuse (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of mallopt). Returns False where there is no glibc."
+    try: libc = ctypes.CDLL("libc.so.6")
+    except OSError: return False
+    return bool(libc.mallopt(-1, 2**30) and libc.mallopt(-3, 2**25))  # 32 MiB is the most that the second may be

@@ -145,3 +145,19 @@ def test_real_records_become_pairs_of_every_task_they_allow(real_store):
         assert (source != target).flatten(1).any(1).all(), name
         shown += 1
     assert shown == 30
+
+
+def test_real_files_go_through_training_embedding_and_neighbours(real_store, tmp_path):
+    "The whole path on real input: a short training on real training images, then kNN of pairs of real held-out images."
+    from taco.atlas.embedding import embed, plan_pairs
+    from taco.atlas.geometry import weighted_knn
+    from taco.learning.encoder import EncoderConfig
+    from taco.learning.training import TrainConfig, train
+    tasks = ["binary_segmentation", "centre_point_detection", "salt_and_pepper_denoising", "super_resolution", "outpainting", "colorization", "free_rotation", "intensity_inversion"]
+    config = TrainConfig(steps=50, pairs_per_task=6, learning_rate=3e-3, device="cpu", precision="32", encoder=EncoderConfig(backbone="resnet10", width=.25))
+    encoder = train(real_store, tasks, config, tmp_path / "run", progress=False)
+    bank, queries = (plan_pairs(real_store, tasks, split, per_cell=8, seed=seed) for split, seed in (("train", 0), ("test", 1)))
+    assert set(queries["source"]) == {"real"} and not set(bank["subject"] + bank["dataset"]) & set(queries["subject"] + queries["dataset"])
+    guess = weighted_knn(embed(encoder, real_store, bank), bank["task"], embed(encoder, real_store, queries), k=5)
+    accuracy = (guess == queries["task"].to_numpy()).mean()
+    assert accuracy > .5, f"task kNN of held-out real images {accuracy:.2f}, chance {1 / len(tasks):.2f}"

@@ -82,9 +82,11 @@ def parse_card(text: str, file: str | Path = "card") -> Card:
     check_card(card)
     return card
 
-# %% ../../nbs/data/01_card.ipynb #dcfc22e8
-KINDS = {"name": str, "title": str, "modality": list, "anatomy": str, "annotation": list, "classes": dict, "channels": int, "labels_from": str,
-         "licence": str, "permits": str, "citation": str, "homepage": str, "read": list, "split": dict, "pseudo_labels": bool, "phantom": dict,
+# %% ../../nbs/data/01_card.ipynb #2dd3178b
+KINDS = {"name": str, "title": str, "modality": list, "anatomy": str, "annotation": list, "classes": dict, "channels": int,
+         "labels_from": str,
+         "licence": str, "permits": str, "citation": str, "homepage": str, "read": list, "split": dict, "pseudo_labels": bool,
+         "phantom": dict,
          "counts": dict, "files": list, "access": str, "note": str, "fit": str}
 
 def check_types(table: dict, file) -> None:
@@ -101,7 +103,7 @@ def _class_value(value: str, file) -> int:
         _refuse(file, "A class has no whole number as its label.", "classes", value, "1 … 255 (0 is background and is not listed)")
     return int(value)
 
-# %% ../../nbs/data/01_card.ipynb #449c02de
+# %% ../../nbs/data/01_card.ipynb #1b493fae
 def check_card(card: Card) -> None:
     "Raise `CardError` unless the values of the fields can work."
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", card.name):
@@ -111,50 +113,60 @@ def check_card(card: Card) -> None:
         for value in getattr(card, name):
             if value not in known: _refuse(card.path, "Not a known value.", name, value, ", ".join(known), suggest(str(value), known))
     if card.channels not in (1, 3): _refuse(card.path, "Images are grey or colour.", "channels", card.channels, "1 or 3")
-    if card.fit not in FITS: _refuse(card.path, "Unknown way to fit an image into a square.", "fit", card.fit, FITS, suggest(card.fit, FITS))
+    if card.fit not in FITS: _refuse(card.path, "Unknown way to fit an image into a square.", "fit", card.fit, FITS,
+                                     suggest(card.fit, FITS))
     if "semantic" in card.annotation and not card.classes:
         _refuse(card.path, "Semantic labels without classes.", "classes", {}, 'for example 1 = "lesion"')
     if set(card.counts) - set(SPLITS): _refuse(card.path, "Counts are per split.", "counts", card.counts, SPLITS)
     check_split(card); check_read(card); check_phantom(card)
     for row in card.files:
-        if not {"name", "url"} <= set(row): _refuse(card.path, "A download needs a name and a URL.", "files", row, "name, url, md5 or sha256")
+        if not {"name", "url"} <= set(row): _refuse(card.path, "A download needs a name and a URL.", "files", row,
+                                                    "name, url, md5 or sha256")
 
-# %% ../../nbs/data/01_card.ipynb #847c0279
+# %% ../../nbs/data/01_card.ipynb #8c48e55d
 def check_split(card: Card) -> None:
     "Raise `CardError` unless `[split]` is a rule that can be followed; fills in the default fractions."
     allowed = ("rule", "fractions", "fixed")
     for name in card.split:
-        if name not in allowed: _refuse(card.path, "[split] has no such field.", f"split.{name}", card.split[name], allowed, suggest(name, allowed))
+        if name not in allowed: _refuse(card.path, "[split] has no such field.", f"split.{name}", card.split[name], allowed,
+                                        suggest(name, allowed))
     rule, fixed = card.split.get("rule"), card.split.get("fixed")
     if rule not in RULES: _refuse(card.path, "Unknown split rule.", "split.rule", rule, RULES, suggest(str(rule), RULES))
     fractions = card.split.setdefault("fractions", dict(FRACTIONS))
     if not isinstance(fractions, dict) or set(fractions) - set(SPLITS) or abs(sum(fractions.values()) - 1) > 1e-6 or min(fractions.values()) < 0:
         _refuse(card.path, "The fractions of a split sum to 1.", "split.fractions", fractions, "train, val and test, together 1")
     if (rule == "fixed") != (fixed is not None):
-        _refuse(card.path, "The rule fixed goes with the field fixed.", "split.fixed", fixed, 'one of train, val, test, or {test = ["05", "06*"], …}')
+        _refuse(card.path, "The rule fixed goes with the field fixed.", "split.fixed", fixed,
+                'one of train, val, test, or {test = ["05", "06*"], …}')
     if isinstance(fixed, str) and fixed not in SPLITS or isinstance(fixed, dict) and set(fixed) - set(SPLITS):
         _refuse(card.path, "Unknown split.", "split.fixed", fixed, SPLITS)
 
-# %% ../../nbs/data/01_card.ipynb #bd811d9e
+# %% ../../nbs/data/01_card.ipynb #7945db87
 def check_read(card: Card) -> None:
     "Raise `CardError` unless every `[[read]]` names a reader and its regular expressions compile."
     for row in card.read:
-        if not isinstance(row.get("reader"), str): _refuse(card.path, "[[read]] must name its reader.", "read.reader", row.get("reader"), "for example npz or pairs")
+        if not isinstance(row.get("reader"), str): _refuse(card.path, "[[read]] must name its reader.", "read.reader", row.get("reader"),
+                                                           "for example npz or pairs")
         for name, value in row.items():
             for text in value.values() if isinstance(value, dict) else [value]:
                 if isinstance(text, str) and text.startswith("re:"):
                     try: re.compile(text[3:])
-                    except re.error as error: _refuse(card.path, "A regular expression does not compile.", f"read.{name}", text, fix=f"{error}")
+                    except re.error as error: _refuse(card.path, "A regular expression does not compile.", f"read.{name}", text,
+                                                      fix=f"{error}")
 
 def check_phantom(card: Card) -> None:
     "Raise `CardError` for a phantom table that cannot work; a card without one has no stand-in."
     allowed = ("recipe", "subjects", "options")
     for name in card.phantom:
-        if name not in allowed: _refuse(card.path, "[phantom] has no such field.", f"phantom.{name}", card.phantom[name], allowed, suggest(name, allowed))
-    if card.phantom and not isinstance(card.phantom.get("recipe"), str): _refuse(card.path, "The phantom names no recipe.", "phantom.recipe", card.phantom.get("recipe"), "a name")
+        if name not in allowed: _refuse(card.path, "[phantom] has no such field.", f"phantom.{name}", card.phantom[name], allowed,
+                                        suggest(name, allowed))
+    if card.phantom and not isinstance(card.phantom.get("recipe"), str): _refuse(card.path, "The phantom names no recipe.",
+                                                                                 "phantom.recipe", card.phantom.get("recipe"), "a name")
     subjects = card.phantom.setdefault("subjects", 20) if card.phantom else 1
-    if not isinstance(subjects, int) or subjects < 1: _refuse(card.path, "A phantom needs subjects.", "phantom.subjects", subjects, "a whole number from 1")
-    if not card.phantom and not card.read: _refuse(card.path, "The card offers neither files nor a phantom.", "read", [], "[[read]] or [phantom]")
+    if not isinstance(subjects, int) or subjects < 1: _refuse(card.path, "A phantom needs subjects.", "phantom.subjects", subjects,
+                                                              "a whole number from 1")
+    if not card.phantom and not card.read: _refuse(card.path, "The card offers neither files nor a phantom.", "read", [],
+                                                   "[[read]] or [phantom]")
 
 # %% ../../nbs/data/01_card.ipynb #d684a934
 def _shelves() -> list[Path]:
@@ -186,12 +198,14 @@ def digest(card: Card) -> str:
     content = {f.name: getattr(card, f.name) for f in fields(card) if f.name != "path"}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
-# %% ../../nbs/data/01_card.ipynb #1d39e4e2
+# %% ../../nbs/data/01_card.ipynb #d8af1978
 def cards_table(names: list[str] | None = None) -> pd.DataFrame:
     "One row per card: modality, anatomy, classes, published images, readers, stand-in, licence."
     rows = []
     for card in map(load_card, names or list_cards()):
         readers = [row["reader"] for row in card.read]
-        rows.append(dict(name=card.name, modality=" + ".join(card.modality), anatomy=card.anatomy, classes=len(card.classes), images=sum(card.counts.values()) or None,
-                         labels="pseudo" if card.pseudo_labels else "manual", readers=", ".join(dict.fromkeys(readers)), phantom=card.phantom.get("recipe", ""), licence=card.licence))
+        rows.append(dict(name=card.name, modality=" + ".join(card.modality), anatomy=card.anatomy, classes=len(card.classes),
+                         images=sum(card.counts.values()) or None,
+                         labels="pseudo" if card.pseudo_labels else "manual", readers=", ".join(dict.fromkeys(readers)),
+                         phantom=card.phantom.get("recipe", ""), licence=card.licence))
     return pd.DataFrame(rows).astype({"images": "Int64"}).set_index("name")

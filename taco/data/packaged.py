@@ -33,17 +33,19 @@ def packaged(function: Callable) -> Callable:
     PACKAGED[function.__name__] = function
     return function
 
-# %% ../../nbs/data/04_packaged.ipynb #82607152
+# %% ../../nbs/data/04_packaged.ipynb #58d23a94
 @reader("packaged", "image")
 def read_packaged(card: Card, table: dict, folder: Path | None = None, size: int | None = None) -> list[Item]:
     "The one item of a packaged image; its views are one subject. Raises `CardError` for an unknown image."
     name = table.get("image")
-    if name not in PACKAGED: raise CardError("No packaged image has this name.", file=card.path or card.name, field="read.image", found=name, expected=", ".join(PACKAGED), fix=suggest(str(name), PACKAGED))
+    if name not in PACKAGED: raise CardError("No packaged image has this name.", file=card.path or card.name, field="read.image",
+                                             found=name, expected=", ".join(PACKAGED), fix=suggest(str(name), PACKAGED))
     return [Item(f"packaged {name}", card.name, partial(load_packaged, card, table))]
 
 def load_packaged(card: Card, table: dict) -> list[Record]:
     "The records of a packaged image."
-    return [Record(to_unit(pixels, window=table.get("window"), file=f"{card.name}/{name}"), labels.astype(np.uint8), dataset=card.name, key=name, modality=card.modality[0], file=f"packaged {card.name}/{name}")
+    return [Record(to_unit(pixels, window=table.get("window"), file=f"{card.name}/{name}"), labels.astype(np.uint8), dataset=card.name,
+                   key=name, modality=card.modality[0], file=f"packaged {card.name}/{name}")
             for name, pixels, labels in PACKAGED[table["image"]]()]
 
 # %% ../../nbs/data/04_packaged.ipynb #d1a974d4
@@ -110,12 +112,13 @@ def microaneurysms() -> Iterator[View]:
     yield "whole", image, labels
     yield from tiles("tile", image, labels, 72, 30)
 
-# %% ../../nbs/data/04_packaged.ipynb #b959d6b7
+# %% ../../nbs/data/04_packaged.ipynb #01df7f4c
 @packaged
 def mni152() -> Iterator[View]:
     "1 grey matter, 2 white matter (from tissue probability maps). Every sixth slice with enough brain, along all three axes."
     from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template  # slow to import, rarely needed
-    brain, grey, white = (f(resolution=1).get_fdata(dtype=np.float32) for f in (load_mni152_template, load_mni152_gm_template, load_mni152_wm_template))
+    templates = load_mni152_template, load_mni152_gm_template, load_mni152_wm_template
+    brain, grey, white = (load(resolution=1).get_fdata(dtype=np.float32) for load in templates)
     labels = np.where(np.maximum(grey, white) > .5, np.where(grey > white, 1, 2), 0)
     for axis, name in enumerate(("sagittal", "coronal", "axial")):
         for k in range(0, brain.shape[axis], 6):
@@ -138,7 +141,7 @@ def thorax_ct() -> Iterator[View]:
     yield "whole", units, labels
     yield from tiles("tile", units, labels, 80, 24)
 
-# %% ../../nbs/data/04_packaged.ipynb #f587303d
+# %% ../../nbs/data/04_packaged.ipynb #ba3643ec
 @packaged
 def joint_mr() -> Iterator[View]:
     "1 intermediate, 2 bright tissue (three-class Otsu; pseudo-labels). 64 × 64, the anatomy is not stated."
@@ -155,7 +158,9 @@ def liver_mr() -> Iterator[View]:
     outline[:60] = outline[-40:] = False  # letters in the corners
     lesion = ndimage.binary_fill_holes(ndimage.binary_closing(outline, iterations=2))
     yield "whole", image, lesion
-    for i, (top, left) in enumerate([(60, 5), (75, 30), (95, 0), (50, 45)]): yield f"view-{i}", image[top:top + 150, left:left + 150], lesion[top:top + 150, left:left + 150]
+    for i, (top, left) in enumerate([(60, 5), (75, 30), (95, 0), (50, 45)]):
+        view = slice(top, top + 150), slice(left, left + 150)
+        yield f"view-{i}", image[view], lesion[view]
 
 # %% ../../nbs/data/04_packaged.ipynb #70891ec8
 @packaged

@@ -43,7 +43,7 @@ class Item:
     split: str | None = None              # as given by the publisher
     local: bool = False                   # must be loaded in this process and in order (rows of one stream)
 
-# %% ../../nbs/data/02_readers.ipynb #2588edce
+# %% ../../nbs/data/02_readers.ipynb #24653ec0
 @dataclass
 class Reader:
     "How one layout is read. Both functions take (card, table of the card, folder)."
@@ -52,7 +52,8 @@ class Reader:
     options: tuple[str, ...]              # the fields that its table in a card may have
 
 READERS: dict[str, Reader] = {}
-COMMON = ("reader", "layout", "modality", "folder", "source", "subject", "split", "splits", "values", "colours", "threshold", "tolerance", "window", "percentiles")
+COMMON = ("reader", "layout", "modality", "folder", "source", "subject", "split", "splits", "values", "colours", "threshold", "tolerance",
+          "window", "percentiles")
 
 def reader(name: str, options: str) -> Callable:
     "Decorator: enter `function(card, table, folder, size) -> list[Item]` as the reader of that name."
@@ -61,8 +62,9 @@ def reader(name: str, options: str) -> Callable:
         return function
     return enter
 
-# %% ../../nbs/data/02_readers.ipynb #61e3ac87
-def to_unit(array: np.ndarray, *, window: tuple[float, float] | None = None, percentiles: tuple[float, float] | None = None, file: str = "") -> np.ndarray:
+# %% ../../nbs/data/02_readers.ipynb #bd8fa062
+def to_unit(array: np.ndarray, *, window: tuple[float, float] | None = None, percentiles: tuple[float, float] | None = None,
+            file: str = "") -> np.ndarray:
     """(H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4) of any numeric type → (1 or 3, H, W) float32 in [0, 1].
 
     `window` gives the values of black and white; `percentiles` finds them in the image. Raises `DataError` for NaN, infinities and other shapes.
@@ -70,7 +72,8 @@ def to_unit(array: np.ndarray, *, window: tuple[float, float] | None = None, per
     array = np.asarray(array)
     if array.ndim == 2: array = array[..., None]
     if array.ndim != 3 or array.shape[2] > 4 or 0 in array.shape:
-        raise DataError("This array is not one image.", file=file, field="image", found=array.shape, expected="(H, W) or (H, W, 1…4)", fix="Choose a frame or an axis in the card.")
+        raise DataError("This array is not one image.", file=file, field="image", found=array.shape, expected="(H, W) or (H, W, 1…4)",
+                        fix="Choose a frame or an axis in the card.")
     array = np.ascontiguousarray(array[..., :1 if array.shape[2] < 3 else 3].transpose(2, 0, 1))
     finite(array, file)
     return stretch(array, *_range(array, window, percentiles))
@@ -85,7 +88,8 @@ def stretch(array: np.ndarray, low: float, high: float) -> np.ndarray:
 def finite(array: np.ndarray, file: str) -> None:
     "Raise `DataError` when the image holds values that are not numbers."
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DataError("The image holds values that are not numbers.", file=file, field="image", found=f"{int((~np.isfinite(array)).sum())} NaN or infinite pixels",
+        raise DataError("The image holds values that are not numbers.", file=file, field="image",
+                        found=f"{int((~np.isfinite(array)).sum())} NaN or infinite pixels",
                         expected="finite values", fix="Repair the file, or leave it out with skip_bad.")
 
 # %% ../../nbs/data/02_readers.ipynb #39a7f921
@@ -117,7 +121,7 @@ def read_pixels(path: str | Path, mask: bool = False) -> np.ndarray:
         raise DataError("The file cannot be read.", file=path, field="mask" if mask else "image", found=f"{type(error).__name__}: {error}",
                         expected="a complete PNG, JPEG, BMP, GIF or TIFF", fix="Fetch it again, or leave it out with skip_bad.") from error
 
-# %% ../../nbs/data/02_readers.ipynb #545fcbca
+# %% ../../nbs/data/02_readers.ipynb #ece61daf
 def to_labels(mask: np.ndarray, card: Card, table: dict, file: str) -> np.ndarray:
     "(H, W) uint8 classes from the values of a mask, by the card's `values`, `colours`, `threshold`. Raises `DataError` for undeclared values."
     if table.get("colours"): return _from_colours(mask, card, table, file)
@@ -126,7 +130,8 @@ def to_labels(mask: np.ndarray, card: Card, table: dict, file: str) -> np.ndarra
     if table.get("values") == "nonzero": return (flat != 0).astype(np.uint8)
     found = np.unique(flat)
     if flat.dtype.kind == "f" and (found != np.round(found)).any():
-        raise DataError("The mask must hold whole numbers.", file=file, field="mask", found=_few(found), expected="integer labels", fix="Declare a threshold in the card.")
+        raise DataError("The mask must hold whole numbers.", file=file, field="mask", found=_few(found), expected="integer labels",
+                        fix="Declare a threshold in the card.")
     declared = {int(k): v for k, v in table["values"].items()} if "values" in table else {v: v for v in (0, *card.classes)}
     target = _lookup(found, declared, table.get("tolerance", 0), card, file)
     return target[np.searchsorted(found, flat)]
@@ -155,11 +160,12 @@ def _one_channel(mask: np.ndarray, file: str) -> np.ndarray:
     raise DataError("The mask is a colour image.", file=file, field="mask", found=mask.shape, expected="one channel, or equal channels",
                     fix='Declare its colours in the card: colours = {"#ff0000" = 1, …}.')
 
-# %% ../../nbs/data/02_readers.ipynb #eeb7e6fc
+# %% ../../nbs/data/02_readers.ipynb #cd4f1589
 def _from_colours(mask: np.ndarray, card: Card, table: dict, file: str) -> np.ndarray:
     "Classes of a colour-coded mask; the declared colours are hexadecimal, `#rrggbb`."
     if mask.ndim != 3 or mask.shape[2] < 3:
-        raise DataError("The mask has no colours.", file=file, field="mask", found=mask.shape, expected="(H, W, 3)", fix="Use values instead of colours in the card.")
+        raise DataError("The mask has no colours.", file=file, field="mask", found=mask.shape, expected="(H, W, 3)",
+                        fix="Use values instead of colours in the card.")
     code = (mask[..., :3].astype(np.int64) * [65536, 256, 1]).sum(-1)
     found = np.unique(code)
     declared = {int(k.lstrip("#"), 16): v for k, v in table["colours"].items()}
@@ -187,11 +193,12 @@ def tidy(text: str) -> str:
     "A name that is safe in a table and readable in a message."
     return text.strip("/_- .") or text
 
-# %% ../../nbs/data/02_readers.ipynb #f5f905fd
+# %% ../../nbs/data/02_readers.ipynb #21d70b5b
 def list_files(folder: Path) -> list[str]:
     "Paths of all files below the folder, relative, with forward slashes, sorted; hidden ones left out. Raises `DataError` for a folder that cannot be listed."
     def complain(error):
-        raise DataError("A folder cannot be listed.", file=error.filename, found=error.strerror, fix="Check that it exists and that you may read it.") from error
+        raise DataError("A folder cannot be listed.", file=error.filename, found=error.strerror,
+                        fix="Check that it exists and that you may read it.") from error
     found = []
     for place, folders, names in os.walk(folder, onerror=complain, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith(("." , "__MACOSX")))
@@ -203,13 +210,14 @@ def matches(files: list[str], pattern: str) -> dict[str, re.Match]:
     compiled = compile_pattern(pattern)
     return {f: m for f in files if (m := compiled.fullmatch(f))}
 
-# %% ../../nbs/data/02_readers.ipynb #67e706db
+# %% ../../nbs/data/02_readers.ipynb #ca85f1b4
 def subject_of(table: dict, path: str, default: str, card: Card) -> str:
     "The subject that a path names. Raises `CardError` when the card's pattern does not occur in the path."
     if "subject" not in table: return default
     match = re.search(table["subject"].removeprefix("re:"), path)
     if not match:
-        raise CardError("The subject pattern does not fit a file.", file=card.path or card.name, field="read.subject", found=path, expected=table["subject"], fix="Correct the pattern.")
+        raise CardError("The subject pattern does not fit a file.", file=card.path or card.name, field="read.subject", found=path,
+                        expected=table["subject"], fix="Correct the pattern.")
     return tidy(identity(match))
 
 def split_of(table: dict, path: str, card: Card) -> str | None:
@@ -219,18 +227,20 @@ def split_of(table: dict, path: str, card: Card) -> str | None:
     word = identity(match) if match else None
     split = table.get("splits", {}).get(word, word)
     if split not in SPLITS:
-        raise CardError("A file belongs to no split.", file=card.path or card.name, field="read.split", found=f"{path}: {word}", expected=", ".join(SPLITS),
+        raise CardError("A file belongs to no split.", file=card.path or card.name, field="read.split", found=f"{path}: {word}",
+                        expected=", ".join(SPLITS),
                         fix='Correct the pattern, or translate its words: splits = {training = "train"}.')
     return split
 
-# %% ../../nbs/data/02_readers.ipynb #2b52df0d
+# %% ../../nbs/data/02_readers.ipynb #66dbffba
 def identities(files: list[str], pattern: str, card: Card, field: str) -> dict[str, str]:
     "Identity → path. Raises `CardError` when two files have one identity."
     found: dict[str, str] = {}
     for path, match in matches(files, pattern).items():
         name = identity(match)
         if name in found:
-            raise CardError("Two files have the same identity.", file=card.path or card.name, field=field, found=f"{found[name]} and {path}: {name!r}",
+            raise CardError("Two files have the same identity.", file=card.path or card.name, field=field,
+                            found=f"{found[name]} and {path}: {name!r}",
                             fix="Capture more of the path in the pattern.")
         found[name] = path
     return found
@@ -249,14 +259,16 @@ def read_pairs(card: Card, table: dict, folder: Path, size: int | None = None) -
     if not images: return []
     return items + [_orphan(card, table, path) for found in masks.values() for name, path in found.items() if name not in images]
 
-# %% ../../nbs/data/02_readers.ipynb #57c022e8
+# %% ../../nbs/data/02_readers.ipynb #4e49b23a
 def same_size(labels: np.ndarray, image: np.ndarray, mask: Path, file: Path) -> None:
     "Raise `DataError` unless the mask (H, W, …) is of the size of its image (C, H, W)."
     if labels.shape[:2] != image.shape[1:]:
-        raise DataError("The mask is not of the size of its image.", file=mask, field="mask", found=f"{labels.shape[0]} × {labels.shape[1]} pixels",
-                        expected=f"{image.shape[1]} × {image.shape[2]} as in {file}", fix="Export both at the same size; taco does not guess how they lie on each other.")
+        raise DataError("The mask is not of the size of its image.", file=mask, field="mask",
+                        found=f"{labels.shape[0]} × {labels.shape[1]} pixels",
+                        expected=f"{image.shape[1]} × {image.shape[2]} as in {file}",
+                        fix="Export both at the same size; taco does not guess how they lie on each other.")
 
-# %% ../../nbs/data/02_readers.ipynb #8508bad3
+# %% ../../nbs/data/02_readers.ipynb #633f4587
 def _pair(card, table, folder, name, path, masks) -> Item:
     mask = next(iter(masks.values()), None)
     if "volume" in table: load = partial(load_volume, card, table["volume"], name, folder / path, folder / mask if mask else None)
@@ -265,10 +277,11 @@ def _pair(card, table, folder, name, path, masks) -> Item:
 
 def _orphan(card, table, path) -> Item:
     "A mask without its image: an item that fails when it is loaded, so that it is never silently left out."
-    def load(): raise DataError("The image of a mask is missing.", file=path, field="image", found="no image with its identity", expected=table["images"], fix="Restore the image, or correct the patterns in the card.")
+    def load(): raise DataError("The image of a mask is missing.", file=path, field="image", found="no image with its identity",
+                                expected=table["images"], fix="Restore the image, or correct the patterns in the card.")
     return Item(path, subject_of(table, path, path, card), load)
 
-# %% ../../nbs/data/02_readers.ipynb #3b8427d1
+# %% ../../nbs/data/02_readers.ipynb #67752f2a
 def load_pair(card: Card, table: dict, folder: Path, name: str, path: str, masks: dict[str, str | None]) -> list[Record]:
     "The record of one image and its masks. Raises `DataError`."
     file = folder / path
@@ -278,17 +291,19 @@ def load_pair(card: Card, table: dict, folder: Path, name: str, path: str, masks
     for value, mask in masks.items():
         if mask is None and value: continue  # one mask a class: a class may be absent
         if mask is None:
-            raise DataError("The mask of an image is missing.", file=file, field="mask", found="no mask with its identity", expected=table["masks"],
+            raise DataError("The mask of an image is missing.", file=file, field="mask", found="no mask with its identity",
+                            expected=table["masks"],
                             fix="Restore the mask, correct the patterns, or leave the image out with skip_bad.")
         pixels = read_pixels(folder / mask, mask=not table.get("colours"))
         same_size(pixels, image, folder / mask, file)
         if table.get("objects"): instances, pixels = pixels, (pixels > 0)
         labels = to_labels(pixels, card, {"values": "nonzero"} if value else table, str(folder / mask))
         semantic = np.where(labels, np.uint8(int(value)), semantic) if value else labels
-    return [Record(image, semantic, instances, dataset=card.name, key=tidy(name), modality=table.get("modality", card.modality[0]), file=str(file),
+    return [Record(image, semantic, instances, dataset=card.name, key=tidy(name), modality=table.get("modality", card.modality[0]),
+                   file=str(file),
                    spacing=tuple(table["spacing"]) if "spacing" in table else None)]
 
-# %% ../../nbs/data/02_readers.ipynb #7b64ebb7
+# %% ../../nbs/data/02_readers.ipynb #7f78cdd3
 def first_identity(match: re.Match) -> str:
     "The group `id`, else the first group that is not empty."
     if "id" in match.re.groupindex: return match["id"]
@@ -300,27 +315,31 @@ def read_instances(card: Card, table: dict, folder: Path, size: int | None = Non
     files, objects = list_files(folder), {}
     for path, match in matches(files, table["objects"]).items(): objects.setdefault(first_identity(match), []).append(path)
     images = {first_identity(match): path for path, match in matches(files, table["images"]).items()}
-    items = [Item(str(folder / path), subject_of(table, path, tidy(name), card), partial(load_instances, card, table, folder, name, path, objects.get(name, [])),
+    items = [Item(str(folder / path), subject_of(table, path, tidy(name), card),
+                  partial(load_instances, card, table, folder, name, path, objects.get(name, [])),
                   split_of(table, path, card)) for name, path in images.items()]
     return items + [_orphan(card, table, paths[0]) for name, paths in objects.items() if name not in images] if images else []
 
-# %% ../../nbs/data/02_readers.ipynb #93c8d8ac
+# %% ../../nbs/data/02_readers.ipynb #63769bbf
 def load_instances(card: Card, table: dict, folder: Path, name: str, path: str, objects: list[str]) -> list[Record]:
     "The record of one image and the files of its objects. Raises `DataError`."
     file = folder / path
     image = to_unit(read_pixels(file), window=table.get("window"), percentiles=table.get("percentiles"), file=str(file))
     if not objects:
-        raise DataError("The masks of an image are missing.", file=file, field="objects", found="no file with its identity", expected=table["objects"],
+        raise DataError("The masks of an image are missing.", file=file, field="objects", found="no file with its identity",
+                        expected=table["objects"],
                         fix="Restore them, or leave the image out with skip_bad.")
     instances = np.zeros(image.shape[1:], np.int32)
     for number, mask in enumerate(objects, 1):
-        labels = to_labels(read_pixels(folder / mask, mask=True), card, table if "values" in table else {"values": {"0": 0, "1": 1, "255": 1}}, str(folder / mask))
+        labels = to_labels(read_pixels(folder / mask, mask=True), card,
+                           table if "values" in table else {"values": {"0": 0, "1": 1, "255": 1}}, str(folder / mask))
         same_size(labels, image, folder / mask, file)
         instances[labels > 0] = number
     semantic = (instances > 0).astype(np.uint8) * np.uint8(table.get("class", 1))
-    return [Record(image, semantic, instances, dataset=card.name, key=tidy(name), modality=table.get("modality", card.modality[0]), file=str(file))]
+    return [Record(image, semantic, instances, dataset=card.name, key=tidy(name), modality=table.get("modality", card.modality[0]),
+                   file=str(file))]
 
-# %% ../../nbs/data/02_readers.ipynb #2085ccc8
+# %% ../../nbs/data/02_readers.ipynb #336eba9b
 class Stream:
     "The rows of one array inside an .npz, read forwards without unpacking the rest. Raises `DataError` for damaged files."
     def __init__(self, file: Path, key: str):
@@ -331,14 +350,16 @@ class Stream:
         try:
             self.handle = zipfile.ZipFile(self.file).open(self.key + ".npy")
             version = np.lib.format.read_magic(self.handle)
-            shape, fortran, dtype = (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(self.handle)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = header(self.handle)
         except Exception as error: raise self._damaged(error) from error
         if fortran or dtype.hasobject or len(shape) < 3: raise self._damaged(f"{'Fortran order, ' if fortran else ''}{dtype}, {shape}")
         self.next = 0
         return shape, dtype
 
     def _damaged(self, error) -> DataError:
-        return DataError("The array file cannot be read.", file=self.file, field=self.key, found=f"{type(error).__name__}: {error}" if isinstance(error, Exception) else error,
+        return DataError("The array file cannot be read.", file=self.file, field=self.key,
+                         found=f"{type(error).__name__}: {error}" if isinstance(error, Exception) else error,
                          expected="a complete .npz with images (N, H, W) or (N, H, W, C)", fix="Fetch it again and compare its checksum.")
 
     def row(self, index: int) -> np.ndarray:
@@ -353,7 +374,7 @@ class Stream:
         except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error: raise self._damaged(error) from error
         return np.frombuffer(data, self.dtype).reshape(self.shape[1:])
 
-# %% ../../nbs/data/02_readers.ipynb #a1e70332
+# %% ../../nbs/data/02_readers.ipynb #d9c57aec
 def _archive(table: dict, folder: Path, size: int | None) -> Path | None:
     "The file that fits the wanted size best: `name_{size}.npz` or a fixed name."
     if not folder.is_dir(): return None
@@ -370,7 +391,8 @@ def read_npz(card: Card, table: dict, folder: Path, size: int | None = None) -> 
     if path is None: return []
     try: keys = {name.removesuffix(".npy") for name in zipfile.ZipFile(path).namelist()}
     except (zipfile.BadZipFile, OSError) as error:
-        raise DataError("The array file cannot be read.", file=path, found=f"{type(error).__name__}: {error}", expected="a complete .npz", fix="Fetch it again and compare its checksum.") from error
+        raise DataError("The array file cannot be read.", file=path, found=f"{type(error).__name__}: {error}", expected="a complete .npz",
+                        fix="Fetch it again and compare its checksum.") from error
     variant = "_" + table["variant"] if "variant" in table else ""
     items = []
     for split in SPLITS:
@@ -378,19 +400,23 @@ def read_npz(card: Card, table: dict, folder: Path, size: int | None = None) -> 
         names = {value: f"{split}_label_{name}" for name, value in table["labels"].items()} if "labels" in table else {0: f"{split}_label{variant}"}
         items += _rows(card, table, path, split, f"{split}_images{variant}", names, keys)
     if not items:
-        raise DataError("The array file holds none of the expected arrays.", file=path, field="keys", found=", ".join(sorted(keys)), expected="train_images, train_label, …", fix="Check that it is the MedSegBench file of this dataset.")
+        raise DataError("The array file holds none of the expected arrays.", file=path, field="keys", found=", ".join(sorted(keys)),
+                        expected="train_images, train_label, …", fix="Check that it is the MedSegBench file of this dataset.")
     return items
 
-# %% ../../nbs/data/02_readers.ipynb #4ca0c71f
+# %% ../../nbs/data/02_readers.ipynb #53cd54de
 def _rows(card, table, path, split, images: str, labels: dict[int, str], keys: set[str]) -> list[Item]:
     "An item for every row of one split."
     for name in labels.values():
-        if name not in keys: raise DataError("The array file lacks its labels.", file=path, field=name, found=", ".join(sorted(keys)), expected=name, fix="Check that it is the MedSegBench file of this dataset.")
+        if name not in keys: raise DataError("The array file lacks its labels.", file=path, field=name, found=", ".join(sorted(keys)),
+                                             expected=name, fix="Check that it is the MedSegBench file of this dataset.")
     image, masks = Stream(path, images), {value: Stream(path, name) for value, name in labels.items()}
     for mask in masks.values():
         if mask.shape[:3] != image.shape[:3]:
-            raise DataError("Images and labels do not fit each other.", file=path, field=mask.key, found=mask.shape, expected=image.shape[:3], fix="Fetch the file again.")
-    return [Item(f"{path}[{images}][{i}]", f"{split}-{i:05d}", partial(load_row, card, table, image, masks, i, split), split, local=True) for i in range(image.shape[0])]
+            raise DataError("Images and labels do not fit each other.", file=path, field=mask.key, found=mask.shape,
+                            expected=image.shape[:3], fix="Fetch the file again.")
+    return [Item(f"{path}[{images}][{i}]", f"{split}-{i:05d}", partial(load_row, card, table, image, masks, i, split), split,
+                 local=True) for i in range(image.shape[0])]
 
 def load_row(card: Card, table: dict, image: Stream, masks: dict[int, Stream], index: int, split: str) -> list[Record]:
     "The record of one row. Raises `DataError`."
@@ -398,15 +424,18 @@ def load_row(card: Card, table: dict, image: Stream, masks: dict[int, Stream], i
     pixels = to_unit(image.row(index), window=table.get("window"), percentiles=table.get("percentiles"), file=file)
     semantic = np.zeros(pixels.shape[1:], np.uint8)
     for value, mask in masks.items():
-        labels = to_labels(np.squeeze(mask.row(index)), card, {"values": "nonzero"} if value else table, f"{mask.file}[{mask.key}][{index}]")
+        labels = to_labels(np.squeeze(mask.row(index)), card, {"values": "nonzero"} if value else table,
+                           f"{mask.file}[{mask.key}][{index}]")
         semantic = np.where(labels, np.uint8(value), semantic) if value else labels
-    return [Record(pixels, semantic, dataset=card.name, key=f"{split}-{index:05d}", modality=table.get("modality", card.modality[0]), file=file)]
+    return [Record(pixels, semantic, dataset=card.name, key=f"{split}-{index:05d}", modality=table.get("modality", card.modality[0]),
+                   file=file)]
 
-# %% ../../nbs/data/02_readers.ipynb #148a884b
+# %% ../../nbs/data/02_readers.ipynb #6b695ebc
 @reader("volumes", "images masks axis frame slices every foreground exclude")
 def read_volumes(card: Card, table: dict, folder: Path, size: int | None = None) -> list[Item]:
     "A volume (NIfTI, TIFF stack) and its label volume; one record a slice."
-    return read_pairs(card, {k: v for k, v in table.items() if k in (*COMMON, "images", "masks", "exclude")} | {"volume": table}, folder, size)
+    return read_pairs(card, {k: v for k, v in table.items() if k in (*COMMON, "images", "masks", "exclude")} | {"volume": table}, folder,
+                      size)
 
 def read_volume(path: Path, frame: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Voxels (X, Y, Z), voxel sizes in mm (NaN where the file does not tell), affine. NIfTI in canonical orientation, TIFF pages along Z. Raises `DataError`."
@@ -417,10 +446,12 @@ def read_volume(path: Path, frame: int | None = None) -> tuple[np.ndarray, np.nd
         image = nibabel.as_closest_canonical(nibabel.load(path))
         voxels = np.asanyarray(image.dataobj)
     except Exception as error:  # gzip, zlib, nibabel and the operating system each have their own
-        raise DataError("The volume cannot be read.", file=path, found=f"{type(error).__name__}: {error}", expected="a complete NIfTI file", fix="Fetch it again, or leave it out with skip_bad.") from error
+        raise DataError("The volume cannot be read.", file=path, found=f"{type(error).__name__}: {error}",
+                        expected="a complete NIfTI file", fix="Fetch it again, or leave it out with skip_bad.") from error
     if voxels.ndim == 4 and voxels.shape[3] == 1: voxels = voxels[..., 0]
     elif voxels.ndim == 4 and frame is not None: voxels = voxels[..., frame]
-    if voxels.ndim != 3: raise DataError("This is not one volume.", file=path, field="frame", found=voxels.shape, expected="(X, Y, Z)", fix="Choose a frame in the card.")
+    if voxels.ndim != 3: raise DataError("This is not one volume.", file=path, field="frame", found=voxels.shape, expected="(X, Y, Z)",
+                                         fix="Choose a frame in the card.")
     return voxels, np.array(image.header.get_zooms()[:3], float), image.affine
 
 # %% ../../nbs/data/02_readers.ipynb #5e4a4371
@@ -428,11 +459,12 @@ def view_slice(volume: np.ndarray, k: int, axis: int) -> np.ndarray:
     "Slice `k` of a canonical (X, Y, Z) volume as a picture: front or top of the body upwards, its right side on the left."
     return np.ascontiguousarray(np.moveaxis(volume, axis, 0)[k].T[::-1, ::-1])  # np.take would copy the volume
 
-# %% ../../nbs/data/02_readers.ipynb #31510034
+# %% ../../nbs/data/02_readers.ipynb #2c396c35
 def load_volume(card: Card, table: dict, name: str, file: Path, mask: Path | None) -> list[Record]:
     "The chosen slices of one volume. Raises `DataError`."
     if mask is None and "masks" in table:
-        raise DataError("The label volume of an image is missing.", file=file, field="mask", found="no file with its identity", expected=table["masks"],
+        raise DataError("The label volume of an image is missing.", file=file, field="mask", found="no file with its identity",
+                        expected=table["masks"],
                         fix="Restore it, correct the patterns, or leave the volume out with skip_bad.")
     voxels, zooms, affine = read_volume(file, table.get("frame"))
     finite(voxels, str(file))
@@ -442,17 +474,21 @@ def load_volume(card: Card, table: dict, name: str, file: Path, mask: Path | Non
     row, column = (float(zooms[a]) for a in reversed([a for a in range(3) if a != axis]))
     for k in _chosen(labels, voxels.shape, axis, table):
         image = stretch(view_slice(voxels, k, axis), low, high)[None]
-        records.append(Record(image, None if labels is None else view_slice(labels, k, axis), dataset=card.name, key=f"{tidy(name)}-{k:03d}", slice=int(k),
-                              spacing=(row, column) if row == row else None, modality=table.get("modality", card.modality[0]), file=str(file)))
+        records.append(Record(image, None if labels is None else view_slice(labels, k, axis), dataset=card.name,
+                              key=f"{tidy(name)}-{k:03d}", slice=int(k),
+                              spacing=(row, column) if row == row else None, modality=table.get("modality", card.modality[0]),
+                              file=str(file)))
     return records
 
-# %% ../../nbs/data/02_readers.ipynb #38af68d7
+# %% ../../nbs/data/02_readers.ipynb #5484231c
 def _label_volume(card, table, file: Path, mask: Path, shape, affine) -> np.ndarray:
     "Classes (X, Y, Z) uint8 of a label volume that must lie on its image."
     values, _, place = read_volume(mask)
     if values.shape != shape or not np.allclose(place, affine, atol=0.1):
-        raise DataError("The label volume does not lie on its image.", file=mask, field="mask", found=f"{values.shape}, origin {place[:3, 3].round(1).tolist()}",
-                        expected=f"{shape}, origin {affine[:3, 3].round(1).tolist()} as in {file}", fix="Resample the labels to the image first.")
+        raise DataError("The label volume does not lie on its image.", file=mask, field="mask",
+                        found=f"{values.shape}, origin {place[:3, 3].round(1).tolist()}",
+                        expected=f"{shape}, origin {affine[:3, 3].round(1).tolist()} as in {file}",
+                        fix="Resample the labels to the image first.")
     return to_labels(values.reshape(len(values), -1), card, table, str(mask)).reshape(shape)
 
 def _chosen(labels, shape, axis: int, table: dict) -> np.ndarray:
@@ -479,7 +515,7 @@ def divide(subjects: list[str], fractions: dict[str, float] = FRACTIONS, seed: i
     cuts = ["test"] * count["test"] + ["val"] * count["val"]
     return dict(zip(order, cuts + ["train"] * (len(order) - len(cuts))))
 
-# %% ../../nbs/data/02_readers.ipynb #456673bf
+# %% ../../nbs/data/02_readers.ipynb #7c515c25
 def assign_splits(card: Card, items: list[Item], source: str, seed: int = 0) -> dict[str, str]:
     "Subject → split of all items, by the card's rule. Raises `DataError` when the publisher's split divides a subject."
     given: dict[str, set] = {}
@@ -488,9 +524,11 @@ def assign_splits(card: Card, items: list[Item], source: str, seed: int = 0) -> 
     if source == "phantom" or card.split["rule"] == "subject": return divide(list(given), card.split["fractions"], seed)
     for subject, splits in given.items():
         if len(splits) > 1:
-            raise DataError("A subject lies in more than one split.", file=next(i.file for i in items if i.subject == subject), field="subject", found=f"{subject}: {', '.join(map(str, splits))}",
+            raise DataError("A subject lies in more than one split.", file=next(i.file for i in items if i.subject == subject),
+                            field="subject", found=f"{subject}: {', '.join(map(str, splits))}",
                             expected="each subject in one split", fix='Use rule = "subject" in the card, or correct the subject pattern.')
-    rest = divide([s for s, splits in given.items() if None in splits], card.split["fractions"], seed) if any(None in s for s in given.values()) else {}
+    rest = divide([s for s, splits in given.items() if None in splits], card.split["fractions"],
+                  seed) if any(None in s for s in given.values()) else {}
     return {s: rest.get(s) or next(iter(splits)) for s, splits in given.items()}
 
 def _fixed(card: Card, subject: str) -> str:
@@ -498,9 +536,10 @@ def _fixed(card: Card, subject: str) -> str:
     if isinstance(fixed, str): return fixed
     for split, patterns in fixed.items():
         if any(fnmatch.fnmatchcase(subject, p) for p in patterns): return split
-    raise CardError("The fixed split does not name a subject.", file=card.path or card.name, field="split.fixed", found=subject, expected="every subject, wildcards allowed", fix=f'Add "{subject}" to one of its parts.')
+    raise CardError("The fixed split does not name a subject.", file=card.path or card.name, field="split.fixed", found=subject,
+                    expected="every subject, wildcards allowed", fix=f'Add "{subject}" to one of its parts.')
 
-# %% ../../nbs/data/02_readers.ipynb #79112ac3
+# %% ../../nbs/data/02_readers.ipynb #37ac8c91
 @dataclass
 class Found:
     "What a dataset will be read from."
@@ -512,23 +551,27 @@ class Found:
 
 SOURCES = ("auto", "real", "packaged", "phantom")
 
-def find(card: Card | str, root: str | Path | None = None, source: str = "auto", size: int | None = None, subjects: int | None = None, seed: int = 0) -> Found:
+def find(card: Card | str, root: str | Path | None = None, source: str = "auto", size: int | None = None, subjects: int | None = None,
+         seed: int = 0) -> Found:
     "Choose the source and list its items. Raises `DataError` or `CardError` when there is nothing to read."
     card = load_card(card)
-    if source not in SOURCES: raise DataError("Unknown source.", field="source", found=source, expected=SOURCES, fix=suggest(source, SOURCES))
+    if source not in SOURCES: raise DataError("Unknown source.", field="source", found=source, expected=SOURCES,
+                                              fix=suggest(source, SOURCES))
     check_readers(card)
     if source in ("auto", "real") and root is not None:
         found = _find_real(card, Path(root), source, size)
         if found: return found
-    if source == "real": raise DataError("The files of this dataset are not there.", file=root, field="root", found="no folder or file of it" if root else "no root",
+    if source == "real": raise DataError("The files of this dataset are not there.", file=root, field="root",
+                                         found="no folder or file of it" if root else "no root",
                                          expected=f"{root or '<root>'}/{card.name}/", fix=how_to_get(card))
     packaged = [t for t in card.read if t["reader"] == "packaged"]
     if packaged and source in ("auto", "packaged"):
         return Found(card, "packaged", "packaged", None, [i for t in packaged for i in READERS["packaged"].items(card, t, None, size)])
-    if source == "packaged": raise DataError("No packaged images stand behind this card.", file=card.path, field="read", fix='Use source="phantom" or "real".')
+    if source == "packaged": raise DataError("No packaged images stand behind this card.", file=card.path, field="read",
+                                             fix='Use source="phantom" or "real".')
     return Found(card, "phantom", card.phantom.get("recipe", ""), None, phantom_items(card, size or 128, subjects, seed))
 
-# %% ../../nbs/data/02_readers.ipynb #708f3c79
+# %% ../../nbs/data/02_readers.ipynb #89753602
 def _find_real(card: Card, root: Path, source: str, size: int | None) -> Found | None:
     "The first layout of the card that finds files."
     layouts: dict[str, list[dict]] = {}
@@ -545,49 +588,58 @@ def _find_real(card: Card, root: Path, source: str, size: int | None) -> Found |
             if items: return Found(card, "real", layout, folder, items)
     if seen is None: return None
     files = list_files(seen)
-    raise DataError("The folder of this dataset holds none of its images.", file=seen, field="read", found=f"{len(files)} files, such as {_few(files[:3]) or 'none'}",
-                    expected="; ".join(str(t.get("images") or t.get("file")) for t in card.read), fix=f"Put the files there as published, or correct the patterns in {card.path or 'the card'}. " + how_to_get(card))
+    raise DataError("The folder of this dataset holds none of its images.", file=seen, field="read",
+                    found=f"{len(files)} files, such as {_few(files[:3]) or 'none'}",
+                    expected="; ".join(str(t.get("images") or t.get("file")) for t in card.read),
+                    fix=f"Put the files there as published, or correct the patterns in {card.path or 'the card'}. " + how_to_get(card))
 
 def how_to_get(card: Card) -> str:
     "A sentence on where the files come from."
     urls = "; ".join(f["url"] for f in card.files[:1])
     return f"Download {urls}" if urls else card.access or f"See {card.homepage}"
 
-# %% ../../nbs/data/02_readers.ipynb #f2ba177d
+# %% ../../nbs/data/02_readers.ipynb #c9daf1c3
 def check_readers(card: Card) -> None:
     "Raise `CardError` for an unknown reader or an option that a reader does not have."
     from taco.data import packaged  # noqa: F401  its reader enters itself
     for table in card.read:
         name = table["reader"]
-        if name not in READERS: raise CardError("No reader has this name.", file=card.path or card.name, field="read.reader", found=name, expected=", ".join(READERS), fix=suggest(name, READERS))
+        if name not in READERS: raise CardError("No reader has this name.", file=card.path or card.name, field="read.reader", found=name,
+                                                expected=", ".join(READERS), fix=suggest(name, READERS))
         for option in table:
             known = READERS[name].options
-            if option not in known: raise CardError(f"The reader {name} has no such option.", file=card.path or card.name, field=f"read.{option}", found=table[option], expected=", ".join(known), fix=suggest(option, known))
+            if option not in known: raise CardError(f"The reader {name} has no such option.", file=card.path or card.name,
+                                                    field=f"read.{option}", found=table[option], expected=", ".join(known),
+                                                    fix=suggest(option, known))
 
 def phantom_items(card: Card, size: int, subjects: int | None, seed: int) -> list[Item]:
     "The phantom patients of a card. Raises `CardError` when it has no phantom."
-    if not card.phantom: raise CardError("The card names no phantom.", file=card.path or card.name, field="phantom", fix="Add [phantom] recipe, or point root at the real files. " + how_to_get(card))
+    if not card.phantom: raise CardError("The card names no phantom.", file=card.path or card.name, field="phantom",
+                                         fix="Add [phantom] recipe, or point root at the real files. " + how_to_get(card))
     recipe, options = card.phantom["recipe"], card.phantom.get("options", {})
-    return [Item(f"phantom {recipe} {i}", f"{recipe}-{i:04d}", partial(_load_phantom, card.name, recipe, i, size, seed, options)) for i in range(subjects or card.phantom["subjects"])]
+    return [Item(f"phantom {recipe} {i}", f"{recipe}-{i:04d}",
+                 partial(_load_phantom, card.name, recipe, i, size, seed, options)) for i in range(subjects or card.phantom["subjects"])]
 
 def _load_phantom(dataset, recipe, subject, size, seed, options) -> list[Record]:
     from taco.data.phantoms import make_subject
     return make_subject(recipe, subject, size, seed, dataset, **options)
 
-# %% ../../nbs/data/02_readers.ipynb #5f679e85
-def read(card: Card | str, root: str | Path | None = None, source: str = "auto", size: int | None = None, subjects: int | None = None, seed: int = 0) -> Iterator[Record]:
+# %% ../../nbs/data/02_readers.ipynb #f0022bfa
+def read(card: Card | str, root: str | Path | None = None, source: str = "auto", size: int | None = None, subjects: int | None = None,
+         seed: int = 0) -> Iterator[Record]:
     "All records of a dataset, one at a time, each with its subject and split. Raises `DataError` or `CardError`."
     found = find(card, root, source, size, subjects, seed)
     splits = assign_splits(found.card, found.items, found.source, seed)
     for item in choose_subjects(found, splits, subjects, seed): yield from load(found.card, item, splits)
 
-# %% ../../nbs/data/02_readers.ipynb #f6ac08cd
+# %% ../../nbs/data/02_readers.ipynb #affe3f5b
 def load(card: Card, item: Item, splits: dict[str, str]) -> list[Record]:
     "The records of one item, marked with dataset, subject and split. Raises `DataError` naming the item's file whatever went wrong."
     try: records = item.load()
     except TacoError: raise
     except Exception as error:
-        raise DataError("A reader failed.", file=item.file, found=f"{type(error).__name__}: {error}", fix="Look at the file; if it is sound, this is a fault of the reader.") from error
+        raise DataError("A reader failed.", file=item.file, found=f"{type(error).__name__}: {error}",
+                        fix="Look at the file; if it is sound, this is a fault of the reader.") from error
     for record in records: record.dataset, record.subject, record.split = card.name, item.subject, splits[item.subject]
     return records
 

@@ -31,12 +31,13 @@ from .record import MODALITIES, NEEDS, Batch, Prepared, Record, prepare
 __all__ = ['PACK_VERSION', 'COLUMNS', 'RAGGED', 'Appender', 'Writer', 'pack_key', 'read_manifest', 'pack', 'Part', 'Store',
            'describe']
 
-# %% ../../nbs/data/05_store.ipynb #e04be272
+# %% ../../nbs/data/05_store.ipynb #4dffe94c
 PACK_VERSION = 1
-COLUMNS = {"image": (np.uint8, 3), "semantic": (np.uint8, 0), "instances": (np.uint16, 0), "distance": (np.float16, 0), "centreline": (np.float16, 0), "hull": (np.bool_, 0)}
+COLUMNS = {"image": (np.uint8, 3), "semantic": (np.uint8, 0), "instances": (np.uint16, 0), "distance": (np.float16, 0),
+           "centreline": (np.float16, 0), "hull": (np.bool_, 0)}
 RAGGED = {"boxes": 4, "points": 2}
 
-# %% ../../nbs/data/05_store.ipynb #180f7fc3
+# %% ../../nbs/data/05_store.ipynb #8d4870bc
 class Appender:
     "An .npy file that grows row by row."
     def __init__(self, path: Path, dtype, shape: tuple[int, ...]):
@@ -45,7 +46,8 @@ class Appender:
         self._header()
 
     def _header(self):
-        np.lib.format.write_array_header_1_0(self.file, dict(descr=np.lib.format.dtype_to_descr(self.dtype), fortran_order=False, shape=(self.count, *self.shape)))
+        np.lib.format.write_array_header_1_0(self.file, dict(descr=np.lib.format.dtype_to_descr(self.dtype), fortran_order=False,
+                                                             shape=(self.count, *self.shape)))
 
     def append(self, rows: np.ndarray):
         "Add rows (n, *shape)."
@@ -59,13 +61,14 @@ class Appender:
         if body - start != self.count * self.dtype.itemsize * int(np.prod(self.shape)): raise ValueError("the header has outgrown its room")
         self.file.close()
 
-# %% ../../nbs/data/05_store.ipynb #ef4a05b3
+# %% ../../nbs/data/05_store.ipynb #00556989
 class Writer:
     "The files of one packed dataset, written row by row into a folder."
     def __init__(self, folder: Path, size: int):
         folder.mkdir(parents=True)
         self.folder, self.rows = folder, []
-        self.arrays = {n: Appender(folder / f"{n}.npy", dtype, ((c, size, size) if c else (size, size))) for n, (dtype, c) in COLUMNS.items()}
+        self.arrays = {n: Appender(folder / f"{n}.npy", dtype, ((c, size, size) if c else (size, size))) for n,
+                       (dtype, c) in COLUMNS.items()}
         self.arrays |= {n: Appender(folder / f"{n}.npy", np.float32, (columns,)) for n, columns in RAGGED.items()}
         self.starts = {n: [0] for n in RAGGED}
 
@@ -82,11 +85,12 @@ class Writer:
         for name, starts in self.starts.items(): np.save(self.folder / f"{name}_start.npy", np.array(starts, np.int64))
         table = pd.DataFrame(self.rows)
         np.save(self.folder / "can.npy", table[list(NEEDS)].to_numpy(bool))
-        for name, known in (("modality", MODALITIES), ("split", SPLITS)): np.save(self.folder / f"{name}.npy", table[name].map(known.index).to_numpy(np.int64))
+        for name, known in (("modality", MODALITIES), ("split", SPLITS)):
+            np.save(self.folder / f"{name}.npy", table[name].map(known.index).to_numpy(np.int64))
         table.to_csv(self.folder / "table.csv", index=False)
         return table
 
-# %% ../../nbs/data/05_store.ipynb #d4c5929a
+# %% ../../nbs/data/05_store.ipynb #2dfa810f
 def _row(p: Prepared, source: str) -> tuple[dict, dict]:
     "The arrays and the line of the table of one prepared record."
     r = p.record
@@ -94,7 +98,8 @@ def _row(p: Prepared, source: str) -> tuple[dict, dict]:
                 spacing_row=r.spacing and r.spacing[0], spacing_column=r.spacing and r.spacing[1], file=r.file)
     return {n: getattr(p, n) for n in (*COLUMNS, *RAGGED)}, line | {need: need in p.can for need in NEEDS}
 
-def _work(card: Card, item: Item, records: list[Record] | TacoError | None, splits: dict, source: str, size: int, fit: str) -> list[tuple] | TacoError:
+def _work(card: Card, item: Item, records: list[Record] | TacoError | None, splits: dict, source: str, size: int,
+          fit: str) -> list[tuple] | TacoError:
     "Load (unless that is done) and prepare one item; what is wrong with it is returned, so that one bad file does not end the others."
     if isinstance(records, TacoError): return records
     try:
@@ -103,7 +108,7 @@ def _work(card: Card, item: Item, records: list[Record] | TacoError | None, spli
         return rows
     except TacoError as error: return error
 
-# %% ../../nbs/data/05_store.ipynb #925f2616
+# %% ../../nbs/data/05_store.ipynb #8ff925d0
 def _results(found: Found, items: list[Item], splits: dict, size: int, fit: str, workers: int) -> Iterator[tuple[Item, list | TacoError]]:
     "Every item with its rows or its error, in order."
     def jobs():
@@ -117,18 +122,21 @@ def _results(found: Found, items: list[Item], splits: dict, size: int, fit: str,
         bare = item if records is None else replace(item, load=None)  # an open stream cannot be sent to another process
         return found.card, bare, records, {item.subject: splits[item.subject]}, found.source, size, fit
     if workers == 1: return zip(items, (_work(*arguments(*job)) for job in jobs()))
-    return zip(items, joblib.Parallel(n_jobs=workers, return_as="generator", pre_dispatch=2 * workers, batch_size=1)(joblib.delayed(_work)(*arguments(*job)) for job in jobs()))
+    pool = joblib.Parallel(n_jobs=workers, return_as="generator", pre_dispatch=2 * workers, batch_size=1)
+    return zip(items, pool(joblib.delayed(_work)(*arguments(*job)) for job in jobs()))
 
-# %% ../../nbs/data/05_store.ipynb #5650fac8
+# %% ../../nbs/data/05_store.ipynb #1305dbf5
 def pack_key(found: Found, size: int, fit: str, subjects: int | None, seed: int) -> str:
     "A hash of everything that decides what a packed dataset holds."
-    what = [PACK_VERSION, digest(found.card), found.source, found.layout, size, fit, subjects, seed, list(NEEDS), _code(found.source), *_files(found)]
+    what = [PACK_VERSION, digest(found.card), found.source, found.layout, size, fit, subjects, seed, list(NEEDS), _code(found.source),
+            *_files(found)]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 def _code(source: str) -> str:
     "A hash of the modules that make the records of this source."
     names = ("record", "readers", {"phantom": "phantom", "packaged": "packaged"}.get(source, "readers"))
-    modules = sorted((m for m in resources.files("taco.data").iterdir() if m.name.endswith(".py") and m.name.startswith(names)), key=lambda m: m.name)
+    modules = sorted((m for m in resources.files("taco.data").iterdir() if m.name.endswith(".py") and m.name.startswith(names)),
+                     key=lambda m: m.name)
     return hashlib.sha256(b"".join(m.read_bytes() for m in modules)).hexdigest()
 
 def _files(found: Found) -> list:
@@ -137,23 +145,25 @@ def _files(found: Found) -> list:
     names = {Path(i.file.split("[")[0]) for i in found.items[:1]} if found.items[0].local else [found.folder / n for n in list_files(found.folder)]
     return [[str(n.relative_to(found.folder)), n.stat().st_size, n.stat().st_mtime_ns] for n in names]
 
-# %% ../../nbs/data/05_store.ipynb #16c893c9
+# %% ../../nbs/data/05_store.ipynb #52816a16
 def read_manifest(folder: str | Path) -> dict:
     "The manifest of a packed dataset. Raises `StoreError` when the folder is absent or unfinished."
     path = Path(folder) / "manifest.json"
-    if not Path(folder).is_dir(): raise StoreError("There is no packed dataset here.", file=folder, fix="Pack it with taco.data.store.pack.")
+    if not Path(folder).is_dir(): raise StoreError("There is no packed dataset here.", file=folder,
+                                                   fix="Pack it with taco.data.store.pack.")
     try: return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise StoreError("The packed dataset has no readable manifest.", file=path, found=f"{type(error).__name__}", fix="Delete the folder and pack again.") from error
+        raise StoreError("The packed dataset has no readable manifest.", file=path, found=f"{type(error).__name__}",
+                         fix="Delete the folder and pack again.") from error
 
 def _fresh(folder: Path, key: str, skip_bad: bool) -> bool:
     try: manifest = read_manifest(folder)
     except StoreError: return False
     return manifest.get("key") == key and (skip_bad or not manifest["skipped"])
 
-# %% ../../nbs/data/05_store.ipynb #61949ed6
-def pack(card: Card | str, root: str | Path | None = None, out: str | Path = "data/packed", size: int = 64, source: str = "auto", fit: str | None = None,
-         subjects: int | None = None, seed: int = 0, skip_bad: bool = False, workers: int = 1) -> Path:
+# %% ../../nbs/data/05_store.ipynb #68ca0927
+def pack(card: Card | str, root: str | Path | None = None, out: str | Path = "data/packed", size: int = 64, source: str = "auto",
+         fit: str | None = None, subjects: int | None = None, seed: int = 0, skip_bad: bool = False, workers: int = 1) -> Path:
     """Pack a dataset at `size` pixels into the folder `<out>/<name>-<source>-<size>`, which is returned; at once if it is there and fresh.
 
     `root` is the folder of real data. Raises `CardError`, `DataError` naming the file, or `StoreError` when the disk is full; nothing half-written is left.
@@ -173,10 +183,11 @@ def pack(card: Card | str, root: str | Path | None = None, out: str | Path = "da
             _describe(spare, found, table, skipped, dict(key=key, size=size, fit=fit, seed=seed, subjects=subjects))
     except OSError as error:
         if error.errno != errno.ENOSPC: raise
-        raise StoreError("The disk is full.", file=folder, found=f"{shutil.disk_usage(folder.parent).free / 1e6:.0f} MB free", expected="about 45 kB an image at 64 pixels", fix="Make room, or choose another out.") from error
+        raise StoreError("The disk is full.", file=folder, found=f"{shutil.disk_usage(folder.parent).free / 1e6:.0f} MB free",
+                         expected="about 45 kB an image at 64 pixels", fix="Make room, or choose another out.") from error
     return folder
 
-# %% ../../nbs/data/05_store.ipynb #ef8dd82d
+# %% ../../nbs/data/05_store.ipynb #96ad44ea
 def _write(spare: Path, results: Iterable, card: Card, size: int, skip_bad: bool) -> tuple[pd.DataFrame, list[dict]]:
     "Write all rows; the table and what was left out."
     writer, skipped, keys = Writer(spare, size), [], set()
@@ -185,10 +196,12 @@ def _write(spare: Path, results: Iterable, card: Card, size: int, skip_bad: bool
             if not skip_bad: raise rows
             skipped.append(dict(file=str(item.file), reason=str(rows))); continue
         for arrays, line in rows:
-            if line["key"] in keys: raise DataError("Two records have the same key.", file=line["file"], field="key", found=line["key"], fix="Capture more of the path in the card's patterns.")
+            if line["key"] in keys: raise DataError("Two records have the same key.", file=line["file"], field="key", found=line["key"],
+                                                    fix="Capture more of the path in the card's patterns.")
             keys.add(line["key"]); writer.add(arrays, line)
     if not writer.rows:
-        raise DataError("The dataset is empty.", file=card.path or card.name, found=f"no usable record, {len(skipped)} files left out", expected="at least one",
+        raise DataError("The dataset is empty.", file=card.path or card.name, found=f"no usable record, {len(skipped)} files left out",
+                        expected="at least one",
                         fix="Check the folder, the patterns and the slice options of the card." + (f" First reason: {skipped[0]['reason']}" if skipped else ""))
     return writer.close(), skipped
 
@@ -198,40 +211,49 @@ def _sweep(folder: Path, age: float = 3600) -> None:
         times = [p.stat().st_mtime for p in (rest, *rest.rglob("*"))]
         if time.time() - max(times) > age: shutil.rmtree(rest, ignore_errors=True)
 
-# %% ../../nbs/data/05_store.ipynb #b641b579
+# %% ../../nbs/data/05_store.ipynb #9da1b0e5
 def _describe(spare: Path, found: Found, table: pd.DataFrame, skipped: list[dict], options: dict) -> None:
     "Write the manifest: what was packed, from what, how divided, what was left out."
     card = found.card
     splits = {s: dict(records=int((table.split == s).sum()), subjects=int(table.subject[table.split == s].nunique())) for s in SPLITS}
-    manifest = dict(options, pack_version=PACK_VERSION, name=card.name, title=card.title, source=found.source, layout=found.layout, card=digest(card), classes={str(k): v for k, v in card.classes.items()},
-                    modality=sorted(table.modality.unique().tolist()), pseudo_labels=card.pseudo_labels, labels_from=card.labels_from if found.source != "phantom" else "the phantom's own geometry",
-                    licence=card.licence, records=len(table), splits=splits, allows={need: int(table[need].sum()) for need in NEEDS}, skipped=skipped,
+    manifest = dict(options, pack_version=PACK_VERSION, name=card.name, title=card.title, source=found.source, layout=found.layout,
+                    card=digest(card), classes={str(k): v for k, v in card.classes.items()},
+                    modality=sorted(table.modality.unique().tolist()), pseudo_labels=card.pseudo_labels,
+                    labels_from=card.labels_from if found.source != "phantom" else "the phantom's own geometry",
+                    licence=card.licence, records=len(table), splits=splits, allows={need: int(table[need].sum()) for need in NEEDS},
+                    skipped=skipped,
                     versions=dict(taco=__version__, numpy=np.__version__))
     (spare / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
 
-# %% ../../nbs/data/05_store.ipynb #4eedeb1c
+# %% ../../nbs/data/05_store.ipynb #8a1b48c8
 class Part:
     "One packed dataset, mapped."
     def __init__(self, folder: str | Path):
         self.folder, self.manifest = Path(folder), read_manifest(folder)
         if self.manifest.get("pack_version") != PACK_VERSION:
-            raise StoreError("The dataset was packed by another version.", file=folder, field="pack_version", found=self.manifest.get("pack_version"), expected=PACK_VERSION, fix="Pack it again.")
+            raise StoreError("The dataset was packed by another version.", file=folder, field="pack_version",
+                             found=self.manifest.get("pack_version"), expected=PACK_VERSION, fix="Pack it again.")
         try:
-            self.arrays = {n: np.asarray(np.load(self.folder / f"{n}.npy", mmap_mode="r")) for n in COLUMNS}  # asarray: the subclass is slow to index
+            mapped = lambda name: np.asarray(np.load(self.folder / f"{name}.npy", mmap_mode="r"))  # np.memmap itself is slow to index
+            self.arrays = {n: mapped(n) for n in COLUMNS}
             self.starts = {n: np.load(self.folder / f"{n}_start.npy") for n in RAGGED}
-            self.ragged = {n: np.asarray(np.load(self.folder / f"{n}.npy", mmap_mode="r")) if self.starts[n][-1] else np.zeros((0, c), np.float32) for n, c in RAGGED.items()}
+            self.ragged = {n: mapped(n) if self.starts[n][-1] else np.zeros((0, c), np.float32) for n, c in RAGGED.items()}  # nothing cannot be mapped
             self.can, self.modality, self.split = (np.load(self.folder / f"{n}.npy") for n in ("can", "modality", "split"))
         except (OSError, ValueError, EOFError) as error:
-            raise StoreError("The packed dataset is damaged.", file=folder, found=f"{type(error).__name__}: {error}", fix="Delete the folder and pack again.") from error
-        counts = {len(self.can), len(self.modality), self.manifest["records"], *map(len, self.arrays.values()), *(len(s) - 1 for s in self.starts.values())}
-        if len(counts) > 1: raise StoreError("The arrays of a packed dataset differ in length.", file=folder, found=sorted(counts), expected="one number", fix="Delete the folder and pack again.")
+            raise StoreError("The packed dataset is damaged.", file=folder, found=f"{type(error).__name__}: {error}",
+                             fix="Delete the folder and pack again.") from error
+        counts = {len(self.can), len(self.modality), self.manifest["records"], *map(len, self.arrays.values()),
+                  *(len(s) - 1 for s in self.starts.values())}
+        if len(counts) > 1: raise StoreError("The arrays of a packed dataset differ in length.", file=folder, found=sorted(counts),
+                                             expected="one number", fix="Delete the folder and pack again.")
 
     def __len__(self) -> int: return len(self.can)
 
     def table(self) -> pd.DataFrame:
         "The lines of table.csv, with their types."
         text = {n: "string" for n in ("dataset", "source", "modality", "subject", "key", "split", "file")}
-        return pd.read_csv(self.folder / "table.csv", dtype=text | {"slice": "Int64"} | {need: bool for need in NEEDS}, keep_default_na=False, na_values={"slice": [""], "spacing_row": [""], "spacing_column": [""]})
+        return pd.read_csv(self.folder / "table.csv", dtype=text | {"slice": "Int64"} | {need: bool for need in NEEDS},
+                           keep_default_na=False, na_values={"slice": [""], "spacing_row": [""], "spacing_column": [""]})
 
 # %% ../../nbs/data/05_store.ipynb #0e2a320d
 def _gather(store: "Store", name: str, groups: list[tuple], count: int) -> torch.Tensor:
@@ -255,40 +277,49 @@ def _ragged(store: "Store", name: str, groups: list[tuple], count: int) -> torch
         out[where] = block
     return torch.from_numpy(out)
 
-# %% ../../nbs/data/05_store.ipynb #295d4c7a
+# %% ../../nbs/data/05_store.ipynb #c20f3236
 def _batch(store: "Store", indices) -> Batch:
     index = np.asarray(indices, np.int64).reshape(-1)
     if not len(index) or index.min() < 0 or index.max() >= len(store):
-        raise StoreError("A batch needs positions inside the store.", field="indices", found=f"{index.min()} … {index.max()}" if len(index) else "none", expected=f"0 … {len(store) - 1}", fix="Choose them with store.select.")
+        raise StoreError("A batch needs positions inside the store.", field="indices",
+                         found=f"{index.min()} … {index.max()}" if len(index) else "none", expected=f"0 … {len(store) - 1}",
+                         fix="Choose them with store.select.")
     part = np.searchsorted(store.start, index, side="right") - 1
     groups = [(p, where := np.flatnonzero(part == p), index[where] - store.start[p]) for p in np.unique(part)]
     get = lambda name: _gather(store, name, groups, len(index))
-    return Batch(image=get("image").float().div_(255), semantic=get("semantic"), instances=get("instances").to(torch.int32), distance=get("distance").float(),
-                 centreline=get("centreline").float(), hull=get("hull"), boxes=_ragged(store, "boxes", groups, len(index)), points=_ragged(store, "points", groups, len(index)),
+    return Batch(image=get("image").float().div_(255), semantic=get("semantic"), instances=get("instances").to(torch.int32),
+                 distance=get("distance").float(),
+                 centreline=get("centreline").float(), hull=get("hull"), boxes=_ragged(store, "boxes", groups, len(index)),
+                 points=_ragged(store, "points", groups, len(index)),
                  modality=torch.from_numpy(store.modality[index]), can=torch.from_numpy(store.can[index]))
 
-# %% ../../nbs/data/05_store.ipynb #41691f69
+# %% ../../nbs/data/05_store.ipynb #fd3c9b98
 def _select(store: "Store", split, task, needs, dataset) -> np.ndarray:
     wanted = {*(needs.split() if isinstance(needs, str) else needs), *(task.needs if task is not None else ())}
     for value, known in ((split, SPLITS), (dataset, store.datasets), *((n, NEEDS) for n in wanted)):
-        if value is not None and value not in known: raise StoreError("The store knows no such name.", field="select", found=value, expected=", ".join(known), fix=suggest(str(value), known))
+        if value is not None and value not in known: raise StoreError("The store knows no such name.", field="select", found=value,
+                                                                      expected=", ".join(known), fix=suggest(str(value), known))
     keep = store.can[:, [list(NEEDS).index(n) for n in wanted]].all(1)
     if split is not None: keep &= store.split == SPLITS.index(split)
     if dataset is not None: keep &= np.array(store.datasets)[store.dataset] == dataset
     return np.flatnonzero(keep)
 
-# %% ../../nbs/data/05_store.ipynb #f063d4ee
+# %% ../../nbs/data/05_store.ipynb #09684d7d
 class Store:
     "Several packed datasets of one size as one sequence. Open with `Store.open(folders)`."
     def __init__(self, folders: Iterable[str | Path]):
         self.folders = [Path(f) for f in ([folders] if isinstance(folders, (str, Path)) else folders)]
-        if not self.folders: raise StoreError("A store needs at least one packed dataset.", field="folders", found="an empty list", fix="Pack some with taco.data.store.pack.")
+        if not self.folders: raise StoreError("A store needs at least one packed dataset.", field="folders", found="an empty list",
+                                              fix="Pack some with taco.data.store.pack.")
         self.parts = [Part(f) for f in self.folders]
         sizes = {p.manifest["size"] for p in self.parts}
-        if len(sizes) > 1: raise StoreError("The datasets of one store must have one size.", field="size", found={p.folder.name: p.manifest["size"] for p in self.parts}, expected="one size", fix="Pack them again with equal size.")
+        if len(sizes) > 1: raise StoreError("The datasets of one store must have one size.", field="size",
+                                            found={p.folder.name: p.manifest["size"] for p in self.parts}, expected="one size",
+                                            fix="Pack them again with equal size.")
         self.size: int = sizes.pop()
         self.start = np.cumsum([0, *map(len, self.parts)])
-        self.can, self.modality, self.split = (np.concatenate([getattr(p, n) for p in self.parts]) for n in ("can", "modality", "split"))  # small; split counts in SPLITS
+        columns = ("can", "modality", "split")  # small; split is a position in SPLITS
+        self.can, self.modality, self.split = (np.concatenate([getattr(p, n) for p in self.parts]) for n in columns)
         self.dataset = np.repeat(np.arange(len(self.parts)), [len(p) for p in self.parts])  # position in `datasets`
         self.datasets: list[str] = [p.manifest["name"] for p in self.parts]
 
@@ -319,13 +350,14 @@ class Store:
         """
         return _select(self, split, task, needs, dataset)
 
-# %% ../../nbs/data/05_store.ipynb #c6662e08
+# %% ../../nbs/data/05_store.ipynb #d406a3a6
 def describe(store: Store) -> pd.DataFrame:
     "One row a packed dataset: source, modality, subjects and records in each split, what was left out, megabytes."
     rows = []
     for part in store.parts:
         m = part.manifest
-        rows.append({"dataset": m["name"], "source": m["source"], "modality": " + ".join(m["modality"]), "labels": "pseudo" if m["pseudo_labels"] and m["source"] != "phantom" else "",
+        rows.append({"dataset": m["name"], "source": m["source"], "modality": " + ".join(m["modality"]),
+                     "labels": "pseudo" if m["pseudo_labels"] and m["source"] != "phantom" else "",
                      "subjects": sum(s["subjects"] for s in m["splits"].values()), **{s: m["splits"][s]["records"] for s in SPLITS},
                      "left out": len(m["skipped"]), "MB": round(sum(a.nbytes for a in part.arrays.values()) / 1e6, 1)})
     return pd.DataFrame(rows).set_index("dataset")

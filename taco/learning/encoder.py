@@ -24,19 +24,21 @@ from .pairs import Pairs
 # %% auto #0
 __all__ = ['BACKBONES', 'FUSIONS', 'EncoderConfig', 'PairEncoder', 'encode']
 
-# %% ../../nbs/learning/01_encoder.ipynb #f1065fdc
+# %% ../../nbs/learning/01_encoder.ipynb #a0c22911
 BACKBONES = dict(resnet10=("basic", (1, 1, 1, 1)), resnet18=("basic", (2, 2, 2, 2)),
                  resnet34=("basic", (3, 4, 6, 3)), resnet50=("bottleneck", (3, 4, 6, 3)))  # kind of block, blocks per stage
-FUSIONS = dict(stack=6, difference=9, shared=3)  # channels that enter the backbone
+FUSIONS = dict(contrast=10, stack=6, difference=9, shared=3)  # channels that enter the backbone
 _CHOICES = dict(backbone=tuple(BACKBONES), fusion=tuple(FUSIONS))
-_NUMBERS = dict(width=(float, .0625, 4), embedding=(int, 2, 4096), size=(int, 16, 2048))  # type, lowest, highest
+_NUMBERS = dict(width=(float, .0625, 4), stem=(int, 1, 7), embedding=(int, 2, 4096), size=(int, 16, 2048))  # type, lowest, highest
 
 @dataclass(frozen=True)
 class EncoderConfig:
     "The architecture, as it is saved beside the weights. Raises `EncoderError` for unknown or impossible values."
     backbone: str = "resnet18"  # one of BACKBONES
-    fusion: str = "stack"       # one of FUSIONS
+    fusion: str = "contrast"    # one of FUSIONS
     width: float = 1.           # factor on the standard channel numbers 64, 128, 256, 512
+    stem: int = 7               # side of the first, strided convolution's filters, an odd number
+    pool: bool = True           # whether a pooling layer follows that halves the side once more
     embedding: int = 128        # dimension of the embedding
     size: int = 64              # side of the training images in pixels; others are accepted too
 
@@ -48,6 +50,7 @@ class EncoderConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, kind)) or not low <= value <= high:
                 _refuse("Impossible value for the encoder.", name, value, f"{kind.__name__}, {low} … {high}")
+        if self.stem % 2 == 0: _refuse("Filters need a middle.", "stem", self.stem, "an odd number")
 
     @classmethod
     def of(cls, given: dict, file: str | Path | None = None) -> "EncoderConfig":
@@ -60,14 +63,28 @@ class EncoderConfig:
 def _refuse(what: str, field: str, found, expected=None, fix=None, file=None):
     raise EncoderError(what, file=file, field=field, found=found, expected=expected, fix=fix)
 
-# %% ../../nbs/learning/01_encoder.ipynb #ab3483a7
+# %% ../../nbs/learning/01_encoder.ipynb #4032ecdd
+def _edges(image: Tensor) -> Tensor:
+    "(B, 3, S, S) in [-1, 1] → (B, 1, S, S): strength of edges relative to their mean, minus 1."
+    across = (image[..., 1:] - image[..., :-1]).abs().sum(1, keepdim=True)
+    down = (image[..., 1:, :] - image[..., :-1, :]).abs().sum(1, keepdim=True)
+    strength = F.pad(across, (0, 1)) + F.pad(down, (0, 0, 0, 1))
+    return strength / (strength.mean((2, 3), keepdim=True) + .02) - 1
+
+def _grey(image: Tensor) -> Tensor:
+    "(B, 3, S, S) in [-1, 1] → (B, 1, S, S): the sum of the channels, standardised."
+    total = image.sum(1, keepdim=True)
+    total = total - total.mean((2, 3), keepdim=True)
+    return total / (total.std((2, 3), keepdim=True) + .05)
+
+# %% ../../nbs/learning/01_encoder.ipynb #37b42ca3
 def _backbone(config: EncoderConfig) -> ResNet:
     block, layers = BACKBONES[config.backbone]
     planes = [max(1, round(channels * config.width)) for channels in (64, 128, 256, 512)]
     return ResNet(block, list(layers), planes, spatial_dims=2, n_input_channels=FUSIONS[config.fusion],
-                  conv1_t_size=7, conv1_t_stride=2, feed_forward=False, bias_downsample=False)
+                  conv1_t_size=config.stem, conv1_t_stride=2, no_max_pool=not config.pool, feed_forward=False, bias_downsample=False)
 
-# %% ../../nbs/learning/01_encoder.ipynb #e421e4a0
+# %% ../../nbs/learning/01_encoder.ipynb #d6a088c5
 class PairEncoder(nn.Module):
     "Features and embedding of pairs of images; weights are those of initialisation until trained or loaded."
     def __init__(self, config: EncoderConfig = EncoderConfig()):
@@ -89,7 +106,8 @@ class PairEncoder(nn.Module):
         if self.config.fusion == "shared":
             x, y = self.backbone(torch.cat([x, y]).contiguous(memory_format=torch.channels_last)).chunk(2)
             return torch.cat([x, y, y - x], 1)
-        parts = [x, y] if self.config.fusion == "stack" else [x, y, (y - x).abs()]
+        more = dict(stack=lambda: [], difference=lambda: [(y - x).abs()], contrast=lambda: [_edges(x), _edges(y), _grey(x), _grey(y)])
+        parts = [x, y, *more[self.config.fusion]()]
         return self.backbone(torch.cat(parts, 1).contiguous(memory_format=torch.channels_last))
 
     def save(self, folder: str | Path) -> Path: return _save(self, Path(folder))

@@ -35,20 +35,20 @@ def _mix_numpy(x: np.ndarray  # uint32, changed in place
     x ^= x >> 16
     return x
 
-# %% ../../nbs/tasks/00_random.ipynb #8d58c96a
+# %% ../../nbs/tasks/00_random.ipynb #353b6527
 def _bits(seeds: Tensor, name: int, count: int) -> Tensor:
     "(B, count) int32 on any device, from int32 seeds and a 32-bit name."
     key = _mix(_mix(seeds) ^ (name - 2**32 * (name >> 31)))
     place = torch.arange(count, dtype=torch.int32, device=seeds.device) * -1640531527  # 0x9E3779B9 as a signed number
     return _mix(_mix(key[:, None] + place))
 
-def _bits_numpy(seeds: Tensor, name: int, count: int) -> Tensor:
-    "`_bits` on the CPU."
+def _bits_numpy(seeds: Tensor, name: int, count: int) -> np.ndarray:
+    "`_bits` on the CPU, as uint32."
     key = _mix_numpy(_mix_numpy(seeds.numpy().astype(np.uint32)) ^ np.uint32(name))
     place = np.arange(count, dtype=np.uint32) * np.uint32(0x9E3779B9)
-    return torch.from_numpy(_mix_numpy(_mix_numpy(key[:, None] + place)).view(np.int32))
+    return _mix_numpy(_mix_numpy(key[:, None] + place))
 
-# %% ../../nbs/tasks/00_random.ipynb #40ace750
+# %% ../../nbs/tasks/00_random.ipynb #66fffc28
 class Draw:
     "Random numbers for a batch of samples, each row a function of its own seed and of the draw's name."
     def __init__(self, seeds: Tensor):  # (B,) integer seeds, one a sample
@@ -64,13 +64,16 @@ class Draw:
 
     def bits(self, name: str, *shape: int) -> Tensor:
         "(B, *shape) int32, uniform over all values."
-        make = _bits_numpy if self.seeds.device.type == "cpu" else _bits
-        return make(self.seeds, zlib.crc32(name.encode()), math.prod(shape)).view(len(self.seeds), *shape)
+        what = zlib.crc32(name.encode()), math.prod(shape)
+        bits = torch.from_numpy(_bits_numpy(self.seeds, *what).view(np.int32)) if self.seeds.device.type == "cpu" else _bits(self.seeds, *what)
+        return bits.view(len(self.seeds), *shape)
 
     def uniform(self, name: str, *shape: int, low: float = 0., high: float = 1.) -> Tensor:
         "(B, *shape) float32, uniform in [low, high)."
-        unit = (self.bits(name, *shape) >> 8).bitwise_and_(0xFFFFFF).float().mul_(2**-24)
-        return unit if (low, high) == (0, 1) else unit.mul_(high - low).add_(low)
+        what = zlib.crc32(name.encode()), math.prod(shape)
+        if self.seeds.device.type == "cpu": unit = torch.from_numpy((_bits_numpy(self.seeds, *what) >> 8).astype(np.float32))
+        else: unit = (_bits(self.seeds, *what) >> 8).bitwise_and_(0xFFFFFF).float()   # 24 bits fit a float32 exactly
+        return unit.mul_((high - low) * 2**-24).add_(low).view(len(self.seeds), *shape)
 
     def normal(self, name: str, *shape: int) -> Tensor:
         "(B, *shape) float32, standard normal (Box and Muller 1958); two numbers of every radius and angle."

@@ -68,15 +68,13 @@ def choose_colours(draw: Draw, count: int, palette: Tensor) -> Tensor:
     fixed = _fixed_palette(count, draw.seeds.device)
     return torch.where(palette[:, None, None] > .5, _random_palette(draw, count), fixed)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #6a56cbf5
+# %% ../../nbs/tasks/02_semantic.ipynb #8e1e8df0
 def paint(labels: Tensor,   # (B, S, S) integer, 0 = background
-          colours: Tensor,  # (B, K, 3); labels of K and above use the colours 1 … K − 1 again
+          colours: Tensor,  # (B, K, 3), for labels below K
           ) -> Tensor:
     "A (B, 3, S, S) picture of a label map."
-    count = colours.shape[1]
-    labels = labels.flatten(1).long()
-    labels = torch.where(labels < count, labels, 1 + (labels - 1) % max(count - 1, 1)).clamp(max=count - 1)
-    return colours.mT.gather(2, labels[:, None].expand(-1, 3, -1)).unflatten(2, (-1, int(labels.shape[1] ** .5)))
+    number = labels.flatten(1).long()[:, None].expand(-1, 3, -1)
+    return colours.mT.gather(2, number).unflatten(2, labels.shape[1:])
 
 def ramp(weight: Tensor,   # (B, S, S) float in [0, 1] or bool
          draw: Draw, palette: Tensor) -> Tensor:
@@ -90,12 +88,13 @@ def binary_segmentation(batch: Batch, draw: Draw, palette: Tensor):
     "Foreground and background in two random colours."
     return batch.image, ramp(batch.semantic > 0, draw, palette)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #6bb0a055
+# %% ../../nbs/tasks/02_semantic.ipynb #f687e802
 @task("semantic", "semantic classes", title="multi-class segmentation", palette=PALETTE)
 def multi_class_segmentation(batch: Batch, draw: Draw, palette: Tensor):
     "Every class in a colour of its own; beyond 124 classes colours come again."
-    count = min(int(batch.semantic.max()) + 1, 125)
-    return batch.image, paint(batch.semantic, choose_colours(draw, count, palette))
+    labels, highest = batch.semantic, int(batch.semantic.max())
+    if highest > 124: labels = torch.where(labels > 124, 1 + (labels.long() - 1) % 124, labels)
+    return batch.image, paint(labels, choose_colours(draw, min(highest, 124) + 1, palette))
 
 # %% ../../nbs/tasks/02_semantic.ipynb #856c56c2
 def _object_colours(draw: Draw, count: int, palette: Tensor) -> Tensor:
@@ -166,7 +165,7 @@ def box_detection(batch: Batch, draw: Draw, palette: Tensor, width: Tensor):
     count = torch.cat([oy, -iy], 1).mT @ torch.cat([ox, ix], 1)     # (B, S, S): of how many outlines a pixel is part
     return batch.image, ramp(count > .5, draw, palette)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #c6ce3cb9
+# %% ../../nbs/tasks/02_semantic.ipynb #b14069d6
 @task("semantic", "points", title="centre-point detection", palette=PALETTE, sigma=Uniform(.025, .05, limits=(.005, .2)))
 def centre_point_detection(batch: Batch, draw: Draw, palette: Tensor, sigma: Tensor):
     "A Gaussian of `sigma` (fraction of the side) on every centre, their maximum drawn as a ramp between two random colours."
@@ -174,8 +173,10 @@ def centre_point_detection(batch: Batch, draw: Draw, palette: Tensor, sigma: Ten
     gap = (centre - batch.points[..., None]).nan_to_num(9.)         # (B, K, 2, S); a point that is not there is far away
     x, y = torch.exp(-.5 * (gap / sigma.view(-1, 1, 1, 1)) ** 2).unbind(2)
     heat = torch.zeros_like(batch.image[:, 0])
-    for few_x, few_y in zip(x.split(8, 1), y.split(8, 1)):
-        heat = torch.maximum(heat, (few_y[..., None] * few_x[..., None, :]).amax(1))
+    there = ~batch.points[..., 0].isnan()
+    for few_x, few_y, any_there in zip(x.split(8, 1), y.split(8, 1), there.split(8, 1)):
+        rows = any_there.any(1).nonzero()[:, 0]                     # samples with few objects are soon done
+        heat[rows] = torch.maximum(heat[rows], (few_y[rows, :, :, None] * few_x[rows, :, None]).amax(1))
     return batch.image, ramp(heat, draw, palette)
 
 # %% ../../nbs/tasks/02_semantic.ipynb #0654794c

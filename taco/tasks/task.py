@@ -46,13 +46,14 @@ class Choice:
         return table[draw.integer(name, high=len(self.values))]
     def bounds(self) -> tuple[float, float]: return min(self.values), max(self.values)
 
-# %% ../../nbs/tasks/01_task.ipynb #7fdef0a0
+# %% ../../nbs/tasks/01_task.ipynb #60a659c2
 @dataclass(frozen=True)
 class Task:
     """A named map from a batch of records to pairs; call it as `task(batch, generator, **parameters)`.
 
     Returns `(input, output)`, both (B, 3, S, S) float32 in [0, 1] on the batch's device. Parameters left out are
-    drawn for each sample; a fixed one is a number or a (B,) tensor. Raises `TaskError` on bad parameters or records.
+    drawn for each sample; a fixed one is a number or a (B,) tensor. The side that is the batch's image is that very
+    tensor, no copy: do not change it in place. Raises `TaskError` on bad parameters or records.
     """
     name: str
     family: str                             # one of FAMILIES
@@ -69,7 +70,8 @@ class Task:
         values = {n: self._value(n, spec, fixed, draw, batch) for n, spec in self.parameters.items()}
         with torch.autocast(batch.device.type, enabled=False):  # a training loop's bfloat16 would round coordinates and colours
             input, output = self.function(batch, draw, **values)
-        return input.clamp(0, 1), output.clamp(0, 1)
+        within = lambda picture: picture if picture is batch.image else picture.clamp(0, 1)
+        return within(input), within(output)
 
     def _value(self, name, spec, fixed, draw, batch) -> Tensor:
         if name not in fixed: return spec.draw(name, draw)
