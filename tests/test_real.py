@@ -22,8 +22,8 @@ EXTRACTS = {
     "chase_db1": ("chasedb1", 28, 14, {0, 1}),
     "wbc_zheng": ("wbc", 40, 40, {0, 1, 2}),
     "hc18_fetal_us": (CARDS / "hc18_fetal_us.toml", 40, 40, {0, 1}),
-    "isic2016_part3b": (CARDS / "isic2016_part3b.toml", 21, 21, {0, 1}),
-    "dsb2018_nuclei": (CARDS / "dsb2018_nuclei.toml", 26, 26, {0, 1}),
+    "isic2016_part3b": ("isic2016", 21, 21, {0, 1}),
+    "dsb2018_nuclei": ("cellnuclei", 26, 26, {0, 1}),
     "msd_hippocampus": (CARDS / "msd_hippocampus.toml", None, 40, {0, 1, 2}),
     "axondeepseg_sem": (CARDS / "axondeepseg_sem.toml", 8, 6, {0, 1, 2}),
     "ibsi_lung_ct": (CARDS / "ibsi_lung_ct.toml", None, 1, {0, 1}),
@@ -92,7 +92,7 @@ def test_pixels_and_labels_are_those_of_the_files(shared_data):
     assert record.spacing == (1., 1.)
 
     folder = extract(shared_data, "dsb2018_nuclei")
-    record = next(read(CARDS / "dsb2018_nuclei.toml", shared_data))
+    record = next(read("cellnuclei", folder, "real"))
     masks = sorted((folder / "stage1_train" / record.key / "masks").glob("*.png"))
     assert record.image.shape[0] == 3 and len(np.unique(record.instances)) - 1 == len(masks)  # RGBA, one nucleus a file
     np.testing.assert_array_equal(record.instances > 0, np.any([np.asarray(Image.open(m)) > 0 for m in masks], axis=0))

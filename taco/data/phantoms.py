@@ -396,5 +396,6 @@ def make_subject(recipe: str, subject: int, size: int, seed: int = 0, dataset: s
     return [replace(r, dataset=dataset or recipe, subject=name, key=name if r.slice is None else f"{name}-{r.slice:03d}",
                     modality=r.modality or known.modality) for r in known.make(rng, size, **options)]
 
-# %% ../../nbs/data/03_phantoms.ipynb #ad65ebc1
+# %% ../../nbs/data/03_phantoms.ipynb #eb903f04
 from . import phantoms_microscopy, phantoms_photography, phantoms_radiology  # noqa: E402
+from . import phantoms_microscopy2, phantoms_photography2, phantoms_radiology2  # noqa: E402

@@ -35,7 +35,7 @@ def _arcades(rng: np.random.Generator, disc, side: int, reach: float, steep: flo
         trees.append((curves, [1.1 * v * v / (v + .004) for v in widths]))
     return trees
 
-# %% ../../nbs/data/03c_photography.ipynb #31e09089
+# %% ../../nbs/data/03c_photography.ipynb #ffc3af2d
 def _eyeground(rng: np.random.Generator, y, x, disc, radius: float, side: int, ground) -> np.ndarray:
     "A retina (3, S, S) without vessels; the macula lies 4.3 disc radii towards `side`."
     shape = (y.size, x.size); macula = disc + np.array([.03, side * 4.3 * radius])
@@ -50,9 +50,9 @@ def _eyeground(rng: np.random.Generator, y, x, disc, radius: float, side: int, g
     image = _tint(image, cover(edge, .018) * .9, _colour(rng, (.98, .72, .36), .06))
     return _tint(image, cover(cup, .025) * .7, _colour(rng, (1., .88, .55), .04))
 
-def _fundus(rng: np.random.Generator, size: int, disc, side: int, reach: float, ground, field: float, radius: float = .065,
-            steep: float = 3.) -> list:
-    "A fundus photograph and its vessels; `ground` is the colour of the retina, `field` the radius of the round aperture."
+def _retina(rng: np.random.Generator, size: int, disc, side: int, reach: float, ground, radius: float = .065,
+            steep: float = 3.) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "A retina (3, S, S) with vessels, the coverage of these, and where the disc is; `ground` is the colour of the retina."
     y, x = grid(size); disc = np.asarray(disc) + rng.normal(0, .015, 2)
     image = _eyeground(rng, y, x, disc, radius * rng.uniform(.85, 1.15), side, ground)
     vessels = np.zeros((size, size), np.float32); (veins, arteries) = _arcades(rng, disc, side, reach, steep)
@@ -61,6 +61,12 @@ def _fundus(rng: np.random.Generator, size: int, disc, side: int, reach: float, 
         image = image * (1 - np.array([.5, .85, .8], np.float32)[:, None, None] * strength * blur(lines, .0012))
     wide = [(c, w * .3) for c, w in zip(*arteries) if w > .009]
     if wide: image = image + .06 * draw_curves(*zip(*wide), size)                     # the reflex along arteries
+    return image, vessels, disc
+
+def _fundus(rng: np.random.Generator, size: int, disc, side: int, reach: float, ground, field: float, radius: float = .065,
+            steep: float = 3.) -> list:
+    "A fundus photograph and its vessels; `field` is the radius of the round aperture."
+    y, x = grid(size); image, vessels, _ = _retina(rng, size, disc, side, reach, ground, radius, steep)
     aperture = blob(y, x, (.5, .5), (field, field))
     image = camera(rng, blur(image, .0012), .04, .12, .012) * cover(aperture, .008)
     return photo(image, (vessels > .42) & (aperture < 0))
@@ -97,24 +103,30 @@ def _pigment(rng: np.random.Generator, y, x, lesion: np.ndarray, core: np.ndarra
     dots = cover(1.9 - tissue(rng, shape, 30, .65), .4) * cover(lesion - .015, .05) * (smooth_noise(rng, shape, 3) > -.2)
     return cover(lesion, rng.uniform(.015, .07)) * tone.clip(.1, 1.7) + rng.uniform(0, .6) * dots
 
-# %% ../../nbs/data/03c_photography.ipynb #1fb45f53
-@phantom(modality="dermoscopy", classes={1: "lesion"}, anatomy="skin")
-def isic2018(rng, size):
-    "Dermoscopic image of one pigmented lesion."
-    y, x = grid(size); shape = (size, size)
-    skin = _colour(rng, rng.choice([(.93, .78, .72), (.88, .68, .58), (.95, .86, .86), (.8, .6, .5)]), .06)
+# %% ../../nbs/data/03c_photography.ipynb #bf912515
+def _mole(rng: np.random.Generator, y, x, skins, reach=(.13, .36), rough: float = .022, absorption=(.7, 1.7)):
+    "Skin (3, S, S) of one of the colours `skins` with a pigmented lesion of a radius within `reach`, and the lesion's distance function."
+    shape = (y.size, x.size)
+    skin = _colour(rng, rng.choice(skins), .06)
     redness = np.array([0, .04, .035], np.float32)[:, None, None] * smooth_noise(rng, shape, 4)
-    image = skin * (1 + .022 * tissue(rng, shape, 5, .25)) * (1 - redness)
+    image = skin * (1 + rough * tissue(rng, shape, 5, .25)) * (1 - redness)
     wy, wx = warp(rng, [y, x], .022, 7)
-    at, radii = .5 + rng.normal(0, .04, 2), rng.uniform(.13, .36) * np.exp(rng.normal(0, .12, 2))
+    at, radii = .5 + rng.normal(0, .04, 2), rng.uniform(*reach) * np.exp(rng.normal(0, .12, 2))
     lesion = blob(wy, wx, at, radii, rng.uniform(0, 180), outline(rng, rng.uniform(.02, .22), 10))
     lesion += rng.uniform(.001, .009) * tissue(rng, shape, 10, .5)
     core = blob(wy, wx, at + rng.normal(0, .3, 2) * radii, radii * rng.uniform(.3, .75, 2), rng.uniform(0, 180), outline(rng, .12, 9))
     core += .008 * tissue(rng, shape, 9, .5)
     absorbs = np.array([(.5, 1., 1.5), (.7, 1.1, 1.35), (.4, .95, 1.35)][rng.integers(3)], np.float32)[:, None, None]
-    image = image * np.exp(-rng.uniform(.7, 1.7) * absorbs * _pigment(rng, y, x, lesion, core))
+    image = image * np.exp(-rng.uniform(*absorption) * absorbs * _pigment(rng, y, x, lesion, core))
     if rng.random() < .25:                                                              # blue-white veil
         image = _tint(image, rng.uniform(.3, .6) * cover(core, .12) * cover(lesion, .03), _colour(rng, (.45, .47, .55)))
+    return image, lesion
+
+@phantom(modality="dermoscopy", classes={1: "lesion"}, anatomy="skin")
+def isic2018(rng, size):
+    "Dermoscopic image of one pigmented lesion."
+    y, x = grid(size)
+    image, lesion = _mole(rng, y, x, [(.93, .78, .72), (.88, .68, .58), (.95, .86, .86), (.8, .6, .5)])
     if rng.random() < .4: image = _tint(image, blur(_hairs(rng, size, int(rng.integers(2, 14))), .001) * .85, _colour(rng, (.2, .13, .1)))
     image = image * vignette(y, x, rng.uniform(0, .35))
     if rng.random() < .2: image = image * cover(blob(y, x, .5 + rng.normal(0, .02, 2), (rng.uniform(.5, .64),) * 2), rng.uniform(.02, .15))
@@ -145,24 +157,31 @@ def _lit(rng: np.random.Generator, image: np.ndarray, height: np.ndarray, polyp:
     limit = np.quantile(wet[shape[0] // 8: -shape[0] // 8], rng.uniform(.978, .997))
     return _tint(image, blur(cover(limit - wet, .015), .0018) * .92, np.float32(.98))
 
-# %% ../../nbs/data/03c_photography.ipynb #820aad29
+# %% ../../nbs/data/03c_photography.ipynb #d7261d12
+def _colon(rng: np.random.Generator, y, x, walls, red=(.83, .42, .36), count: int = 1, dim=(1, 3)):
+    "Bowel wall (3, S, S) of one of the colours `walls` with `count` polyps as lit by the endoscope, and the polyps' distance functions."
+    shape = (y.size, x.size); wy, wx = warp(rng, [y, x], .018, 4)
+    height, r = _bowel(rng, wy, wx, shape); fine = tissue(rng, shape, 8, .75)
+    polyps, dome = [], 0
+    for _ in range(count):
+        at, radii = np.clip(.5 + rng.normal(0, .12 * count**.5, 2), .2, .8), rng.uniform(.09, .26 / count**.5) * np.exp(rng.normal(0, .15, 2))
+        polyp = blob(wy, wx, at, radii, rng.uniform(0, 180), outline(rng, rng.uniform(.03, .12), 5), rng.uniform(2, 2.4)); polyps.append(polyp)
+        dome = np.maximum(dome, (1 - (1 - (-polyp / min(radii)).clip(0, 1))**2.2)**.75 * min(radii) * rng.uniform(.3, .65))
+    polyp = np.minimum.reduce(polyps)
+    bumps = rng.uniform(.0015, .006) * smooth_noise(rng, shape, int(rng.integers(9, 22)))
+    height = blur(height * (1 - .8 * cover(polyp, .05)) + dome + np.where(polyp < 0, bumps, 0) + .0015 * fine, .005)
+    wall = _colour(rng, walls[rng.integers(len(walls))], .08); flesh = _colour(rng, red, .12)
+    image = wall * (1 + .07 * smooth_noise(rng, shape, 3) + .05 * fine)
+    veins = draw_curves(*vessel_tree(rng, rng.random((2, 2)), rng.uniform(0, 6.3, 2), rng.uniform(.004, .009, 2), .15, thinnest=.003, wiggle=.8), x.size)
+    image = image * (1 - rng.uniform(0, 1) * np.array([.12, .32, .28], np.float32)[:, None, None] * blur(veins, .002))
+    image = _tint(image, cover(polyp, .03) * rng.uniform(.3, .9), flesh * (1 + .09 * tissue(rng, shape, 14, .4)))
+    away = np.exp(-rng.uniform(*dim) * ((y - .5)**2 + (x - .5)**2)) * (1 - .9 * np.exp(-(r / rng.uniform(.06, .2))**2) * cover(-polyp, .03))
+    return _lit(rng, image, height, polyp, away), polyps
+
 @phantom(modality="endoscopy", classes={1: "polyp"}, anatomy="colon")
 def kvasir(rng, size):
     "Colonoscopy frame with one polyp."
-    y, x = grid(size); shape = (size, size); wy, wx = warp(rng, [y, x], .018, 4)
-    height, r = _bowel(rng, wy, wx, shape); fine = tissue(rng, shape, 8, .75)
-    at, radii = np.clip(.5 + rng.normal(0, .12, 2), .2, .8), rng.uniform(.09, .26) * np.exp(rng.normal(0, .15, 2))
-    polyp = blob(wy, wx, at, radii, rng.uniform(0, 180), outline(rng, rng.uniform(.03, .12), 5), rng.uniform(2, 2.4))
-    dome = (1 - (1 - (-polyp / min(radii)).clip(0, 1))**2.2)**.75 * min(radii) * rng.uniform(.3, .65)
-    bumps = rng.uniform(.0015, .006) * smooth_noise(rng, shape, int(rng.integers(9, 22)))
-    height = blur(height * (1 - .8 * cover(polyp, .05)) + dome + np.where(polyp < 0, bumps, 0) + .0015 * fine, .005)
-    wall = _colour(rng, [(.86, .52, .42), (.8, .42, .36), (.9, .62, .48)][rng.integers(3)], .08); flesh = _colour(rng, (.83, .42, .36), .12)
-    image = wall * (1 + .07 * smooth_noise(rng, shape, 3) + .05 * fine)
-    veins = draw_curves(*vessel_tree(rng, rng.random((2, 2)), rng.uniform(0, 6.3, 2), rng.uniform(.004, .009, 2), .15, thinnest=.003, wiggle=.8), size)
-    image = image * (1 - rng.uniform(0, 1) * np.array([.12, .32, .28], np.float32)[:, None, None] * blur(veins, .002))
-    image = _tint(image, cover(polyp, .03) * rng.uniform(.3, .9), flesh * (1 + .09 * tissue(rng, shape, 14, .4)))
-    away = np.exp(-rng.uniform(1, 3) * ((y - .5)**2 + (x - .5)**2)) * (1 - .9 * np.exp(-(r / rng.uniform(.06, .2))**2) * cover(-polyp, .03))
-    image = _lit(rng, image, height, polyp, away)
+    y, x = grid(size); image, (polyp,) = _colon(rng, y, x, [(.86, .52, .42), (.8, .42, .36), (.9, .62, .48)])
     corners = cover(np.abs(x - .5) + np.abs(y - .5) - rng.uniform(.84, .98), .008)
     frame = corners * cover(np.maximum(np.abs(x - .5) - .485, np.abs(y - .5) - .49))
     inset = cover(np.maximum(x - rng.uniform(.25, .35), rng.uniform(.65, .75) - y)) * (rng.random() < .15)

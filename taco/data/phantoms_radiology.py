@@ -311,10 +311,10 @@ def _lungs(rng: np.random.Generator, y, x) -> tuple[list[np.ndarray], np.ndarray
         fields.append(np.maximum(np.maximum(lung, dome), np.maximum(-heart, .028 - np.abs(x - .5))))
     return fields, heart, top, wide
 
-# %% ../../nbs/data/03a_radiology.ipynb #610bd6a9
-@phantom(modality="X-ray", classes={1: "lung"}, anatomy="chest")
-def covid19radio(rng, size):
-    "Frontal chest radiograph with lung masks."
+# %% ../../nbs/data/03a_radiology.ipynb #45b2df70
+def _chest_film(rng: np.random.Generator, size: int, sick=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Density (S, S) of a chest seen from the front, distance function of its lungs, and the opacity in them. `sick(rng, y, x, lungs)`
+    gives that opacity; without it, every second patient has a diffuse one."""
     y, x = warp(rng, grid(size), .008, 4); shape = (size, size)
     (right, left), heart, top, wide = _lungs(rng, y, x); lungs = np.minimum(right, left); off = np.abs(x - .5)
     # neck and shoulders
@@ -332,9 +332,17 @@ def covid19radio(rng, size):
         curves += c; widths += w
     # vessels, hila
     density += .11 * blur(draw_curves(curves, widths, size), .005) * air + .1 * air * np.exp(-((y - .47)**2 + (off - .1)**2) / .05**2)
-    if rng.random() < .45:
-        density += rng.uniform(.1, .3) * air * cover(.6 - smooth_noise(rng, shape, 4) - .5 * (y - .5) - .3 * tissue(rng, shape, 8), .9)
-    density = blur((density + .016 * tissue(rng, shape, 5, .4)) * cover(skin, .012), .002)
+    opacity = np.zeros(shape, np.float32)
+    if sick: opacity = sick(rng, y, x, lungs)
+    elif rng.random() < .45:
+        opacity = rng.uniform(.1, .3) * cover(.6 - smooth_noise(rng, shape, 4) - .5 * (y - .5) - .3 * tissue(rng, shape, 8), .9)
+    density = blur((density + opacity * air + .016 * tissue(rng, shape, 5, .4)) * cover(skin, .012), .002)
+    return density, lungs, opacity
+
+@phantom(modality="X-ray", classes={1: "lung"}, anatomy="chest")
+def covid19radio(rng, size):
+    "Frontal chest radiograph with lung masks."
+    density, lungs, _ = _chest_film(rng, size); shape = (size, size)
     image = np.clip((density - .05) / rng.uniform(.85, 1.), 0, 1)**np.float32(rng.uniform(.85, 1.5)) + sensor_noise(rng, shape, .012)
     # side marker
     if rng.random() < .5: stamp(image, (rng.uniform(.05, .12), rng.choice([.08, .92])), (.018, .007), .95, power=4)
