@@ -49,4 +49,4 @@ for name in WANTED:
             given=plan(PROFILE, name, FOLDERS),
             code=code_of(name),
         threads: THREADS.get(name, 1)
-        run: execute(params.experiment, params.given, threads=threads, progress=False)
+        run: execute(params.experiment, params.given, threads=threads)

@@ -19,8 +19,8 @@ from ..base import atomic
 from ..tasks.task import FAMILIES
 
 # %% auto #0
-__all__ = ['FAMILY_COLOURS', 'FAMILY_MARKERS', 'ENCODER_NAMES', 'STYLE', 'style', 'save_figure', 'draw_gallery', 'palette',
-           'draw_map', 'draw_similarity', 'draw_neighbours']
+__all__ = ['FAMILY_COLOURS', 'FAMILY_MARKERS', 'ENCODER_NAMES', 'STYLE', 'style', 'save_figure', 'draw_gallery', 'draw_sheet',
+           'palette', 'draw_map', 'draw_similarity', 'draw_neighbours']
 
 # %% ../../nbs/atlas/03_figures.ipynb #f636435a
 FAMILY_COLOURS = dict(semantic="#0072B2", generative="#E69F00", transformation="#009E73")
@@ -64,7 +64,7 @@ def draw_gallery(pairs: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]], ta
                 _cell(figure, grid, row, offset + 3 * j, pairs.get((name, dataset)), heading if row == 0 else "", (title, family) if j == 0 else None)
     return figure
 
-# %% ../../nbs/atlas/03_figures.ipynb #ac67dba3
+# %% ../../nbs/atlas/03_figures.ipynb #b0ce2803
 def _cell(figure: Figure, grid, row: int, column: int, pair, heading: str, label: tuple[str, str] | None) -> None:
     "Input and output of one gallery cell, or an empty frame."
     axes = [figure.add_subplot(grid[row, column + i]) for i in range(2)]
@@ -73,8 +73,24 @@ def _cell(figure: Figure, grid, row: int, column: int, pair, heading: str, label
         for spine in ax.spines.values(): spine.set(visible=True, color="0.8", linewidth=.4)
         if image is not None: ax.imshow(np.moveaxis(image, 0, -1), interpolation="nearest")
         else: ax.set_facecolor("0.96")
-    if heading: axes[0].text(1.02, 1.1, heading, transform=axes[0].transAxes, ha="center", va="bottom", fontsize=6.5)
+    if heading: axes[0].text(1.02, 1.1, heading, transform=axes[0].transAxes, ha="center", va="bottom", fontsize=5.5, linespacing=1.1)
     if label: axes[0].text(-.12, .5, label[0], transform=axes[0].transAxes, ha="right", va="center", fontsize=7, color=FAMILY_COLOURS[label[1]])
+
+# %% ../../nbs/atlas/03_figures.ipynb #11d1563d
+def draw_sheet(images: dict[str, np.ndarray], notes: dict[str, str], columns: int = 5, side: float = .5) -> Figure:
+    "Images by dataset, each (N, 3, S, S) in [0, 1], the first `columns` of them; `notes` are written under the names."
+    names = list(images)
+    half = -(-len(names) // 2)
+    with style():
+        figure, axes = plt.subplots(half, 2 * columns + 1, figsize=(side * (2 * columns + 6), side * half * 1.04), squeeze=False,
+                                    width_ratios=[1] * columns + [2.9] + [1] * columns)
+        for ax in axes.flat: ax.set_axis_off()
+        for i, name in enumerate(names):
+            row = axes[i % half, (i // half) * (columns + 1):][:columns]
+            for ax, image in zip(row, images[name]): ax.imshow(np.moveaxis(image, 0, -1), interpolation="nearest")
+            row[0].text(-.1, .5, f"{name}\n{notes[name]}", transform=row[0].transAxes, ha="right", va="center", fontsize=5.5)
+        figure.subplots_adjust(wspace=.05, hspace=.05)
+    return figure
 
 # %% ../../nbs/atlas/03_figures.ipynb #558beaf6
 def _scatter(ax, xy: np.ndarray, labels: pd.Series, colours: dict, markers: dict | None = None, size: float = 3) -> None:
@@ -91,7 +107,7 @@ def _key(ax, colours: dict, markers: dict | None = None, columns: int = 1, **whe
     handles = [mpl.lines.Line2D([], [], marker=(markers or {}).get(n, "o"), color=c, linestyle="", markersize=4, label=n) for n, c in colours.items()]
     ax.legend(handles=handles, ncols=columns, handletextpad=.1, columnspacing=.8, labelspacing=.3, **where)
 
-# %% ../../nbs/atlas/03_figures.ipynb #b92190d3
+# %% ../../nbs/atlas/03_figures.ipynb #912d5b49
 def palette(names: list[str]) -> dict:
     "As many well separated colours as there are names (up to ten: seaborn's colour-blind palette; more: the husl circle in two lightnesses)."
     if len(names) <= 10: return dict(zip(names, sns.color_palette("colorblind")))
@@ -102,19 +118,20 @@ def palette(names: list[str]) -> dict:
 def draw_map(xy: np.ndarray, table: pd.DataFrame, tasks: list[tuple[str, str, str]]) -> Figure:
     "Four panels of one 2D map. `xy` (N, 2); `table` has columns task, family, dataset, modality; `tasks` are (name, title, family)."
     with style():
-        figure = plt.figure(figsize=(7.2, 7.6))
-        grid = figure.add_gridspec(2, 3, width_ratios=[1, 1, .42], wspace=.05, hspace=.28)
-        first = figure.add_subplot(grid[0, 0]); _task_panel(first, figure.add_subplot(grid[0, 2]), xy, table, tasks)
-        for spot, column, title in ((grid[0, 1], "family", "b  family"), (grid[1, 0], "dataset", "c  dataset"), (grid[1, 1], "modality", "d  modality")):
+        figure = plt.figure(figsize=(7.4, 7.4))
+        grid = figure.add_gridspec(2, 3, width_ratios=[1, 1, .5], wspace=.06, hspace=.2)
+        _task_panel(figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[:, 2]), xy, table, tasks)
+        panels = dict(family=("b", grid[0, 1], 3, 6.5), dataset=("c", grid[1, 0], 3, 5), modality=("d", grid[1, 1], 2, 5.5))
+        for column, (letter, spot, columns, size) in panels.items():
             ax, names = figure.add_subplot(spot), sorted(table[column].unique())
-            colours = {f: FAMILY_COLOURS[f] for f in FAMILIES} if column == "family" else palette(names)
-            _scatter(ax, xy, table[column], colours, FAMILY_MARKERS if column == "family" else None)
-            ax.set_title(title, loc="left", fontweight="bold")
-            _key(ax, colours, FAMILY_MARKERS if column == "family" else None, columns=3 if column == "family" else 2 if column == "modality" else 3,
-                 loc="upper center", bbox_to_anchor=(.5, 0), fontsize=5.5 if column != "family" else 7)
+            by_family = column == "family"
+            colours, markers = (FAMILY_COLOURS, FAMILY_MARKERS) if by_family else (palette(names), None)
+            _scatter(ax, xy, table[column], colours, markers)
+            ax.set_title(f"{letter}  {column}", loc="left", fontweight="bold")
+            _key(ax, colours, markers, columns=columns, loc="upper center", bbox_to_anchor=(.5, .02), fontsize=size)
     return figure
 
-# %% ../../nbs/atlas/03_figures.ipynb #3058a988
+# %% ../../nbs/atlas/03_figures.ipynb #9020d141
 def _task_panel(ax, names, xy: np.ndarray, table: pd.DataFrame, tasks: list[tuple[str, str, str]]) -> None:
     "The map by task, a number at each task's centre, and the list of names in `names`."
     colours = palette([t for t, _, _ in tasks])
@@ -125,10 +142,11 @@ def _task_panel(ax, names, xy: np.ndarray, table: pd.DataFrame, tasks: list[tupl
         if len(points):
             centre = points[np.argmin(((points[:, None] - points[None]) ** 2).sum(-1).mean(1))] if len(points) < 400 else np.median(points, 0)
             ax.text(*centre, str(i + 1), fontsize=6, ha="center", va="center", fontweight="bold", bbox=dict(boxstyle="circle,pad=.12", fc="white", ec=colours[name], lw=.8, alpha=.9))
-        names.text(-.1, 1 - i / len(tasks), f"{i + 1}", fontsize=6, ha="right", va="top", color=colours[name], fontweight="bold", transform=names.transAxes)
-        names.text(-.04, 1 - i / len(tasks), title, fontsize=6, va="top", color=FAMILY_COLOURS[family], transform=names.transAxes)
+        y = 1 - i / max(len(tasks), 20)
+        names.text(.1, y, f"{i + 1}", fontsize=6.5, ha="right", va="top", color=colours[name], fontweight="bold", transform=names.transAxes)
+        names.text(.16, y, title, fontsize=6.5, va="top", color=FAMILY_COLOURS[family], transform=names.transAxes)
 
-# %% ../../nbs/atlas/03_figures.ipynb #f9db0759
+# %% ../../nbs/atlas/03_figures.ipynb #7e633936
 def draw_similarity(similarity: np.ndarray, tree: np.ndarray, tasks: list[tuple[str, str, str]], note: str = "") -> Figure:
     "(C, C) cosines with the dendrogram above them; `tree` from `geometry.linkage`, `tasks` are (name, title, family)."
     order = hierarchy.leaves_list(tree)
@@ -143,7 +161,7 @@ def draw_similarity(similarity: np.ndarray, tree: np.ndarray, tasks: list[tuple[
             for label, i in zip(ticks, order): label.set_color(FAMILY_COLOURS[tasks[i][2]])
         ax.tick_params(length=0); sns.despine(ax=ax, left=True, bottom=True)
         figure.colorbar(image, ax=ax, shrink=.4, aspect=18, label="cosine between task centroids", pad=.02)
-        _key(top, FAMILY_COLOURS, {f: "s" for f in FAMILY_COLOURS}, columns=3, loc="lower right", bbox_to_anchor=(1, 1))
+        _key(top, FAMILY_COLOURS, {f: "s" for f in FAMILY_COLOURS}, loc="upper left", bbox_to_anchor=(1.01, 1))
         if note: top.set_title(note, loc="left", fontsize=7)
     return figure
 

@@ -139,7 +139,7 @@ def _move(table: np.ndarray, window, height: int, width: int) -> np.ndarray:
     area = lambda b: (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
     return clipped[area(clipped) > 0.25 * area(moved)].astype(np.float32)
 
-# %% ../../nbs/data/00_record.ipynb #1aa82125
+# %% ../../nbs/data/00_record.ipynb #4ba13e80
 NEEDS = {
     "image": "an image",
     "colour": "a colour image",
@@ -148,8 +148,8 @@ NEEDS = {
     "instances": "two or more separate objects",
     "boxes": "at least one object with a box",
     "points": "at least one object with a centre",
-    "thick": "a foreground at least six pixels wide somewhere, so that depth can be seen",
-    "concave": "a foreground that fills less than 85 % of its convex hull",
+    "thick": "a foreground more than six pixels wide somewhere, so that depth can be seen",
+    "concave": "a foreground that fills less than 85 % of its convex hull, and a hull that leaves some background",
 }
 
 # %% ../../nbs/data/00_record.ipynb #f1f2c370
@@ -188,7 +188,7 @@ def _boxes_and_points(record: Record, objects: np.ndarray) -> tuple[np.ndarray, 
     else: points = (np.array([[c[1], c[0]] for _, c in found], np.float32).reshape(-1, 2) + .5) / side
     return boxes.astype(np.float32), points.astype(np.float32)
 
-# %% ../../nbs/data/00_record.ipynb #7b59fa3b
+# %% ../../nbs/data/00_record.ipynb #ed89df03
 def _shape_maps(foreground: np.ndarray) -> dict[str, np.ndarray]:
     "Distance, centre line and hull of a (S, S) bool foreground."
     side, some = foreground.shape[0], foreground.any()
@@ -206,7 +206,7 @@ def _abilities(p: Prepared) -> frozenset:
                semantic=8 <= fg.sum() <= .98 * fg.size,
                classes=(np.bincount(p.semantic.ravel(), minlength=2)[1:] >= 8).sum() > 1,
                instances=p.instances.max() > 1, boxes=len(p.boxes) > 0, points=len(p.points) > 0,
-               thick=float(p.distance.max()) * side >= 3, concave=8 <= fg.sum() < .85 * p.hull.sum())
+               thick=float(p.distance.max()) * side > 3.01, concave=8 <= fg.sum() < .85 * p.hull.sum() and p.hull.mean() < .95)
     return frozenset(name for name, ok in met.items() if ok)
 
 # %% ../../nbs/data/00_record.ipynb #f9cd3693

@@ -156,95 +156,108 @@ def _abilities(semantic, instances, hull, distance, centreline, boxes, points) -
                thick=distance.amax((1, 2)) * side >= 3, concave=some & (foreground < .85 * around))
     return torch.stack([met.get(name, torch.ones_like(some)) for name in NEEDS], 1)
 
-# %% ../../nbs/learning/00_pairs.ipynb #779e4630
+# %% ../../nbs/learning/00_pairs.ipynb #90be99c6
 @lru_cache
 def _image_only(device) -> Tensor: return torch.tensor([name in ("image", "colour") for name in NEEDS], device=device)
 def _rows(mask: Tensor) -> Tensor: return mask.nonzero()[:, 0]
 
-def _choose_views(batch: Batch, draw: Draw, how: Randomisation, needed: Tensor) -> tuple[_View, dict[str, Tensor], Tensor]:
-    "Views that keep `needed` (B, len(NEEDS)) bool; the labels of the rows that need some, and their numbers."
+def _choose_views(batch: Batch, draw: Draw, how: Randomisation, needed: Tensor) -> tuple[_View, Batch]:
+    "Views that keep `needed` (B, len(NEEDS)) bool, and the batch with its labels as they show them; its images are still the old ones."
     view, lost = _View.draw(draw, how), torch.zeros(len(batch), dtype=torch.bool, device=batch.device)
     labelled, vivid = _rows((needed & ~_image_only(batch.device)).any(1)), _rows(needed[:, list(NEEDS).index("colour")])
     labels = _carry_labels(batch, view, labelled)
+    able = _abilities(**labels)
     lost[vivid] = ~_colourful(_sample(batch.image[vivid], _grid(view[vivid], batch.size)))
-    lost[labelled] |= (needed[labelled] & ~_abilities(**labels)).any(1)
+    lost[labelled] |= (needed[labelled] & ~able).any(1)
     view, again = view.whole_where(lost), _rows(lost[labelled])
-    for name, values in _carry_labels(batch, view, labelled[again]).items(): labels[name][again] = values
-    return view, labels, labelled
+    if len(again):
+        better = _carry_labels(batch, view, labelled[again])
+        able[again] = _abilities(**better)
+        for name, values in better.items(): labels[name][again] = values
+    return view, _relabel(batch, labels, able, labelled)
 
-def _relabel(batch: Batch, labels: dict[str, Tensor], labelled: Tensor) -> Batch:
-    "The batch with these labels in the rows `labelled`, and none in the others."
+def _relabel(batch: Batch, labels: dict[str, Tensor], able: Tensor, rows: Tensor) -> Batch:
+    "The batch with these labels and abilities in some rows, and no labels in the others."
     can = batch.can & _image_only(batch.device)
-    can[labelled] = batch.can[labelled] & _abilities(**labels)
-    if len(labelled) < len(batch):
-        labels = {n: torch.full_like(getattr(batch, n), _EMPTY[n]).index_copy_(0, labelled, values) for n, values in labels.items()}
+    can[rows] = batch.can[rows] & able
+    if len(rows) < len(batch):
+        labels = {n: torch.full_like(getattr(batch, n), _EMPTY[n]).index_copy_(0, rows, values) for n, values in labels.items()}
     return replace(batch, can=can, **labels)
 
-# %% ../../nbs/learning/00_pairs.ipynb #3c582d8e
-def _blend(image: Tensor, others: Tensor, draw: Draw, how: Randomisation) -> Tensor:
-    "`others` are the partners' images, as they are stored."
-    weight = _some(draw, "blend", draw.uniform("randomise/blend", high=how.blend), 0)
-    return image.lerp_(others, weight[:, None, None, None])
+# %% ../../nbs/learning/00_pairs.ipynb #32468d98
+def _draw_blend(draw: Draw, how: Randomisation) -> dict[str, Tensor]:
+    "A weight (B, 1, 1, 1), and for each row another row of the batch (B,)."
+    count = len(draw.seeds)
+    partner = torch.arange(count, device=draw.seeds.device) + 1 + draw.integer("randomise/partner", high=max(1, count - 1))
+    return dict(weight=_some(draw, "blend", draw.uniform("randomise/blend", high=how.blend), 0)[:, None, None, None], partner=partner % count)
 
-def _partners(draw: Draw, count: int) -> Tensor:
-    "(B,) for each row another row of the batch."
-    return (torch.arange(count, device=draw.seeds.device) + 1 + draw.integer("randomise/partner", high=max(1, count - 1))) % count
-
-# %% ../../nbs/learning/00_pairs.ipynb #00f9dcc0
+# %% ../../nbs/learning/00_pairs.ipynb #b06cf27f
 @lru_cache
 def _enlarge(small: int, side: int, device) -> Tensor:
-    "(small, side) matrix of linear interpolation; a matrix product is several times faster than `F.interpolate` here."
+    "(small, side) matrix of linear interpolation."
     return F.interpolate(torch.eye(small)[None], size=side, mode="linear")[0].to(device)
 
-def _texture(image: Tensor, draw: Draw, how: Randomisation) -> Tensor:
-    strength = _some(draw, "texture", draw.uniform("randomise/texture", high=how.texture), 0)[:, None, None]
-    side, field = image.shape[-1], None
-    for small in (max(2, side // 16), max(2, side // 8), max(2, side // 4)):  # coarse to fine
+def _draw_texture(draw: Draw, how: Randomisation, side: int) -> dict[str, Tensor]:
+    "Fields (B, S/4, S/4), coarse grain and fine grain added up."
+    strength, field = _some(draw, "texture", draw.uniform("randomise/texture", high=how.texture), 0)[:, None, None], None
+    for small in (max(2, side // 16), max(2, side // 8), max(2, side // 4)):
         grain = strength * draw.normal(f"randomise/texture/{small}", small, small)
-        if field is not None: grain += _enlarge(len(field[0]), small, image.device).T @ field @ _enlarge(len(field[0]), small, image.device)
+        if field is not None: grain += _enlarge(len(field[0]), small, grain.device).T @ field @ _enlarge(len(field[0]), small, grain.device)
         field = grain
-    up = _enlarge(small, side, image.device)
-    return image.add_((up.T @ field @ up)[:, None])
+    return dict(field=field)
 
-# %% ../../nbs/learning/00_pairs.ipynb #c26f2b13
-def _colour(image: Tensor, draw: Draw, how: Randomisation) -> Tensor:
-    eye = torch.eye(3, device=image.device)
+# %% ../../nbs/learning/00_pairs.ipynb #2a8a8bea
+def _draw_colour(draw: Draw, how: Randomisation) -> dict[str, Tensor]:
+    "Matrices (B, 3, 3) that act on the channels."
+    eye = torch.eye(3, device=draw.seeds.device)
     order = draw.uniform("randomise/order", 3).argsort(1)
     order = torch.where(draw.chance("randomise/permute", .5)[:, None, None], eye[order], eye)
     mixture = draw.uniform("randomise/mixture", 3, 3)
     share = _some(draw, "colour", draw.uniform("randomise/share", high=how.colour), 0)[:, None, None]
-    matrix = (1 - share) * order + share * mixture / mixture.sum(2, keepdim=True)
     tint = 1 - how.colour * draw.uniform("randomise/tint", 3, 1) * draw.chance("randomise/tint/use", .3, 1, 1)
-    return ((tint * matrix) @ image.flatten(2)).view_as(image)
+    return dict(matrix=tint * ((1 - share) * order + share * mixture / mixture.sum(2, keepdim=True)))
 
-# %% ../../nbs/learning/00_pairs.ipynb #6c85e1d4
-def _tone(image: Tensor, draw: Draw, how: Randomisation) -> Tensor:
+# %% ../../nbs/learning/00_pairs.ipynb #b89ff08d
+def _draw_tone(draw: Draw, how: Randomisation) -> dict[str, Tensor]:
+    "The curve's c, and slope and shift of a line, (B, 1, 1, 1) each."
     column = lambda name, reach: _some(draw, name, draw.uniform(f"randomise/{name}", low=-reach, high=reach), 0)[:, None, None, None]
-    if how.gamma:
-        c = column("gamma", how.gamma).exp()
-        image.clamp_(1e-4, 1).reciprocal_().sub_(1).mul_(c).add_(1).reciprocal_()  # 1 / (1 + c (1/x − 1)), in place
-    if how.contrast or how.invert:
-        slope = 1 + column("contrast", how.contrast)
-        slope = torch.where(draw.chance("randomise/invert", how.invert)[:, None, None, None], -slope, slope)
-        image.mul_(slope).add_(.5 - .5 * slope + column("brightness", how.contrast / 2))
-    return image
+    tone = dict(curve=column("gamma", how.gamma).exp()) if how.gamma else {}
+    if not (how.contrast or how.invert): return tone
+    slope = 1 + column("contrast", how.contrast)
+    slope = torch.where(draw.chance("randomise/invert", how.invert)[:, None, None, None], -slope, slope)
+    return tone | dict(slope=slope, shift=.5 - .5 * slope + column("brightness", how.contrast / 2))
 
-# %% ../../nbs/learning/00_pairs.ipynb #9f60f87e
-def _paint(batch: Batch, view: _View | None, draw: Draw, how: Randomisation, block: int) -> Tensor:
-    "The images of a batch: framed, then recoloured, `block` rows at a time so that all stays in the processor's cache."
-    image, partner = torch.empty_like(batch.image), _partners(draw, len(batch))
+# %% ../../nbs/learning/00_pairs.ipynb #309305d5
+def _draw_coat(draw: Draw, how: Randomisation, side: int) -> dict[str, Tensor]:
+    "The numbers of all ingredients that are switched on, one row a sample."
+    coat = _draw_tone(draw, how)
+    if how.blend and len(draw.seeds) > 1: coat |= _draw_blend(draw, how)
+    if how.texture: coat |= _draw_texture(draw, how, side)
+    if how.colour: coat |= _draw_colour(draw, how)
+    return coat
+
+def _wear(image: Tensor, stored: Tensor, weight=None, partner=None, field=None, matrix=None, curve=None, slope=None, shift=None) -> None:
+    "Recolour images (b, 3, S, S) in place; `stored` are the images (B, 3, S, S) to blend with."
+    if weight is not None: image.lerp_(stored[partner], weight)
+    if field is not None:
+        up = _enlarge(field.shape[-1], image.shape[-1], image.device)
+        image.add_((up.T @ field @ up)[:, None])
+    if matrix is not None: image.copy_((matrix @ image.flatten(2)).view_as(image))
+    if curve is not None: image.clamp_(1e-4, 1).reciprocal_().sub_(1).mul_(curve).add_(1).reciprocal_()
+    if slope is not None: image.mul_(slope).add_(shift)
+    image.clamp_(0, 1)
+
+# %% ../../nbs/learning/00_pairs.ipynb #c75d3812
+def _paint(batch: Batch, view: _View | None, coat: dict[str, Tensor], block: int) -> Tensor:
+    "The images of a batch, framed and recoloured, `block` rows at a time so that they stay in the processor's cache."
+    image = torch.empty_like(batch.image)
     for start in range(0, len(batch), block):
         rows = slice(start, start + block)
-        part, own = image[rows], draw[rows]
-        if view is None: part.copy_(batch.image[rows])
-        else: part.copy_(_sample(batch.image[rows], _grid(view[rows], batch.size)))
-        if how.blend and len(batch) > 1: _blend(part, batch.image[partner[rows]], own, how)
-        if how.texture: _texture(part, own, how)
-        if how.colour: part.copy_(_colour(part, own, how))
-        _tone(part, own, how).clamp_(0, 1)
+        image[rows] = batch.image[rows] if view is None else _sample(batch.image[rows], _grid(view[rows], batch.size))
+        if coat: _wear(image[rows], batch.image, **{name: values[rows] for name, values in coat.items()})
     return image
 
-# %% ../../nbs/learning/00_pairs.ipynb #bb816ca4
+# %% ../../nbs/learning/00_pairs.ipynb #45f45d09
 def randomise(batch: Batch, draw: Draw,
               strength: float = 1.,                        # 0 … 1, scales every ingredient
               how: Randomisation = Randomisation(),        # which ingredients, and how far each may go
@@ -254,14 +267,11 @@ def randomise(batch: Batch, draw: Draw,
     All draws come from `draw`, so a record's view and coat are a function of its seed; only the partner of `blend` also
     depends on the batch. Rows whose `needed` asks only for the image come back without labels. Image values stay in [0, 1].
     """
-    needed, view, block = batch.can if needed is None else needed, None, 64 if batch.device.type == "cpu" else len(batch)
+    needed, view, moved = batch.can if needed is None else needed, None, batch
     how = replace(how, **{n: off + strength * (getattr(how, n) - off) for n, (off, _, _) in _RANGES.items() if n != "turn"})
     if how == Randomisation.off(): return batch
-    moved = batch
-    if how.zoom > 1 or how.turn:
-        view, labels, labelled = _choose_views(batch, draw, how, needed)
-        moved = _relabel(batch, labels, labelled)
-    image = _paint(batch, view, draw, how, block)
+    if how.zoom > 1 or how.turn: view, moved = _choose_views(batch, draw, how, needed)
+    image = _paint(batch, view, _draw_coat(draw, how, batch.size), 64 if batch.device.type == "cpu" else len(batch))
     vivid = _rows(needed[:, list(NEEDS).index("colour")])
     dull = vivid[~_colourful(image[vivid])]
     image[dull] = batch.image[dull] if view is None else _sample(batch.image[dull], _grid(view[dull], batch.size))
