@@ -5,7 +5,6 @@ VENV    ?= .venv
 BIN     := $(VENV)/bin
 # The first Python that taco supports and that really starts (a version manager's shim may be there and not start).
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
-export MPLBACKEND := agg
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help env reproduce test bench chapters readme check lab hooks lock clean

@@ -204,7 +204,7 @@ def _sockets() -> Config:
     "Kernels talk through files instead of ports where that exists: two that start at once cannot take each other's port."
     return Config(KernelManager=dict(transport="ipc")) if os.name == "posix" else Config()
 
-# %% ../nbs/08_experiment.ipynb #2d8a5a7f
+# %% ../nbs/08_experiment.ipynb #e1e0c945
 def execute(notebook: str | Path, parameters: dict | None = None, threads: int | None = None, echo: bool = True) -> Path:
     """Run an experiment; returns the executed notebook, `executed.ipynb` in the run's folder. With `echo`, what it prints is shown as it runs.
 
@@ -219,6 +219,7 @@ def execute(notebook: str | Path, parameters: dict | None = None, threads: int |
     folder.mkdir(parents=True, exist_ok=True)
     executed, stderr = folder / "executed.ipynb", folder / "stderr.txt"
     if threads: os.environ.update(OMP_NUM_THREADS=str(threads), TACO_THREADS=str(threads))
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # pictures belong in the executed copy, whatever the caller draws with
     try:
         with open(stderr, "w") as log:
             papermill.execute_notebook(path, executed, given, kernel_name="python3", cwd=str(root), progress_bar=False,
