@@ -31,7 +31,7 @@ reproduce: env  ## train TaCo and draw every figure of PROFILE (quick: about 15 
 
 test: env  ## run all tests (about 6 minutes on two cores)
 	@echo "── tests, including every notebook and the smoke profile (about 6 minutes on two cores)"
-	@$(BIN)/python -m pytest -n $(CORES) --dist worksteal -q --durations 8 tests
+	@$(BIN)/python -m pytest -n $(CORES) --dist loadgroup -q --durations 8 tests
 
 bench: env  ## measure speed; prints a table and writes benchmarks/latest.json
 	@$(BIN)/python -m benchmarks.bench

@@ -28,3 +28,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real extracts at {folder}; set TACO_SHARED_DATA to a folder that holds them")
     return folder
+
+
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file on one worker, so that its fixtures are made once; chapters are spread over all.
+
+    The smoke run comes first, because it takes longest.
+    """
+    for item in items:
+        if item.path.name != "test_notebooks.py": item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: item.path.name != "test_experiments.py")
