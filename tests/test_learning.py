@@ -134,6 +134,21 @@ def test_a_view_keeps_what_its_task_needs(need):
     if need == "boxes": assert (~moved.boxes.isnan()).any(2).any(1).all()
 
 
+@pytest.mark.parametrize("need", NEEDS)
+def test_turned_only_a_record_keeps_all_it_can(store, need):
+    "The view that replaces a failed one must never fail itself, however close the record is to a limit."
+    batch = store.batch(store.select(needs=[need])[:64])
+    needed = torch.zeros_like(batch.can); needed[:, [0, COLUMN[need]]] = True
+    for how in (Randomisation.only("turn"), Randomisation(zoom=4)):
+        assert randomise(batch, Draw(torch.arange(len(batch))), how=how, needed=needed).can[:, COLUMN[need]].all()
+
+
+def test_points_on_the_rim_stay():
+    batch = discs(8)
+    batch = replace(batch, points=torch.tensor([[0., 0.], [1., 1.], [0., 1.]]).expand(8, 3, 2).clone())
+    assert not randomise(batch, Draw(torch.arange(8)), how=Randomisation.only("turn")).points.isnan().any()
+
+
 def test_what_is_not_needed_may_be_lost():
     batch = discs(200)
     needed = torch.zeros_like(batch.can); needed[:, 0] = True

@@ -103,7 +103,7 @@ def _sample(maps: Tensor, grid: Tensor, mode: str = "bilinear") -> Tensor:
     "(B, C, S, S) maps at the points of the grid."
     return F.grid_sample(maps, grid, mode=mode, padding_mode="border", align_corners=False)
 
-# %% ../../nbs/learning/00_pairs.ipynb #dcd5cdb6
+# %% ../../nbs/learning/00_pairs.ipynb #43fb3111
 def _carry(points: Tensor,  # (B, N, 2) x, y in fractions of the image
            view: _View) -> Tensor:
     "The same points in fractions of the view: p = z Tᵀ(s − c)."
@@ -111,7 +111,7 @@ def _carry(points: Tensor,  # (B, N, 2) x, y in fractions of the image
 
 def _carry_points(points: Tensor, view: _View) -> Tensor:
     moved = _carry(points, view)
-    return moved.where(((moved >= 0) & (moved <= 1)).all(2, keepdim=True), torch.nan)
+    return moved.clamp(0, 1).where(((moved > -1e-4) & (moved < 1 + 1e-4)).all(2, keepdim=True), torch.nan)  # with room for rounding
 
 def _carry_boxes(boxes: Tensor, view: _View) -> Tensor:
     "Boxes clipped to the view; NaN where less than a quarter of the box is left (as in `taco.data.record.fit_square`)."
@@ -136,7 +136,7 @@ def _carry_labels(batch: Batch, view: _View, rows: Tensor) -> dict[str, Tensor]:
                  boxes=_carry_boxes(batch.boxes[rows], view), points=_carry_points(batch.points[rows], view))
     return {name: values.to(getattr(batch, name).dtype) for name, values in moved.items()}
 
-# %% ../../nbs/learning/00_pairs.ipynb #bdc28142
+# %% ../../nbs/learning/00_pairs.ipynb #be97dec3
 def _colourful(image: Tensor) -> Tensor:
     "(B,) bool: in at least a tenth of the pixels the channels differ by more than 12 of 255 levels."
     return ((image.amax(1) - image.amin(1)) > 12 / 255).float().mean((1, 2)) > .1
@@ -153,10 +153,10 @@ def _abilities(semantic, instances, hull, distance, centreline, boxes, points) -
     some = foreground >= 8
     met = dict(semantic=some & (foreground <= .98 * side**2), classes=_count(semantic, 8) > 1, instances=_count(instances, 4) > 1,
                boxes=(~boxes.isnan()).flatten(1).any(1), points=(~points.isnan()).flatten(1).any(1),
-               thick=distance.amax((1, 2)) * side >= 3, concave=some & (foreground < .85 * around))
+               thick=distance.amax((1, 2)) * side > 3, concave=some & (foreground < .85 * around) & (around < .95 * side**2))
     return torch.stack([met.get(name, torch.ones_like(some)) for name in NEEDS], 1)
 
-# %% ../../nbs/learning/00_pairs.ipynb #90be99c6
+# %% ../../nbs/learning/00_pairs.ipynb #046c3c10
 @lru_cache
 def _image_only(device) -> Tensor: return torch.tensor([name in ("image", "colour") for name in NEEDS], device=device)
 def _rows(mask: Tensor) -> Tensor: return mask.nonzero()[:, 0]
@@ -171,9 +171,8 @@ def _choose_views(batch: Batch, draw: Draw, how: Randomisation, needed: Tensor) 
     lost[labelled] |= (needed[labelled] & ~able).any(1)
     view, again = view.whole_where(lost), _rows(lost[labelled])
     if len(again):
-        better = _carry_labels(batch, view, labelled[again])
-        able[again] = _abilities(**better)
-        for name, values in better.items(): labels[name][again] = values
+        for name, values in _carry_labels(batch, view, labelled[again]).items(): labels[name][again] = values
+        able[again] = True  # turned only, a record can what it could
     return view, _relabel(batch, labels, able, labelled)
 
 def _relabel(batch: Batch, labels: dict[str, Tensor], able: Tensor, rows: Tensor) -> Batch:
