@@ -8,11 +8,18 @@ from nbconvert import MarkdownExporter
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def shown(cell):
+    "What a cell produced, without its code."
+    parts = [output["data"].get("text/markdown", output["data"]["text/plain"]) for output in cell.outputs if "data" in output]
+    return nbformat.v4.new_markdown_cell("\n\n".join("".join(part) for part in parts))
+
+
 def readme() -> str:
     "The README's text."
     nb = nbformat.read(ROOT / "nbs/index.ipynb", 4)
     # nbdev's directives (#| hide and others) mark cells for the notebook alone.
     nb.cells = [c for c in nb.cells if not re.match(r"#\|\s*(hide|default_exp)", c.source)]
+    nb.cells = [shown(c) if c.source.startswith("#| echo: false") else c for c in nb.cells]
     text, _ = MarkdownExporter().from_notebook_node(nb)
     text = re.sub(r"\]\(\.\./", "](", text)  # links in the notebook start from nbs/
     text = re.sub(r'src="\.\./', 'src="', text)
