@@ -146,7 +146,7 @@ def _task_panel(ax, names, xy: np.ndarray, table: pd.DataFrame, tasks: list[tupl
         names.text(.1, y, f"{i + 1}", fontsize=6.5, ha="right", va="top", color=colours[name], fontweight="bold", transform=names.transAxes)
         names.text(.16, y, title, fontsize=6.5, va="top", color=FAMILY_COLOURS[family], transform=names.transAxes)
 
-# %% ../../nbs/atlas/03_figures.ipynb #e119aecf
+# %% ../../nbs/atlas/03_figures.ipynb #aa30989d
 def draw_similarity(similarity: np.ndarray, tree: np.ndarray, tasks: list[tuple[str, str, str]], note: str = "") -> Figure:
     "(C, C) cosines with the dendrogram above them; `tree` from `geometry.linkage`, `tasks` are (name, title, family)."
     order = hierarchy.leaves_list(tree)
@@ -161,9 +161,8 @@ def draw_similarity(similarity: np.ndarray, tree: np.ndarray, tasks: list[tuple[
             for label, i in zip(ticks, order): label.set_color(FAMILY_COLOURS[tasks[i][2]])
         ax.tick_params(length=0); sns.despine(ax=ax, left=True, bottom=True)
         figure.colorbar(image, ax=ax, shrink=.4, aspect=18, label="cosine between task centroids", pad=.02)
-        _key(top, FAMILY_COLOURS, {f: "s" for f in FAMILY_COLOURS}, loc="upper left", bbox_to_anchor=(1.01, 1))
-        top.get_legend().set_in_layout(False)  # it stands above the colour bar and must not narrow the matrix
-        if note: top.set_title(note, loc="left", fontsize=7)
+        _key(top, FAMILY_COLOURS, {f: "s" for f in FAMILY_COLOURS}, columns=3, loc="lower left", bbox_to_anchor=(-.02, .98))
+        if note: top.set_title(note, loc="left", fontsize=7, pad=18)
     return figure
 
 # %% ../../nbs/atlas/03_figures.ipynb #6019e71b
