@@ -29,8 +29,8 @@ reproduce: env  ## train TaCo and draw every figure of PROFILE (quick: about 15 
 	@$(BIN)/python -m snakemake --cores $(CORES) --config profile=$(PROFILE) --quiet host rules --nolock --rerun-incomplete --rerun-triggers params input mtime
 	@$(BIN)/taco publish $(PROFILE)
 
-test: env  ## run all tests (about 6 minutes on two cores)
-	@echo "── tests, including every notebook and the smoke profile (about 6 minutes on two cores)"
+test: env  ## run all tests (about 5 minutes on two cores)
+	@echo "── tests, including every notebook and the smoke profile (about 5 minutes on two cores)"
 	@$(BIN)/python -m pytest -n $(CORES) --dist loadgroup -q --durations 8 tests
 
 bench: env  ## measure speed; prints a table and writes benchmarks/latest.json

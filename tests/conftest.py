@@ -30,6 +30,7 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Keep the tests of a file on one worker, so that its fixtures are made once; chapters are spread over all.
 
