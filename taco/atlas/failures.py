@@ -44,14 +44,14 @@ def _partner(row, store: Store, rng: np.random.Generator) -> int:
         if choice.any(): return int(rng.choice(able[choice]))
     return int(row.record)
 
-# %% ../../nbs/atlas/07_failures.ipynb #61110a54
+# %% ../../nbs/atlas/07_failures.ipynb #e88b0dec
 def failed_pairs(store: Store, plan: pd.DataFrame, block: int = 256, device="cpu") -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
     "Yield (row numbers of the plan, inputs, outputs) of the failed pairs of `plan_failures`, block by block."
     for (name, kind), rows in plan.groupby(["task", "failure"], sort=False).indices.items():
         for start in range(0, len(rows), block):
             part = plan.iloc[rows[start:start + block]]
             batch, partners = (store.batch(part[c].to_numpy()).to(device) for c in ("record", "partner"))
-            seeds = torch.from_numpy(part["seed"].to_numpy()).to(device)
+            seeds = torch.tensor(part["seed"].to_numpy(), device=device)
             yield rows[start:start + block], *solve_wrongly(name, kind, batch, seeds, partners)
 
 @torch.inference_mode()
@@ -75,7 +75,7 @@ def typicality(bank: np.ndarray, bank_tasks: np.ndarray, vectors: np.ndarray, ta
         out[rows] = np.sort(cosine, 1)[:, -k:].mean(1)
     return out
 
-# %% ../../nbs/atlas/07_failures.ipynb #c3a11145
+# %% ../../nbs/atlas/07_failures.ipynb #8fcd9b9a
 def auroc(good: pd.DataFrame, bad: pd.DataFrame, draws: int = 200, seed: int = 0) -> tuple[float, tuple[float, float], dict[str, float]]:
     """Mean over tasks of the AUROC, its 95 % interval, and the AUROC by task. Both tables have columns task, record, score.
 
@@ -94,6 +94,8 @@ def auroc(good: pd.DataFrame, bad: pd.DataFrame, draws: int = 200, seed: int = 0
         total = a.sum(1) * b.sum(1)
         drawn.append(np.divide((a @ wins * b).sum(1), total, out=np.full(draws, np.nan), where=total > 0))
         value[task] = float(wins.mean())
+    drawn = np.array(drawn)
+    drawn = drawn[:, ~np.isnan(drawn).all(0)]  # a draw of images without any pair of these tasks says nothing
     mean = np.nanmean(drawn, axis=0)
     return float(np.mean(list(value.values()))), tuple(float(q) for q in np.nanquantile(mean, (.025, .975))), value
 
