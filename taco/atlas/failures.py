@@ -19,7 +19,7 @@ from ..tasks.task import get_task
 # %% auto #0
 __all__ = ['plan_failures', 'failed_pairs', 'embed_failures', 'typicality', 'auroc']
 
-# %% ../../nbs/atlas/07_failures.ipynb #266a116f
+# %% ../../nbs/atlas/07_failures.ipynb #829bb0d5
 def plan_failures(plan: pd.DataFrame, store: Store, seed: int = 0) -> pd.DataFrame:
     """One row per planned pair (of `plan_pairs`) and failure it can suffer: the pair's columns, `failure`, `partner` (index into the store).
 
@@ -32,17 +32,20 @@ def plan_failures(plan: pd.DataFrame, store: Store, seed: int = 0) -> pd.DataFra
             parts.append(rows[able].assign(failure=kind))
     found = pd.concat(parts, ignore_index=True) if parts else plan[:0]
     if not len(found): raise TacoError("None of these pairs can fail.", field="plan", found=f"{len(plan)} pairs", fix="Plan pairs of tasks and records that allow a failure.")
-    return found.assign(partner=[_partner(row, store, rng) for row in found.itertuples()])
+    partner = np.empty(len(found), np.int64)
+    for (name, split), rows in found.groupby(["task", "split"], sort=False).indices.items():
+        able = store.select(split=split, task=get_task(name))
+        partner[rows] = _partners(found.iloc[rows], able, table["dataset"].to_numpy()[able], table["subject"].to_numpy()[able], rng)
+    return found.assign(partner=partner)
 
-def _partner(row, store: Store, rng: np.random.Generator) -> int:
-    "A record that allows the same task: of another subject of the dataset, else of another dataset."
-    able = store.select(split=row.split, task=get_task(row.task))
-    about = store.table.iloc[able]
-    strangers = about["subject"].to_numpy() != row.subject
-    home = about["dataset"].to_numpy() == row.dataset
-    for choice in (home & strangers, ~home):
-        if choice.any(): return int(rng.choice(able[choice]))
-    return int(row.record)
+def _partners(rows: pd.DataFrame, able: np.ndarray, dataset: np.ndarray, subject: np.ndarray, rng: np.random.Generator) -> list[int]:
+    "For each row one of the records `able`: of another subject of its dataset, else of another dataset, else its own."
+    found = []
+    for own, home, person in zip(rows["record"], rows["dataset"], rows["subject"]):
+        inside = dataset == home
+        choice = next((c for c in (able[inside & (subject != person)], able[~inside]) if len(c)), [own])
+        found.append(int(choice[rng.integers(len(choice))]))
+    return found
 
 # %% ../../nbs/atlas/07_failures.ipynb #e88b0dec
 def failed_pairs(store: Store, plan: pd.DataFrame, block: int = 256, device="cpu") -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
