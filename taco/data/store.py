@@ -31,8 +31,8 @@ from .record import MODALITIES, NEEDS, Batch, Prepared, Record, prepare
 __all__ = ['PACK_VERSION', 'COLUMNS', 'RAGGED', 'Appender', 'Writer', 'pack_key', 'read_manifest', 'pack', 'Part', 'Store',
            'describe']
 
-# %% ../../nbs/data/05_store.ipynb #4dffe94c
-PACK_VERSION = 1
+# %% ../../nbs/data/05_store.ipynb #9088f3f3
+PACK_VERSION = 2  # 2: attributes in the table
 COLUMNS = {"image": (np.uint8, 3), "semantic": (np.uint8, 0), "instances": (np.uint16, 0), "distance": (np.float16, 0),
            "centreline": (np.float16, 0), "hull": (np.bool_, 0)}
 RAGGED = {"boxes": 4, "points": 2}
@@ -90,12 +90,13 @@ class Writer:
         table.to_csv(self.folder / "table.csv", index=False)
         return table
 
-# %% ../../nbs/data/05_store.ipynb #2dfa810f
+# %% ../../nbs/data/05_store.ipynb #ba0eaa3a
 def _row(p: Prepared, source: str) -> tuple[dict, dict]:
     "The arrays and the line of the table of one prepared record."
     r = p.record
     line = dict(dataset=r.dataset, source=source, modality=r.modality, subject=r.subject, key=r.key, slice=r.slice, split=r.split,
-                spacing_row=r.spacing and r.spacing[0], spacing_column=r.spacing and r.spacing[1], file=r.file)
+                spacing_row=r.spacing and r.spacing[0], spacing_column=r.spacing and r.spacing[1],
+                attributes=json.dumps(r.attributes, sort_keys=True, ensure_ascii=False), file=r.file)
     return {n: getattr(p, n) for n in (*COLUMNS, *RAGGED)}, line | {need: need in p.can for need in NEEDS}
 
 def _work(card: Card, item: Item, records: list[Record] | TacoError | None, splits: dict, source: str, size: int,
@@ -125,7 +126,7 @@ def _results(found: Found, items: list[Item], splits: dict, size: int, fit: str,
     pool = joblib.Parallel(n_jobs=workers, return_as="generator", pre_dispatch=2 * workers, batch_size=1)
     return zip(items, pool(joblib.delayed(_work)(*arguments(*job)) for job in jobs()))
 
-# %% ../../nbs/data/05_store.ipynb #1305dbf5
+# %% ../../nbs/data/05_store.ipynb #bed33f33
 def pack_key(found: Found, size: int, fit: str, subjects: int | None, seed: int) -> str:
     "A hash of everything that decides what a packed dataset holds."
     what = [PACK_VERSION, digest(found.card), found.source, found.layout, size, fit, subjects, seed, list(NEEDS), _code(found.source),
@@ -134,7 +135,7 @@ def pack_key(found: Found, size: int, fit: str, subjects: int | None, seed: int)
 
 def _code(source: str) -> str:
     "A hash of the modules that make the records of this source."
-    names = ("record", "readers", {"phantom": "phantom", "packaged": "packaged"}.get(source, "readers"))
+    names = ("record", "readers", "annotations", {"phantom": "phantom", "packaged": "packaged"}.get(source, "readers"))
     modules = sorted((m for m in resources.files("taco.data").iterdir() if m.name.endswith(".py") and m.name.startswith(names)),
                      key=lambda m: m.name)
     return hashlib.sha256(b"".join(m.read_bytes() for m in modules)).hexdigest()
@@ -225,7 +226,7 @@ def _describe(spare: Path, found: Found, table: pd.DataFrame, skipped: list[dict
                     versions=dict(taco=__version__, numpy=np.__version__))
     (spare / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
 
-# %% ../../nbs/data/05_store.ipynb #8a1b48c8
+# %% ../../nbs/data/05_store.ipynb #3434c60a
 class Part:
     "One packed dataset, mapped."
     def __init__(self, folder: str | Path):
@@ -251,7 +252,7 @@ class Part:
 
     def table(self) -> pd.DataFrame:
         "The lines of table.csv, with their types."
-        text = {n: "string" for n in ("dataset", "source", "modality", "subject", "key", "split", "file")}
+        text = {n: "string" for n in ("dataset", "source", "modality", "subject", "key", "split", "attributes", "file")}
         return pd.read_csv(self.folder / "table.csv", dtype=text | {"slice": "Int64"} | {need: bool for need in NEEDS},
                            keep_default_na=False, na_values={"slice": [""], "spacing_row": [""], "spacing_column": [""]})
 
@@ -304,7 +305,15 @@ def _select(store: "Store", split, task, needs, dataset) -> np.ndarray:
     if dataset is not None: keep &= np.array(store.datasets)[store.dataset] == dataset
     return np.flatnonzero(keep)
 
-# %% ../../nbs/data/05_store.ipynb #09684d7d
+# %% ../../nbs/data/05_store.ipynb #97b3ad11
+def _attribute(store: "Store", name: str) -> pd.Series:
+    rows = [json.loads(text) for text in store.table["attributes"]]
+    known = sorted({key for row in rows for key in row})
+    if name not in known: raise StoreError("No record of the store has this attribute.", field="attribute", found=name, expected=", ".join(known) or "none",
+                                           fix=suggest(name, known))
+    return pd.Series([row.get(name) for row in rows], name=name, dtype=object)
+
+# %% ../../nbs/data/05_store.ipynb #6a10e428
 class Store:
     "Several packed datasets of one size as one sequence. Open with `Store.open(folders)`."
     def __init__(self, folders: Iterable[str | Path]):
@@ -336,8 +345,12 @@ class Store:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        "One line a record: dataset, source, modality, subject, key, slice, split, spacing, file, and what it allows."
+        "One line a record: dataset, source, modality, subject, key, slice, split, spacing, attributes (JSON), file, and what it allows."
         return pd.concat([p.table() for p in self.parts], ignore_index=True)
+
+    def attribute(self, name: str) -> pd.Series:
+        "The value of an attribute in every record, None where it has none. Raises `StoreError` for a name that no record has."
+        return _attribute(self, name)
 
     def batch(self, indices) -> Batch:
         "The records at these positions, on the CPU. Raises `StoreError` for positions outside the store."
