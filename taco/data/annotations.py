@@ -431,10 +431,10 @@ def load_channels(card: Card, table: dict, folder: Path, name: str, path: str, m
     order = drawing_order(card, table, [channels[c] for c in sorted(channels)])
     return [replace(record, semantic=paint(layers, order, shape))]
 
-# %% ../../nbs/data/02a_annotations.ipynb #220ffcbe
+# %% ../../nbs/data/02a_annotations.ipynb #634544cf
 CROPS = ("image", "mask", "class", "top", "left")
 
-@reader("crops", f"images table columns separator header classes order spacing {LENIENT}")
+@reader("crops", f"images table columns separator header classes order without_mask spacing {LENIENT}")
 def read_crops(card: Card, table: dict, folder: Path, size: int | None = None) -> list[Item]:
     "Image files, cropped mask files, and a table of image, mask, class, top and left."
     _, pattern, columns = require(card, table, "images", "table", "columns")
@@ -451,19 +451,29 @@ def read_crops(card: Card, table: dict, folder: Path, size: int | None = None) -
     return [Item(str(folder / path), subject_of(table, path, tidy(name), card), partial(load_crops, card, table, name, folder / path, rows.get(name, [])),
                  split_of(table, path, card)) for name, path in images.items()] + orphans
 
-# %% ../../nbs/data/02a_annotations.ipynb #691ef874
+# %% ../../nbs/data/02a_annotations.ipynb #38533793
 def load_crops(card: Card, table: dict, name: str, file: Path, parts: list[tuple[Path, pd.DataFrame]]) -> list[Record]:
     "The record of one image and its crops. Raises `DataError`."
     image = to_unit(read_pixels(file), window=table.get("window"), percentiles=table.get("percentiles"), file=str(file))
     if not parts: no_annotation(table, file)
     layers: dict[int, np.ndarray] = {}
     for note, rows in parts:
+        rows = _with_mask(table, note, rows)
         where = [f"line {n}" for n in rows.line]
         for row, value, place in zip(rows.itertuples(), to_classes(list(rows["class"].str.strip()), where, card, table, str(note)), where):
             if value: _paste(layers.setdefault(int(value), np.zeros(image.shape[1:], bool)), note, row.mask, (row.top, row.left), place)
     order = drawing_order(card, table, list(declared_classes(card, table).values()))
     return [Record(image, paint(layers, order, image.shape[1:]), dataset=card.name, key=tidy(name), modality=table.get("modality", card.modality[0]),
                    spacing=tuple(table["spacing"]) if "spacing" in table else None, file=str(file))]
+
+def _with_mask(table: dict, note: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    "The rows that name a mask. Raises `DataError` for others, unless the card skips them."
+    bare = rows["mask"].str.strip() == ""
+    if bare.any() and table.get("without_mask") != "skip":
+        row = rows[bare].iloc[0]
+        raise DataError("A row names no mask.", file=note, field="mask", found=f"line {row.line}: {row['class']} of {row.image}", expected="the file of a crop",
+                        fix='Declare without_mask = "skip" if these structures were named but not drawn.')
+    return rows[~bare]
 
 def _paste(layer: np.ndarray, note: Path, mask: str, corner: tuple[str, str], place: str) -> None:
     "Paint a crop into a layer (H, W). Raises `DataError` when it does not fit."
