@@ -43,7 +43,7 @@ class Item:
     split: str | None = None              # as given by the publisher
     local: bool = False                   # must be loaded in this process and in order (rows of one stream)
 
-# %% ../../nbs/data/02_readers.ipynb #87911c1f
+# %% ../../nbs/data/02_readers.ipynb #24653ec0
 @dataclass
 class Reader:
     "How one layout is read. Both functions take (card, table of the card, folder)."
@@ -571,7 +571,7 @@ def find(card: Card | str, root: str | Path | None = None, source: str = "auto",
                                              fix='Use source="phantom" or "real".')
     return Found(card, "phantom", card.phantom.get("recipe", ""), None, phantom_items(card, size or 128, subjects, seed))
 
-# %% ../../nbs/data/02_readers.ipynb #a8504308
+# %% ../../nbs/data/02_readers.ipynb #89753602
 def _find_real(card: Card, root: Path, source: str, size: int | None) -> Found | None:
     "The first layout of the card that finds files."
     from taco.data.annotations import list_items  # it needs this chapter
@@ -599,7 +599,7 @@ def how_to_get(card: Card) -> str:
     urls = "; ".join(f["url"] for f in card.files[:1])
     return f"Download {urls}" if urls else card.access or f"See {card.homepage}"
 
-# %% ../../nbs/data/02_readers.ipynb #c1bc0471
+# %% ../../nbs/data/02_readers.ipynb #c9daf1c3
 def check_readers(card: Card) -> None:
     "Raise `CardError` for an unknown reader or an option that a reader does not have."
     from taco.data import annotations, packaged  # noqa: F401  their readers enter themselves

@@ -31,7 +31,7 @@ from .record import MODALITIES, NEEDS, Batch, Prepared, Record, prepare
 __all__ = ['PACK_VERSION', 'COLUMNS', 'RAGGED', 'Appender', 'Writer', 'pack_key', 'read_manifest', 'pack', 'Part', 'Store',
            'describe']
 
-# %% ../../nbs/data/05_store.ipynb #9088f3f3
+# %% ../../nbs/data/05_store.ipynb #4dffe94c
 PACK_VERSION = 2  # 2: attributes in the table
 COLUMNS = {"image": (np.uint8, 3), "semantic": (np.uint8, 0), "instances": (np.uint16, 0), "distance": (np.float16, 0),
            "centreline": (np.float16, 0), "hull": (np.bool_, 0)}
@@ -90,7 +90,7 @@ class Writer:
         table.to_csv(self.folder / "table.csv", index=False)
         return table
 
-# %% ../../nbs/data/05_store.ipynb #ba0eaa3a
+# %% ../../nbs/data/05_store.ipynb #2dfa810f
 def _row(p: Prepared, source: str) -> tuple[dict, dict]:
     "The arrays and the line of the table of one prepared record."
     r = p.record
@@ -126,7 +126,7 @@ def _results(found: Found, items: list[Item], splits: dict, size: int, fit: str,
     pool = joblib.Parallel(n_jobs=workers, return_as="generator", pre_dispatch=2 * workers, batch_size=1)
     return zip(items, pool(joblib.delayed(_work)(*arguments(*job)) for job in jobs()))
 
-# %% ../../nbs/data/05_store.ipynb #bed33f33
+# %% ../../nbs/data/05_store.ipynb #1305dbf5
 def pack_key(found: Found, size: int, fit: str, subjects: int | None, seed: int) -> str:
     "A hash of everything that decides what a packed dataset holds."
     what = [PACK_VERSION, digest(found.card), found.source, found.layout, size, fit, subjects, seed, list(NEEDS), _code(found.source),
@@ -226,7 +226,7 @@ def _describe(spare: Path, found: Found, table: pd.DataFrame, skipped: list[dict
                     versions=dict(taco=__version__, numpy=np.__version__))
     (spare / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
 
-# %% ../../nbs/data/05_store.ipynb #3434c60a
+# %% ../../nbs/data/05_store.ipynb #8a1b48c8
 class Part:
     "One packed dataset, mapped."
     def __init__(self, folder: str | Path):
@@ -313,7 +313,7 @@ def _attribute(store: "Store", name: str) -> pd.Series:
                                            fix=suggest(name, known))
     return pd.Series([row.get(name) for row in rows], name=name, dtype=object)
 
-# %% ../../nbs/data/05_store.ipynb #6a10e428
+# %% ../../nbs/data/05_store.ipynb #09684d7d
 class Store:
     "Several packed datasets of one size as one sequence. Open with `Store.open(folders)`."
     def __init__(self, folders: Iterable[str | Path]):
