@@ -271,6 +271,7 @@ def test_channels_overlap_in_the_order_of_the_card(tmp_path, kind):
     assert overlaps(planes)[0, 1] == both.sum() and overlaps(planes)[0, 0] == planes[..., 0].sum()
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_bad_channels(tmp_path):
     picture(tmp_path / "toy/images/a.png"); (tmp_path / "toy/masks").mkdir()
     path = tmp_path / "toy/masks/a.tif"

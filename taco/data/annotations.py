@@ -35,13 +35,13 @@ __all__ = ['LENIENT', 'SHAPES', 'YOLO', 'CROPS', 'LOOKUP', 'require', 'failing',
            'read_hdf5', 'open_hdf5', 'array_names', 'plane_spacing', 'load_arrays', 'check_lookups', 'look_up',
            'list_items', 'load_with']
 
-# %% ../../nbs/data/02a_annotations.ipynb #1979a578
+# %% ../../nbs/data/02a_annotations.ipynb #adae811e
 def require(card: Card, table: dict, *names: str) -> list:
     "The values of these fields of a `[[read]]`. Raises `CardError` for the first that is absent."
     for name in names:
         if name not in table:
-            raise CardError(f"The reader {table['reader']} needs this field.", file=card.path or card.name, field=f"read.{name}", found="nothing",
-                            expected=", ".join(names), fix="Add it.")
+            raise CardError(f"The reader {table['reader']} needs this field.", file=card.path or card.name, field=f"read.{name}",
+                            found="nothing", expected=", ".join(names), fix="Add it.")
     return [table[name] for name in names]
 
 def failing(path: str, subject: str, error: DataError) -> Item:
@@ -74,7 +74,7 @@ def no_annotation(table: dict, file: Path) -> None:
                     expected=table.get("annotations") or table.get("table"),
                     fix='Restore it, correct the patterns, or declare unlabelled = "empty" if such images show nothing.')
 
-# %% ../../nbs/data/02a_annotations.ipynb #901a4b6a
+# %% ../../nbs/data/02a_annotations.ipynb #a00e1bec
 def read_table(path: str | Path, columns: dict[str, str | int], separator: str = ",", header: bool = True) -> pd.DataFrame:
     "The wanted columns as text, and `line`, the number of each line in the file. `separator` may be \"space\". Raises `DataError`."
     path = Path(path)
@@ -86,21 +86,24 @@ def read_table(path: str | Path, columns: dict[str, str | int], separator: str =
     known = list(table.columns)
     for name, column in columns.items():
         if isinstance(column, int) and column >= len(known) or isinstance(column, str) and column not in known:
-            raise DataError("The table has no such column.", file=path, field=f"columns.{name}", found=f"{column!r}; there are {', '.join(map(str, known))}",
-                            expected=name, fix="Correct columns, separator or header in the card.")
-    out = pd.DataFrame({name: table.iloc[:, column] if isinstance(column, int) else table[column] for name, column in columns.items()})
+            raise DataError("The table has no such column.", file=path, field=f"columns.{name}", expected=name,
+                            found=f"{column!r}; there are {', '.join(map(str, known))}", fix="Correct columns, separator or header in the card.")
+    out = pd.DataFrame({n: table.iloc[:, column] if isinstance(column, int) else table[column] for n, column in columns.items()})
     return out.assign(line=np.arange(len(out)) + 1 + bool(header))
 
+# %% ../../nbs/data/02a_annotations.ipynb #5f4e077c
 @lru_cache(32)
 def _read_csv(path: str, separator: str, header: bool, changed: int) -> pd.DataFrame:
-    return pd.read_csv(path, sep=r"\s+" if separator == "space" else separator, header=0 if header else None, dtype=str, keep_default_na=False,
-                       encoding="utf-8-sig", skipinitialspace=True).fillna("")
+    return pd.read_csv(path, sep=r"\s+" if separator == "space" else separator, header=0 if header else None, dtype=str,
+                       keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True).fillna("")
 
+# %% ../../nbs/data/02a_annotations.ipynb #e201c1e5
 def table_options(card: Card, table: dict, columns: dict, field: str = "read") -> dict:
     "separator and header of a table in a card. Raises `CardError` when columns go by position and `header` is not declared."
     if "header" not in table and all(isinstance(c, int) for c in columns.values()):
-        raise CardError("Columns by position need to know whether there is a header.", file=card.path or card.name, field=f"{field}.header",
-                        found="nothing", expected="true or false", fix="Declare header = false, or true where the first line holds names.")
+        raise CardError("Columns by position need to know whether there is a header.", file=card.path or card.name,
+                        field=f"{field}.header", found="nothing", expected="true or false",
+                        fix="Declare header = false, or true where the first line holds names.")
     return dict(separator=table.get("separator", ","), header=table.get("header", True))
 
 # %% ../../nbs/data/02a_annotations.ipynb #566ac888
@@ -116,13 +119,14 @@ class Marks:
     first: int = 0                   # 1: pixels are counted from 1, and x1, y1 are the last pixels inside
     size: tuple[int, int] | None = None  # height and width that the file states
 
-# %% ../../nbs/data/02a_annotations.ipynb #cc5da9ff
+# %% ../../nbs/data/02a_annotations.ipynb #f89e65a6
 def declared_classes(card: Card, table: dict) -> dict[str, int]:
     "Word in the file → class."
     for name, value in table.get("classes", {}).items():
         if isinstance(value, bool) or value not in (0, *card.classes):
-            raise CardError("An object's class is not one of the card's.", file=card.path or card.name, field="read.classes", found=f"{name} = {value!r}",
-                            expected=", ".join(map(str, (0, *card.classes))), fix="Declare it under [classes], or use 0 to leave such objects out.")
+            raise CardError("An object's class is not one of the card's.", file=card.path or card.name, field="read.classes",
+                            found=f"{name} = {value!r}", expected=", ".join(map(str, (0, *card.classes))),
+                            fix="Declare it under [classes], or use 0 to leave such objects out.")
     if "classes" in table: return {str(name): value for name, value in table["classes"].items()}
     return {name: value for value, name in card.classes.items()} | {str(value): value for value in card.classes}
 
@@ -137,12 +141,12 @@ def to_classes(words: list[str], where: list[str], card: Card, table: dict, file
                         fix=f"Declare it under classes in {card.path or card.name}, with 0 for objects to leave out.")
     return np.array([known[word] for word in words], np.int64)
 
-# %% ../../nbs/data/02a_annotations.ipynb #779c2c09
+# %% ../../nbs/data/02a_annotations.ipynb #25cb83ba
 def to_fractions(marks: Marks, height: int, width: int, clip: bool = False) -> np.ndarray:
     "(N, 4) or (N, 2) float32 in fractions of width and height. Raises `DataError` for a wrong size, negative boxes and what lies outside."
     if marks.size and min(marks.size) > 0 and tuple(marks.size) != (height, width):
-        _refuse(marks, "The annotation was made for an image of another size.", "size", f"{marks.size[0]} × {marks.size[1]} pixels",
-                f"{height} × {width}", "Find the image it belongs to, or scale the annotation.")
+        _refuse(marks, "The annotation was made for an image of another size.", "size",
+                f"{marks.size[0]} × {marks.size[1]} pixels", f"{height} × {width}", "Find the image it belongs to, or scale the annotation.")
     boxes = marks.kind == "boxes"
     table = np.array(marks.coordinates, np.float64).reshape(-1, 4 if boxes else 2)
     if marks.units == "pixels":
@@ -183,25 +187,26 @@ def load_marked(card: Card, table: dict, name: str, file: Path, find: Callable[[
     return [Record(image, dataset=card.name, key=tidy(name), modality=table.get("modality", card.modality[0]), file=str(file),
                    spacing=tuple(table["spacing"]) if "spacing" in table else None, **found)]
 
-# %% ../../nbs/data/02a_annotations.ipynb #c2f9fa74
+# %% ../../nbs/data/02a_annotations.ipynb #725ab9c8
 def list_marked(card: Card, table: dict, folder: Path, parse: Callable[..., Marks]) -> list[Item]:
     "Items of images with an annotation file each; `parse(card, table, path)` gives its marks."
     images, annotations = require(card, table, "images", "annotations")
     notes = identities(list_files(folder), annotations, card, "read.annotations")
     files, images = image_files(card, table, folder, set(notes.values()))
     find = lambda name: partial(parse, card, table, folder / notes[name]) if name in notes else None
-    items = [Item(str(folder / path), subject_of(table, path, tidy(name), card), partial(load_marked, card, table, name, folder / path, find(name)),
-                  split_of(table, path, card)) for name, path in images.items()]
+    items = [Item(str(folder / path), subject_of(table, path, tidy(name), card),
+                  partial(load_marked, card, table, name, folder / path, find(name)), split_of(table, path, card)) for name, path in images.items()]
     if not images: return []
-    return items + [i for name, path in notes.items() if name not in images and path in files for i in no_image(card, table, str(folder / path), name)]
+    orphans = [no_image(card, table, str(folder / path), name) for name, path in notes.items() if name not in images and path in files]
+    return items + [item for orphan in orphans for item in orphan]
 
-# %% ../../nbs/data/02a_annotations.ipynb #98743614
+# %% ../../nbs/data/02a_annotations.ipynb #222b53d2
 def parse_voc(card: Card, table: dict, path: Path) -> Marks:
     "The boxes of a Pascal VOC XML file. Raises `DataError`."
     try: root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, OSError) as error:
-        raise DataError("The annotation is not valid XML.", file=path, found=f"{type(error).__name__}: {error}", expected="a Pascal VOC annotation",
-                        fix="Fetch it again, or leave it out with skip_bad.") from error
+        raise DataError("The annotation is not valid XML.", file=path, found=f"{type(error).__name__}: {error}",
+                        expected="a Pascal VOC annotation", fix="Fetch it again, or leave it out with skip_bad.") from error
     corners, words, where = [], [], []
     for n, thing in enumerate(root.iter("object"), 1):
         texts = [thing.findtext(f"bndbox/{name}") for name in ("xmin", "ymin", "xmax", "ymax")]
@@ -215,15 +220,16 @@ def to_numbers(texts: list, path, field: str, place: str) -> list[float]:
     try: numbers = [float(text) for text in texts]
     except (TypeError, ValueError): numbers = [np.nan]
     if np.isfinite(numbers).all(): return numbers
-    raise DataError("A coordinate is not a number.", file=path, field=field, found=f"{', '.join(map(str, texts))} ({place})", expected="finite numbers",
-                    fix="Correct the file, or the columns in the card.")
+    raise DataError("A coordinate is not a number.", file=path, field=field, found=f"{', '.join(map(str, texts))} ({place})",
+                    expected="finite numbers", fix="Correct the file, or the columns in the card.")
 
+# %% ../../nbs/data/02a_annotations.ipynb #80f7727a
 @reader("voc", f"images annotations classes first clip spacing {LENIENT}")
 def read_voc(card: Card, table: dict, folder: Path, size: int | None = None) -> list[Item]:
     "An image file and a Pascal VOC XML file."
     return list_marked(card, table, folder, parse_voc)
 
-# %% ../../nbs/data/02a_annotations.ipynb #dd400bc6
+# %% ../../nbs/data/02a_annotations.ipynb #3899eccb
 SHAPES = {("x0", "y0", "x1", "y1"): "boxes", ("cx", "cy", "w", "h"): "boxes", ("x", "y", "w", "h"): "boxes", ("x", "y"): "points"}
 
 def _kind(card: Card, table: dict) -> tuple[str, tuple[str, ...]]:
@@ -231,9 +237,11 @@ def _kind(card: Card, table: dict) -> tuple[str, tuple[str, ...]]:
     given = set(table["columns"]) - {"class", "image"}
     for names, kind in SHAPES.items():
         if given == set(names): return kind, names
-    raise CardError("These columns are neither boxes nor points.", file=card.path or card.name, field="read.columns", found=", ".join(table["columns"]),
-                    expected="; ".join(" ".join(names) for names in SHAPES) + "; with class and image where there are such", fix="Name the columns so.")
+    raise CardError("These columns are neither boxes nor points.", file=card.path or card.name, field="read.columns",
+                    found=", ".join(table["columns"]), fix="Name the columns so.",
+                    expected="; ".join(" ".join(names) for names in SHAPES) + "; with class and image where there are such")
 
+# %% ../../nbs/data/02a_annotations.ipynb #dcc3226d
 def marks_of(card: Card, table: dict, path, rows: pd.DataFrame) -> Marks:
     "The marks in these rows of a table. Raises `DataError`."
     kind, names = _kind(card, table)
@@ -271,7 +279,7 @@ class Finder:
         ends = ("/" + path.as_posix(), "/" + path.with_suffix("").as_posix())
         return any(e.endswith("/" + word.lstrip("./")) for e in ends) or any(("/" + word).endswith(e) for e in ends)
 
-# %% ../../nbs/data/02a_annotations.ipynb #faffa521
+# %% ../../nbs/data/02a_annotations.ipynb #3b1cb809
 @reader("table", f"images annotations columns separator header units first class classes clip spacing {LENIENT}")
 def read_marks_table(card: Card, table: dict, folder: Path, size: int | None = None) -> list[Item]:
     "Images with boxes or points in text tables: one a image, or with a column `image` one for many."
@@ -288,6 +296,7 @@ def read_marks_table(card: Card, table: dict, folder: Path, size: int | None = N
             else: rows.setdefault(name, []).append(partial(marks_of, card, table, folder / note, part))
     return list_found(card, table, folder, images, rows) + orphans
 
+# %% ../../nbs/data/02a_annotations.ipynb #bcdf34f0
 def list_found(card: Card, table: dict, folder: Path, images: dict[str, str], finds: dict[str, list]) -> list[Item]:
     "Items of images whose marks were found by name."
     for name, several in finds.items():
@@ -316,7 +325,7 @@ def read_yolo(card: Card, table: dict, folder: Path, size: int | None = None) ->
         table["exclude"] = table.get("exclude", "re:" + re.escape(table["names"]))
     return list_marked(card, table, folder, parse_table)
 
-# %% ../../nbs/data/02a_annotations.ipynb #2d052501
+# %% ../../nbs/data/02a_annotations.ipynb #ccd0c5b1
 def parse_coco(path: Path) -> tuple[list[dict], dict, dict]:
     "images, annotations by image number, category names by number. Raises `DataError`."
     try:
@@ -329,21 +338,24 @@ def parse_coco(path: Path) -> tuple[list[dict], dict, dict]:
         raise DataError("The annotation is not valid JSON.", file=path, found=f"{type(error).__name__}: {error}", expected="a COCO annotation file",
                         fix="Fetch it again.") from error
     except (KeyError, TypeError) as error:
-        raise DataError("The file does not keep to COCO.", file=path, field="images, annotations, categories", found=f"{type(error).__name__}: {error}",
-                        expected="images with id and file_name, annotations with image_id of one of them, categories with id and name",
+        raise DataError("The file does not keep to COCO.", file=path, field="images, annotations, categories",
+                        found=f"{type(error).__name__}: {error}", expected="images with id and file_name, annotations with image_id of one of them, categories with id and name",
                         fix="Repair the file, or use another reader.") from error
     return images, by, names
 
+# %% ../../nbs/data/02a_annotations.ipynb #ad484d53
 def marks_of_coco(table: dict, path: Path, image: dict, notes: list[dict], names: dict) -> Marks:
     "The boxes of one image. Raises `DataError`."
     notes = [note for note in notes if not note.get("iscrowd")]
     where = [f"annotation {note.get('id', n)}" for n, note in enumerate(notes)]
-    boxes = [to_numbers(b if isinstance(b := note.get("bbox"), list) and len(b) == 4 else [b], path, "bbox", place) for note, place in zip(notes, where)]
+    four = lambda box: box if isinstance(box, list) and len(box) == 4 else [box]
+    boxes = [to_numbers(four(note.get("bbox")), path, "bbox", place) for note, place in zip(notes, where)]
     c = np.array(boxes).reshape(-1, 4)
     words = [names.get(note.get("category_id"), str(note.get("category_id"))) for note in notes]
     return Marks("boxes", np.hstack([c[:, :2], c[:, :2] + c[:, 2:]]), words, where, f"{path}[{image['file_name']}]",
                  size=(int(image.get("height") or 0), int(image.get("width") or 0)))
 
+# %% ../../nbs/data/02a_annotations.ipynb #3563be70
 @reader("coco", f"images annotations classes clip spacing {LENIENT}")
 def read_coco(card: Card, table: dict, folder: Path, size: int | None = None) -> list[Item]:
     "Image files and one or more COCO JSON files."
@@ -359,9 +371,12 @@ def read_coco(card: Card, table: dict, folder: Path, size: int | None = None) ->
             else: finds.setdefault(name, []).append(partial(marks_of_coco, table, folder / note, image, by[image["id"]], names))
     return list_found(card, table, folder, images, finds) + orphans
 
-# %% ../../nbs/data/02a_annotations.ipynb #6a5538d9
+# %% ../../nbs/data/02a_annotations.ipynb #d5e5379b
 def read_planes(path: Path) -> np.ndarray:
-    "All channels of a mask, (H, W, C) or (C, H, W), in the file's own type. TIFF compressions that tifffile leaves to a plug-in are read by Pillow. Raises `DataError`."
+    """All channels of a mask, (H, W, C) or (C, H, W), in the file's own type. Raises `DataError`.
+
+    TIFF compressions that tifffile leaves to a plug-in are read by Pillow.
+    """
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
             try: return np.squeeze(tifffile.imread(path))
@@ -369,15 +384,15 @@ def read_planes(path: Path) -> np.ndarray:
         with Image.open(path) as image: pages = [np.asarray(page) for page in ImageSequence.Iterator(image)]
         return pages[0] if len(pages) == 1 else np.stack(pages)
     except Exception as error:  # every codec has exceptions of its own
-        raise DataError("The mask cannot be read.", file=path, field="mask", found=f"{type(error).__name__}: {error}", expected="a complete TIFF or PNG",
-                        fix="Fetch it again, or leave it out with skip_bad.") from error
+        raise DataError("The mask cannot be read.", file=path, field="mask", found=f"{type(error).__name__}: {error}",
+                        expected="a complete TIFF or PNG", fix="Fetch it again, or leave it out with skip_bad.") from error
 
 def overlaps(planes: np.ndarray) -> np.ndarray:
     "(C, C) int64: pixels that lie in both channels of (H, W, C) planes; on the diagonal the size of each."
     flat = (planes != 0).reshape(-1, planes.shape[-1]).astype(np.int64)
     return flat.T @ flat
 
-# %% ../../nbs/data/02a_annotations.ipynb #c980717a
+# %% ../../nbs/data/02a_annotations.ipynb #40ddd9b5
 def paint(layers: dict[int, np.ndarray], order: list[int], shape: tuple[int, int]) -> np.ndarray:
     "(H, W) uint8: the classes' boolean layers, painted in this order, later ones on top."
     semantic = np.zeros(shape, np.uint8)
@@ -394,6 +409,7 @@ def drawing_order(card: Card, table: dict, values: list[int]) -> list[int]:
                         expected=values, fix="List the classes from bottom to top.")
     return order
 
+# %% ../../nbs/data/02a_annotations.ipynb #d763a1f2
 @reader("channels", "images masks channels order exclude spacing")
 def read_channels(card: Card, table: dict, folder: Path, size: int | None = None) -> list[Item]:
     "An image file and a mask file whose channels are classes."
@@ -431,15 +447,15 @@ def load_channels(card: Card, table: dict, folder: Path, name: str, path: str, m
     order = drawing_order(card, table, [channels[c] for c in sorted(channels)])
     return [replace(record, semantic=paint(layers, order, shape))]
 
-# %% ../../nbs/data/02a_annotations.ipynb #634544cf
+# %% ../../nbs/data/02a_annotations.ipynb #1a822d82
 CROPS = ("image", "mask", "class", "top", "left")
 
 @reader("crops", f"images table columns separator header classes order without_mask spacing {LENIENT}")
 def read_crops(card: Card, table: dict, folder: Path, size: int | None = None) -> list[Item]:
     "Image files, cropped mask files, and a table of image, mask, class, top and left."
     _, pattern, columns = require(card, table, "images", "table", "columns")
-    if set(columns) != set(CROPS): raise CardError("These are not the columns of crops.", file=card.path or card.name, field="read.columns",
-                                                   found=", ".join(columns), expected=", ".join(CROPS), fix="Name all of them.")
+    if set(columns) != set(CROPS): raise CardError("These are not the columns of crops.", file=card.path or card.name,
+                                                   field="read.columns", found=", ".join(columns), expected=", ".join(CROPS), fix="Name all of them.")
     drawing_order(card, table, list(declared_classes(card, table).values()))
     images, rows, orphans = image_files(card, table, folder)[1], {}, []
     finder = Finder(images)
@@ -448,10 +464,11 @@ def read_crops(card: Card, table: dict, folder: Path, size: int | None = None) -
             name = finder(card, word.strip())
             if name is None: orphans += no_image(card, table, f"{folder / note}, line {part.line.iloc[0]}", word)
             else: rows.setdefault(name, []).append((folder / note, part))
-    return [Item(str(folder / path), subject_of(table, path, tidy(name), card), partial(load_crops, card, table, name, folder / path, rows.get(name, [])),
-                 split_of(table, path, card)) for name, path in images.items()] + orphans
+    return [Item(str(folder / path), subject_of(table, path, tidy(name), card),
+                 partial(load_crops, card, table, name, folder / path, rows.get(name, [])), split_of(table, path, card))
+            for name, path in images.items()] + orphans
 
-# %% ../../nbs/data/02a_annotations.ipynb #38533793
+# %% ../../nbs/data/02a_annotations.ipynb #0394eae5
 def load_crops(card: Card, table: dict, name: str, file: Path, parts: list[tuple[Path, pd.DataFrame]]) -> list[Record]:
     "The record of one image and its crops. Raises `DataError`."
     image = to_unit(read_pixels(file), window=table.get("window"), percentiles=table.get("percentiles"), file=str(file))
@@ -460,19 +477,21 @@ def load_crops(card: Card, table: dict, name: str, file: Path, parts: list[tuple
     for note, rows in parts:
         rows = _with_mask(table, note, rows)
         where = [f"line {n}" for n in rows.line]
-        for row, value, place in zip(rows.itertuples(), to_classes(list(rows["class"].str.strip()), where, card, table, str(note)), where):
+        classes = to_classes(list(rows["class"].str.strip()), where, card, table, str(note))
+        for row, value, place in zip(rows.itertuples(), classes, where):
             if value: _paste(layers.setdefault(int(value), np.zeros(image.shape[1:], bool)), note, row.mask, (row.top, row.left), place)
     order = drawing_order(card, table, list(declared_classes(card, table).values()))
     return [Record(image, paint(layers, order, image.shape[1:]), dataset=card.name, key=tidy(name), modality=table.get("modality", card.modality[0]),
                    spacing=tuple(table["spacing"]) if "spacing" in table else None, file=str(file))]
 
+# %% ../../nbs/data/02a_annotations.ipynb #34d9ccdd
 def _with_mask(table: dict, note: Path, rows: pd.DataFrame) -> pd.DataFrame:
     "The rows that name a mask. Raises `DataError` for others, unless the card skips them."
     bare = rows["mask"].str.strip() == ""
     if bare.any() and table.get("without_mask") != "skip":
         row = rows[bare].iloc[0]
-        raise DataError("A row names no mask.", file=note, field="mask", found=f"line {row.line}: {row['class']} of {row.image}", expected="the file of a crop",
-                        fix='Declare without_mask = "skip" if these structures were named but not drawn.')
+        raise DataError("A row names no mask.", file=note, field="mask", found=f"line {row.line}: {row['class']} of {row.image}",
+                        expected="the file of a crop", fix='Declare without_mask = "skip" if these structures were named but not drawn.')
     return rows[~bare]
 
 def _paste(layer: np.ndarray, note: Path, mask: str, corner: tuple[str, str], place: str) -> None:
@@ -487,7 +506,7 @@ def _paste(layer: np.ndarray, note: Path, mask: str, corner: tuple[str, str], pl
                         fix="Check the columns in the card, and that the row names the right image.")
     layer[top:top + h, left:left + w] |= inside
 
-# %% ../../nbs/data/02a_annotations.ipynb #02959180
+# %% ../../nbs/data/02a_annotations.ipynb #44598998
 @reader("hdf5", "files image label axis slices every foreground spacing slice exclude")
 def read_hdf5(card: Card, table: dict, folder: Path, size: int | None = None) -> list[Item]:
     "Arrays under names in HDF5 files."
@@ -497,6 +516,7 @@ def read_hdf5(card: Card, table: dict, folder: Path, size: int | None = None) ->
     found = identities(files, table["files"], card, "read.files")
     return [item for name, path in found.items() for item in _arrays(card, table, folder, name, path)]
 
+# %% ../../nbs/data/02a_annotations.ipynb #c73ccff8
 def _arrays(card: Card, table: dict, folder: Path, name: str, path: str) -> list[Item]:
     "The items of one file: one, or with patterns for names as many as fit."
     if not any(compile_pattern(table.get(n, "")).groups for n in ("image", "label")):
@@ -512,7 +532,7 @@ def _arrays(card: Card, table: dict, folder: Path, name: str, path: str) -> list
                  partial(load_arrays, card, table, part, folder / path, images[part], labels.get(part, table.get("label"))),
                  split_of(table, whole(part), card)) for part in images]
 
-# %% ../../nbs/data/02a_annotations.ipynb #c2a5d0c8
+# %% ../../nbs/data/02a_annotations.ipynb #a0e790b9
 def open_hdf5(path: Path) -> h5py.File:
     "The file, for reading. Raises `DataError`."
     try: return h5py.File(path, "r")
@@ -523,11 +543,13 @@ def open_hdf5(path: Path) -> h5py.File:
 def array_names(path: Path) -> list[str]:
     "The names of all arrays in an HDF5 file, sorted. Raises `DataError`."
     names: list[str] = []
-    with open_hdf5(path) as file: file.visititems(lambda name, thing: names.append(name) if isinstance(thing, h5py.Dataset) else None)
+    note = lambda name, thing: names.append(name) if isinstance(thing, h5py.Dataset) else None
+    with open_hdf5(path) as file: file.visititems(note)
     return sorted(names)
 
 def _no_key(path: Path, key: str, keys: list[str]) -> DataError:
-    return DataError("The file has no such array.", file=path, field=key, found=_few(keys) or "no arrays", expected=key, fix="Correct image or label in the card.")
+    return DataError("The file has no such array.", file=path, field=key, found=_few(keys) or "no arrays", expected=key,
+                     fix="Correct image or label in the card.")
 
 def _array(path: Path, key: str) -> tuple[np.ndarray, dict]:
     "An array and the attributes that it and its file carry. Raises `DataError`."
@@ -535,21 +557,23 @@ def _array(path: Path, key: str) -> tuple[np.ndarray, dict]:
         if key not in file or not isinstance(file[key], h5py.Dataset): raise _no_key(path, key, array_names(path))
         try: return file[key][()], {**file.attrs, **file[key].attrs}
         except OSError as error:
-            raise DataError("An array cannot be read.", file=path, field=key, found=str(error), expected="a complete HDF5 file", fix="Fetch it again.") from error
+            raise DataError("An array cannot be read.", file=path, field=key, found=str(error), expected="a complete HDF5 file",
+                            fix="Fetch it again.") from error
 
-# %% ../../nbs/data/02a_annotations.ipynb #f5d970f5
+# %% ../../nbs/data/02a_annotations.ipynb #54eb791b
 def plane_spacing(table: dict, attributes: dict, axis: int | None, path: Path) -> tuple[float, float] | None:
     "mm per pixel (row, column), from the card or an attribute. Raises `DataError`."
     if (wanted := table.get("spacing")) is None: return None
     if isinstance(wanted, str) and wanted not in attributes:
-        raise DataError("The file does not tell its pixel size.", file=path, field="spacing", found=", ".join(attributes) or "no attributes", expected=wanted,
-                        fix="Correct the name of the attribute, or give numbers in the card.")
+        raise DataError("The file does not tell its pixel size.", file=path, field="spacing",
+                        found=", ".join(attributes) or "no attributes", expected=wanted, fix="Correct the name of the attribute, or give numbers in the card.")
     values = [float(v) for v in np.ravel(attributes[wanted] if isinstance(wanted, str) else wanted)]
     if axis is not None and len(values) == 3: values.pop(axis)
     if len(values) == 2 and all(np.isfinite(v) and v > 0 for v in values): return values[0], values[1]
     raise DataError("This is no pixel size.", file=path, field="spacing", found=values, expected="two positive numbers, or one an axis of the volume",
                     fix="Correct spacing in the card.")
 
+# %% ../../nbs/data/02a_annotations.ipynb #bc90ad20
 def load_arrays(card: Card, table: dict, name: str, path: Path, image: str, label: str | None) -> list[Record]:
     "The record of a slice, or of the chosen slices of a volume. Raises `DataError`."
     voxels, attributes = _array(path, image)
@@ -558,15 +582,15 @@ def load_arrays(card: Card, table: dict, name: str, path: Path, image: str, labe
     colour = card.channels == 3 and voxels.ndim in (3, 4) and voxels.shape[-1] == 3
     grid = voxels.shape[:-1] if colour else voxels.shape
     if len(grid) not in (2, 3) or 0 in grid or labels is not None and labels.shape != grid:
-        raise DataError("Image and label are not a slice or a volume of one shape.", file=path, field=image, found=f"{voxels.shape}, label {getattr(labels, 'shape', None)}",
-                        expected="(H, W) or (D, H, W), both alike", fix="Correct image, label or channels in the card.")
+        raise DataError("Image and label are not a slice or a volume of one shape.", file=path, field=image,
+                        found=f"{voxels.shape}, label {getattr(labels, 'shape', None)}", expected="(H, W) or (D, H, W), both alike", fix="Correct image, label or channels in the card.")
     axis = table.get("axis", 0) if len(grid) == 3 else None
     if axis is None: voxels, labels = voxels[None], None if labels is None else labels[None]
     else: voxels, labels = np.moveaxis(voxels, axis, 0), None if labels is None else np.moveaxis(labels, axis, 0)
     if labels is not None: labels = to_labels(labels.reshape(len(labels), -1), card, table, f"{path}[{label}]").reshape(labels.shape)
     return _slices(card, table, name, path, voxels, labels, plane_spacing(table, attributes, axis, path), axis is not None)
 
-# %% ../../nbs/data/02a_annotations.ipynb #08bc98fb
+# %% ../../nbs/data/02a_annotations.ipynb #6064d595
 def _slices(card, table, name, path, voxels, labels, spacing, volume: bool) -> list[Record]:
     "A record for each chosen slice along the first axis; all share one grey scale."
     low, high = _range(voxels, table.get("window"), table.get("percentiles"))
@@ -590,20 +614,21 @@ def _slice_number(card: Card, table: dict, path: str) -> int | None:
     if "slice" not in table: return None
     match = re.search(table["slice"].removeprefix("re:"), path)
     if match and identity(match).isdigit(): return int(identity(match))
-    raise CardError("The slice pattern does not fit a file.", file=card.path or card.name, field="read.slice", found=path, expected=table["slice"],
-                    fix="Correct the pattern; it captures the number.")
+    raise CardError("The slice pattern does not fit a file.", file=card.path or card.name, field="read.slice", found=path,
+                    expected=table["slice"], fix="Correct the pattern; it captures the number.")
 
-# %% ../../nbs/data/02a_annotations.ipynb #c8f7855c
+# %% ../../nbs/data/02a_annotations.ipynb #a0a656bd
 LOOKUP = ("pattern", "table", "row", "column", "match", "values", "separator", "header", "optional")
 
 def check_lookups(card: Card, table: dict) -> None:
     "Raise `CardError` unless the attributes of a `[[read]]`, and its subject where that is a table, can be looked up."
     wanted = table.get("attributes", {})
-    if not isinstance(wanted, dict): raise CardError("The attributes are a table.", file=card.path or card.name, field="read.attributes", found=wanted,
-                                                     expected='{name = {pattern = "…"}} or {name = {table = …, row = …, column = …}}')
+    if not isinstance(wanted, dict): raise CardError("The attributes are a table.", file=card.path or card.name,
+                                                     field="read.attributes", found=wanted, expected='{name = {pattern = "…"}} or {name = {table = …, row = …, column = …}}')
     subject = {"subject": table["subject"]} if isinstance(table.get("subject"), dict) else {}
     for name, spec in {**wanted, **subject}.items(): _check_lookup(card, f"read.{'' if name in subject else 'attributes.'}{name}", name, spec)
 
+# %% ../../nbs/data/02a_annotations.ipynb #b9d4c851
 def _check_lookup(card: Card, where: str, name: str, spec) -> None:
     def refuse(what, found, expected, fix=None): raise CardError(what, file=card.path or card.name, field=where, found=found, expected=expected, fix=fix)
     if not name.isidentifier(): refuse("An attribute has no proper name.", name, "letters, digits and _, no digit first")
@@ -611,7 +636,7 @@ def _check_lookup(card: Card, where: str, name: str, spec) -> None:
     for option in spec:
         if option not in LOOKUP: refuse("A lookup has no such option.", option, ", ".join(LOOKUP), suggest(option, LOOKUP))
     for option, kind in dict(pattern=str, match=str, table=str, values=dict, separator=str, header=bool, optional=bool).items():
-        if option in spec and not isinstance(spec[option], kind): refuse(f"The option {option} is of the wrong type.", spec[option], kind.__name__)
+        if not isinstance(spec.get(option, kind()), kind): refuse(f"The option {option} is of the wrong type.", spec[option], kind.__name__)
     if ("pattern" in spec) == ("table" in spec) or "table" in spec and not {"row", "column"} <= set(spec):
         refuse("A lookup is by pattern, or by table, row and column.", ", ".join(spec), "pattern, or table, row and column")
     for option in ("pattern", "match"):
@@ -619,7 +644,7 @@ def _check_lookup(card: Card, where: str, name: str, spec) -> None:
         except re.error as error: refuse("A regular expression does not compile.", spec[option], None, str(error))
     if "table" in spec: table_options(card, spec, {n: spec[n] for n in ("row", "column")}, where)
 
-# %% ../../nbs/data/02a_annotations.ipynb #1d1528a4
+# %% ../../nbs/data/02a_annotations.ipynb #3183c11d
 def look_up(card: Card, name: str, spec: dict, folder: Path, path: str, tables: tuple[str, ...]) -> int | float | str | None:
     "The value that a path has, by its name or by these tables; None where it is unknown. Raises `DataError` when it ought to be known."
     def refuse(what, found, expected, fix, file=None):
@@ -632,7 +657,8 @@ def look_up(card: Card, name: str, spec: dict, folder: Path, path: str, tables: 
     elif not tables: refuse("A table of attributes is missing.", "no file of this name", spec["table"],
                             "Restore it, correct table in the card, or declare optional = true.")
     else:
-        rows = _merge(tuple((t, os.stat(t).st_mtime_ns) for t in tables), spec["row"], spec["column"], spec.get("separator", ","), spec.get("header", True))
+        rows = _merge(tuple((t, os.stat(t).st_mtime_ns) for t in tables), spec["row"], spec["column"], spec.get("separator", ","),
+                      spec.get("header", True))
         names = [identity(match)] if match else [Path(path).name, Path(path).stem]
         word = next((rows[n] for n in names if n in rows), None)
         if word is None: refuse("An image has no row in the table of its attributes.", f"{len(rows)} rows, none named {' or '.join(names)}",
@@ -643,11 +669,12 @@ def _match(spec: dict, path: str) -> re.Match | None:
     key = spec.get("pattern") or spec.get("match")
     return re.search(key.removeprefix("re:"), path) if key else None
 
+# %% ../../nbs/data/02a_annotations.ipynb #d59859e9
 def _value(card: Card, word: str, spec: dict, refuse: Callable) -> int | float | str:
     "The number or word that a text stands for."
     if "values" in spec:
-        if word not in spec["values"]: refuse("An attribute has a value that the card does not declare.", repr(word), ", ".join(map(str, spec["values"])),
-                                              f"Declare it under values in {card.path or card.name}.")
+        if word not in spec["values"]: refuse("An attribute has a value that the card does not declare.", repr(word),
+                                              ", ".join(map(str, spec["values"])), f"Declare it under values in {card.path or card.name}.")
         return spec["values"][word]
     if re.fullmatch(r"[+-]?\d+", word): return int(word)
     if re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+)(e[+-]?\d+)?", word, re.IGNORECASE): return float(word)
@@ -658,13 +685,14 @@ def _merge(tables: tuple, row, column, separator: str, header: bool) -> dict[str
     "Name → value of all these tables. Raises `DataError` when they disagree."
     found: dict[str, str] = {}
     for path, _ in tables:
-        for key, value, line in read_table(path, dict(row=row, column=column), separator, header)[["row", "column", "line"]].itertuples(index=False):
+        lines = read_table(path, dict(row=row, column=column), separator, header)
+        for key, value, line in lines[["row", "column", "line"]].itertuples(index=False):
             if found.setdefault(key.strip(), value.strip()) != value.strip():
-                raise DataError("A table says two things of one image.", file=path, field=str(column), found=f"{key}: {found[key.strip()]!r} and {value!r} (line {line})",
-                                expected="one value an image", fix="Correct the table, or choose another column for row.")
+                raise DataError("A table says two things of one image.", file=path, field=str(column),
+                                found=f"{key}: {found[key.strip()]!r} and {value!r} (line {line})", expected="one value an image", fix="Correct the table, or choose another column for row.")
     return found
 
-# %% ../../nbs/data/02a_annotations.ipynb #a48dd271
+# %% ../../nbs/data/02a_annotations.ipynb #486a28d1
 def list_items(card: Card, table: dict, folder: Path, size: int | None) -> list[Item]:
     "The items of a `[[read]]`, with subjects and attributes that stand in tables or names."
     wanted, subject = table.get("attributes", {}), table.get("subject") if isinstance(table.get("subject"), dict) else None
@@ -683,11 +711,12 @@ class _Tables:
 
     def __call__(self, spec: dict, path: str) -> tuple[str, ...]:
         pattern, match = spec.get("table"), _match(spec, path)
-        for group, text in (match.groupdict() if pattern and match else {}).items(): pattern = pattern.replace("{" + group + "}", text or "")
-        if pattern not in self.seen: self.seen[pattern] = tuple(str(self.folder / f) for f in matches(self.files, pattern)) if pattern else ()
+        if pattern is None: return ()
+        for group, text in (match.groupdict() if match else {}).items(): pattern = pattern.replace("{" + group + "}", text or "")
+        if pattern not in self.seen: self.seen[pattern] = tuple(str(self.folder / f) for f in matches(self.files, pattern))
         return self.seen[pattern]
 
-# %% ../../nbs/data/02a_annotations.ipynb #0ff23f20
+# %% ../../nbs/data/02a_annotations.ipynb #323051a5
 def _with_attributes(card: Card, wanted: dict, tables: _Tables, item: Item) -> Item:
     path = tables.path(item)
     return replace(item, load=partial(load_with, item.load, card, {n: (s, tables(s, path)) for n, s in wanted.items()}, tables.folder, path))
@@ -695,7 +724,8 @@ def _with_attributes(card: Card, wanted: dict, tables: _Tables, item: Item) -> I
 def load_with(load: Callable, card: Card, wanted: dict[str, tuple[dict, tuple]], folder: Path, path: str) -> list[Record]:
     "The records of an item with their attributes. Raises `DataError`."
     records = load()
-    found = {name: value for name, (spec, tables) in wanted.items() if (value := look_up(card, name, spec, folder, path, tables)) is not None}
+    values = {name: look_up(card, name, spec, folder, path, tables) for name, (spec, tables) in wanted.items()}
+    found = {name: value for name, value in values.items() if value is not None}
     for record in records:
         record.attributes = {**record.attributes, **found}
         check_attributes(record)
