@@ -28,9 +28,9 @@ from .scans import Scan, choose_frames, choose_slices, frame_of, pixel_size, pla
 # %% auto #0
 __all__ = ['READERS', 'COMMON', 'SOURCES', 'Item', 'Reader', 'reader', 'to_unit', 'stretch', 'finite', 'read_pixels', 'to_labels',
            'compile_pattern', 'identity', 'tidy', 'list_files', 'matches', 'subject_of', 'split_of', 'identities',
-           'read_pairs', 'same_size', 'load_pair', 'first_identity', 'read_instances', 'load_instances', 'Stream',
-           'read_npz', 'load_row', 'read_volumes', 'load_volume', 'slice_scan', 'label_volume', 'rank', 'divide',
-           'assign_splits', 'Found', 'find', 'how_to_get', 'check_readers', 'phantom_items', 'read', 'load',
+           'read_pairs', 'same_size', 'pair_labels', 'load_pair', 'first_identity', 'read_instances', 'load_instances',
+           'Stream', 'read_npz', 'load_row', 'read_volumes', 'load_volume', 'slice_scan', 'label_volume', 'rank',
+           'divide', 'assign_splits', 'Found', 'find', 'how_to_get', 'check_readers', 'phantom_items', 'read', 'load',
            'choose_subjects']
 
 # %% ../../nbs/data/02_readers.ipynb #88a0ed02
@@ -245,17 +245,17 @@ def identities(files: list[str], pattern: str, card: Card, field: str) -> dict[s
         found[name] = path
     return found
 
-# %% ../../nbs/data/02_readers.ipynb #1fec4b03
+# %% ../../nbs/data/02_readers.ipynb #8ee8b932
 @reader("pairs", "images masks exclude spacing objects")
-def read_pairs(card: Card, table: dict, folder: Path, size: int | None = None) -> list[Item]:
-    "An image file and its mask file(s)."
+def read_pairs(card: Card, table: dict, folder: Path, size: int | None = None, load: Callable | None = None) -> list[Item]:
+    "An image file and its mask file(s); `load` (by default `load_pair`) makes the records of one image."
     files = list_files(folder)
     if "exclude" in table: files = [f for f in files if f not in matches(files, table["exclude"])]
     patterns = table["masks"] if isinstance(table.get("masks"), dict) else {"": table["masks"]} if "masks" in table else {}
     masks = {value: identities(files, pattern, card, "read.masks") for value, pattern in patterns.items()}
     taken = {path for found in masks.values() for path in found.values()}
     images = identities([f for f in files if f not in taken], table["images"], card, "read.images")
-    items = [_pair(card, table, folder, name, path, {v: found.get(name) for v, found in masks.items()}) for name, path in images.items()]
+    items = [_pair(card, table, folder, name, path, {v: found.get(name) for v, found in masks.items()}, load or load_pair) for name, path in images.items()]
     if not images: return []
     return items + [_orphan(card, table, path) for found in masks.values() for name, path in found.items() if name not in images]
 
@@ -268,11 +268,10 @@ def same_size(labels: np.ndarray, image: np.ndarray, mask: Path, file: Path) -> 
                         expected=f"{image.shape[1]} × {image.shape[2]} as in {file}",
                         fix="Export both at the same size; taco does not guess how they lie on each other.")
 
-# %% ../../nbs/data/02_readers.ipynb #77b60e3c
-def _pair(card, table, folder, name, path, masks) -> Item:
-    if "volume" in table: load = partial(load_volume, card, table["volume"], name, folder / path, {v: folder / m for v, m in masks.items() if m})
-    else: load = partial(load_pair, card, table, folder, name, path, masks)
-    return Item(str(folder / path), subject_of(table, path, tidy(name), card), load, split_of(table, path, card))
+# %% ../../nbs/data/02_readers.ipynb #7d341faa
+def _pair(card, table, folder, name, path, masks, load) -> Item:
+    return Item(str(folder / path), subject_of(table, path, tidy(name), card), partial(load, card, table, folder, name, path, masks),
+                split_of(table, path, card))
 
 def _orphan(card, table, path) -> Item:
     "A mask without its image: an item that fails when it is loaded, so that it is never silently left out."
@@ -280,11 +279,10 @@ def _orphan(card, table, path) -> Item:
                                 expected=table["images"], fix="Restore the image, or correct the patterns in the card.")
     return Item(path, subject_of(table, path, path, card), load)
 
-# %% ../../nbs/data/02_readers.ipynb #67752f2a
-def load_pair(card: Card, table: dict, folder: Path, name: str, path: str, masks: dict[str, str | None]) -> list[Record]:
-    "The record of one image and its masks. Raises `DataError`."
-    file = folder / path
-    image = to_unit(read_pixels(file), window=table.get("window"), percentiles=table.get("percentiles"), file=str(file))
+# %% ../../nbs/data/02_readers.ipynb #eda77e79
+def pair_labels(card: Card, table: dict, folder: Path, file: Path, masks: dict[str, str | None], image: np.ndarray,
+                read: Callable = read_pixels) -> tuple[np.ndarray | None, np.ndarray | None]:
+    "Classes and objects (H, W) of the masks of an image (C, H, W), None where there are none; `read(path, mask)` gives pixels. Raises `DataError`."
     semantic = np.zeros(image.shape[1:], np.uint8) if masks else None
     instances = None
     for value, mask in masks.items():
@@ -293,11 +291,18 @@ def load_pair(card: Card, table: dict, folder: Path, name: str, path: str, masks
             raise DataError("The mask of an image is missing.", file=file, field="mask", found="no mask with its identity",
                             expected=table["masks"],
                             fix="Restore the mask, correct the patterns, or leave the image out with skip_bad.")
-        pixels = read_pixels(folder / mask, mask=not table.get("colours"))
+        pixels = read(folder / mask, mask=not table.get("colours"))
         same_size(pixels, image, folder / mask, file)
         if table.get("objects"): instances, pixels = pixels, (pixels > 0)
         labels = to_labels(pixels, card, {"values": "nonzero"} if value else table, str(folder / mask))
         semantic = np.where(labels, np.uint8(int(value)), semantic) if value else labels
+    return semantic, instances
+
+def load_pair(card: Card, table: dict, folder: Path, name: str, path: str, masks: dict[str, str | None]) -> list[Record]:
+    "The record of one image and its masks. Raises `DataError`."
+    file = folder / path
+    image = to_unit(read_pixels(file), window=table.get("window"), percentiles=table.get("percentiles"), file=str(file))
+    semantic, instances = pair_labels(card, table, folder, file, masks, image)
     return [Record(image, semantic, instances, dataset=card.name, key=tidy(name), modality=table.get("modality", card.modality[0]),
                    file=str(file),
                    spacing=tuple(table["spacing"]) if "spacing" in table else None)]
@@ -429,15 +434,15 @@ def load_row(card: Card, table: dict, image: Stream, masks: dict[int, Stream], i
     return [Record(pixels, semantic, dataset=card.name, key=f"{split}-{index:05d}", modality=table.get("modality", card.modality[0]),
                    file=file)]
 
-# %% ../../nbs/data/02_readers.ipynb #27875ba0
+# %% ../../nbs/data/02_readers.ipynb #7971810f
 @reader("volumes", "images masks axis frame slices every number foreground spacing tag exclude")
 def read_volumes(card: Card, table: dict, folder: Path, size: int | None = None) -> list[Item]:
     "A volume (NIfTI, NRRD, MetaImage, TIFF stack) and its label volume, or one label volume a class; one record a slice."
-    return read_pairs(card, {k: v for k, v in table.items() if k in (*COMMON, "images", "masks", "exclude")} | {"volume": table}, folder,
-                      size)
+    return read_pairs(card, table, folder, size, load_volume)
 
-def load_volume(card: Card, table: dict, name: str, file: Path, masks: dict[str, Path]) -> list[Record]:
+def load_volume(card: Card, table: dict, folder: Path, name: str, path: str, masks: dict[str, str | None]) -> list[Record]:
     "The chosen slices of one volume; `masks` is class → label volume, or \"\" → one of all classes. Raises `DataError`."
+    file, masks = folder / path, {value: folder / mask for value, mask in masks.items() if mask}
     if not masks and "masks" in table:
         raise DataError("The label volume of an image is missing.", file=file, field="mask", found="no file with its identity",
                         expected=table["masks"],
@@ -445,11 +450,11 @@ def load_volume(card: Card, table: dict, name: str, file: Path, masks: dict[str,
     scan = read_scan(file)
     return slice_scan(card, table, name, scan, label_volume(card, table, scan, masks) if masks else None)
 
-# %% ../../nbs/data/02_readers.ipynb #40493e38
+# %% ../../nbs/data/02_readers.ipynb #c7afaaea
 def slice_scan(card: Card, table: dict, name: str, scan: Scan, labels: np.ndarray | None) -> list[Record]:
     "Records of the chosen frames and slices of a canonical scan with its classes (X, Y, Z) or (X, Y, Z, T). Raises `DataError`."
     sizes = np.where(np.isnan(scan.spacing), table.get("spacing", np.nan), scan.spacing)
-    axis, frames = plane_axis(table.get("axis", 2), sizes), choose_frames(scan, table.get("frame"))
+    axis, frames = plane_axis(table.get("axis", 2), sizes), choose_frames(scan.frames, table.get("frame"), scan.file)
     choice, records = {k: table[k] for k in ("slices", "foreground", "every", "number") if k in table}, []
     for t in frames:
         voxels, classes = frame_of(scan.voxels, t), None if labels is None else frame_of(labels, t)
@@ -584,10 +589,10 @@ def how_to_get(card: Card) -> str:
     urls = "; ".join(f["url"] for f in card.files[:1])
     return f"Download {urls}" if urls else card.access or f"See {card.homepage}"
 
-# %% ../../nbs/data/02_readers.ipynb #c9daf1c3
+# %% ../../nbs/data/02_readers.ipynb #2bccfeaa
 def check_readers(card: Card) -> None:
     "Raise `CardError` for an unknown reader or an option that a reader does not have."
-    from taco.data import packaged  # noqa: F401  its reader enters itself
+    from taco.data import dicom, packaged  # noqa: F401  their readers enter themselves
     for table in card.read:
         name = table["reader"]
         if name not in READERS: raise CardError("No reader has this name.", file=card.path or card.name, field="read.reader", found=name,

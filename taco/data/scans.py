@@ -263,15 +263,15 @@ def pixel_size(spacing: np.ndarray, axis: int) -> tuple[float, float] | None:
     column, row = (float(spacing[a]) for a in range(3) if a != axis)
     return (row, column) if np.isfinite([row, column]).all() else None
 
-# %% ../../nbs/data/02b_scans.ipynb #678132d6
-def choose_frames(scan: Scan, frame) -> list[int]:
-    "The wanted frames of a scan. Raises `DataError` for a choice that is missing or beyond its end."
-    if scan.frames == 1 and scan.voxels.ndim == 3: return [0]
-    wanted = list(range(scan.frames)) if frame == "all" else frame if isinstance(frame, list) else [frame]
+# %% ../../nbs/data/02b_scans.ipynb #43eaacac
+def choose_frames(frames: int, frame: int | list[int] | str | None, file: str = "") -> list[int]:
+    "The wanted ones of so many frames. Raises `DataError` for a choice that is missing or beyond the end."
+    if frames == 1: return [0]
+    wanted = list(range(frames)) if frame == "all" else frame if isinstance(frame, list) else [frame]
     for t in wanted:
-        if not isinstance(t, int) or isinstance(t, bool) or not 0 <= t < scan.frames:
-            raise DataError("Which of the frames?", file=scan.file, field="frame", found=f"{frame!r} of a volume {scan.voxels.shape}",
-                            expected=f'0 … {scan.frames - 1}, a list of these, or "all"', fix="Choose a frame in the card.")
+        if not isinstance(t, int) or isinstance(t, bool) or not 0 <= t < frames:
+            raise DataError("There are several frames.", file=file, field="frame", found="no choice" if frame is None else frame,
+                            expected=f'0 … {frames - 1}, a list of these, or "all"', fix="Choose a frame in the card.")
     return wanted
 
 def frame_of(voxels: np.ndarray, t: int) -> np.ndarray:
@@ -296,7 +296,7 @@ def choose_slices(labels: np.ndarray | None, length: int, axis: int, slices: str
     index = index[::every]
     return index if number is None or len(index) <= number else index[np.linspace(0, len(index) - 1, number).round().astype(int)]
 
-# %% ../../nbs/data/02b_scans.ipynb #74b77d44
+# %% ../../nbs/data/02b_scans.ipynb #78cf8dc7
 def same_grid(labels: Scan, image: Scan) -> None:
     "Raise `DataError` unless the voxels of both lie on each other."
     shape = image.voxels.shape[:3]
@@ -304,7 +304,7 @@ def same_grid(labels: Scan, image: Scan) -> None:
     apart = np.linalg.norm((labels.affine - image.affine)[:3, :3] @ corners + (labels.affine - image.affine)[:3, 3:], axis=0).max()
     if labels.voxels.shape[:3] != shape or apart > .5 * np.linalg.norm(image.affine[:3, :3], axis=0).min():
         tell = lambda scan: f"{scan.voxels.shape[:3]}, origin {scan.affine[:3, 3].round(1).tolist()}, spacing {scan.spacing.round(2).tolist()}"
-        raise DataError("The label volume does not lie on its image.", file=labels.file, field="mask", found=tell(labels),
+        raise DataError("The label volume does not lie on its image.", file=labels.file, field="mask", found=f"{tell(labels)}, up to {apart:.3g} mm off",
                         expected=f"{tell(image)} as in {image.file}", fix="Resample the labels to the image first.")
     if labels.frames not in (1, image.frames):
         raise DataError("The label volume has other frames than its image.", file=labels.file, field="mask", found=f"{labels.frames} frames",
