@@ -278,7 +278,7 @@ def frame_of(voxels: np.ndarray, t: int) -> np.ndarray:
     "(X, Y, Z) of frame `t`; a volume without frames is its own."
     return voxels[..., t] if voxels.ndim == 4 else voxels
 
-# %% ../../nbs/data/02b_scans.ipynb #2ec7d730
+# %% ../../nbs/data/02b_scans.ipynb #0ea51bc9
 def choose_slices(labels: np.ndarray | None, length: int, axis: int, slices: str | list[int] = "foreground", foreground: float = .005,
                   every: int = 1, number: int | None = None, file: str = "") -> np.ndarray:
     "Indices along `axis` of the slices to keep, of labels (X, Y, Z) or None. Raises `DataError` for a choice that cannot be."
@@ -292,7 +292,8 @@ def choose_slices(labels: np.ndarray | None, length: int, axis: int, slices: str
         raise DataError("Unknown choice of slices.", file=file, field="slices", found=slices, expected='"foreground", "all" or a list of numbers',
                         fix=suggest(str(slices), ("foreground", "all")))
     elif labels is not None and slices == "foreground":
-        index = np.flatnonzero((labels > 0).mean(axis=tuple(a for a in range(3) if a != axis)) >= foreground)
+        share = (labels > 0).mean(axis=tuple(a for a in range(3) if a != axis))
+        index = np.flatnonzero(share >= min(foreground, share.max()) if share.any() else share)
     index = index[::every]
     return index if number is None or len(index) <= number else index[np.linspace(0, len(index) - 1, number).round().astype(int)]
 
