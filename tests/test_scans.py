@@ -165,12 +165,12 @@ def test_planes_by_name_and_by_number(tmp_path):
 
 @pytest.mark.parametrize("fit", ["cover", "contain"])
 def test_a_ball_stays_round_in_every_plane(fit):
-    y, x = np.mgrid[-20:20:10j, -30:30:60j]  # rows 4.4 mm apart, columns 1 mm
+    y, x = np.mgrid[-19:20:2.5, -30:31]  # rows 2.5 mm apart, columns 1 mm
     ball = (x**2 + y**2 < 225)
-    record = Record(ball[None].astype(np.float32), ball.astype(np.uint8), spacing=(4., 1.))
+    record = Record(ball[None].astype(np.float32), ball.astype(np.uint8), spacing=(2.5, 1.))
     square = fit_square(record, 60, fit).semantic
     height, width = np.ptp(np.flatnonzero(square.any(1))) + 1, np.ptp(np.flatnonzero(square.any(0))) + 1
-    assert abs(height - width) <= .15 * width
+    assert abs(height - width) <= .1 * width
 
 
 def test_frames(tmp_path):
@@ -279,6 +279,8 @@ def save(path: Path, pixels: np.ndarray, **attributes) -> Path:
     data.PixelData = pixels.astype("<u2").tobytes()
     for name in ("RescaleSlope", "RescaleIntercept"):
         delattr(data, name)
+    if "PixelPaddingValue" in attributes:  # signed or not, as the pixels are
+        data.add_new("PixelPaddingValue", "US", attributes.pop("PixelPaddingValue"))
     for key, value in attributes.items():
         setattr(data, key, value)
     data.save_as(path, enforce_file_format=True)
@@ -303,8 +305,8 @@ def test_the_packing_of_a_dicom_file_does_not_matter(name):
 def test_colours_of_dicom():
     plain = picture("SC_rgb_rle.dcm")
     assert plain.shape == (3, 100, 100) and plain[:, 0, 0].tolist() == [1, 0, 0]  # the first bar is red
-    np.testing.assert_allclose(picture("SC_rgb_jpeg_dcmtk.dcm"), plain, atol=.02)  # YBR_FULL
-    np.testing.assert_allclose(picture("SC_ybr_full_422_uncompressed.dcm")[:, 5, 5], plain[:, 5, 5], atol=.02)
+    np.testing.assert_allclose(picture("SC_rgb_jpeg_dcmtk.dcm"), plain, atol=.03)  # YBR_FULL, as JPEG rounds it
+    np.testing.assert_allclose(picture("SC_ybr_full_422_uncompressed.dcm")[:, 5, 5], plain[:, 5, 5], atol=.03)
     np.testing.assert_allclose(picture("SC_rgb_rle_16bit.dcm"), plain, atol=.01)
     palette = picture("examples_palette.dcm")
     assert palette.shape == (3, 350, 800) and palette.max() > .9 and np.ptp(palette, axis=0).max() > .3
