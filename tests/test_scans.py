@@ -7,6 +7,7 @@ import nrrd
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 from PIL import Image
 from pydicom.data import get_testdata_file
 
@@ -15,7 +16,7 @@ from taco.data.card import list_cards, load_card, parse_card
 from taco.data.dicom import header_window, open_dicom, series_scan, stored_pixels, to_picture, write_series
 from taco.data.readers import check_readers, find, read
 from taco.data.record import Record, fit_square
-from taco.data.scans import read_scan
+from taco.data.scans import read_scan, view_slice
 
 HEAD = '''name = "toy"\ntitle = "Toy"\nmodality = "MR"\nanatomy = "none"\nannotation = "{}"\nchannels = 1\nlabels_from = "made here"
 licence = "none"\npermits = "tests"\ncitation = "none"\nhomepage = "none"\nsplit = {{rule = "subject"}}\nclasses = {{1 = "organ", 2 = "lesion"}}\n\n[[read]]\n'''
@@ -391,6 +392,15 @@ def test_a_series_is_sorted_and_placed(tmp_path):
     nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), tmp_path / "P1_organ.nii.gz")
     with pytest.raises(DataError, match="does not lie on its image"):
         list(read(card(text), tmp_path, "real"))
+    for path in files:
+        path.rename(tmp_path / path.name)
+    write_series(tmp_path / "P2", sphere(), patient="B")
+    messages = []
+    for item in find(card(text), tmp_path, "real").items:  # labels without a series, a series without labels
+        with pytest.raises(DataError) as error:
+            item.load()
+        messages.append(error.value.what)
+    assert messages == ["The series of a label volume is missing.", "The label volume of a series is missing."]
 
 
 def test_a_sagittal_series_shows_the_same_body(tmp_path):
@@ -404,6 +414,21 @@ def test_a_sagittal_series_shows_the_same_body(tmp_path):
         data.save_as(path)
     scan, _ = series_scan(files)
     np.testing.assert_array_equal(scan.voxels, volume)
+
+
+def test_series_of_the_pydicom_package():
+    "Real headers of a hospital: a series whose names do not tell its order, one with a gap, and scouts in several directions under one number."
+    folder = packaged("CT_small.dcm").parent / "dicomdirtests"
+    files = sorted((folder / "98892001" / "CT5N").iterdir())
+    scan, _ = series_scan(files)
+    assert scan.voxels.shape == (16, 16, 5) and scan.spacing[2] == pytest.approx(2.5)
+    low = pydicom.dcmread(min(files, key=lambda f: float(pydicom.dcmread(f).ImagePositionPatient[2])))
+    np.testing.assert_allclose(view_slice(scan.voxels, 0, 2), low.pixel_array * float(low.RescaleSlope) + float(low.RescaleIntercept))
+    for name, words in (("77654033/CT2", ("evenly spaced", "202 mm", "1.25 mm")), ("98892001/CT2N", ("not one series", "ImageOrientationPatient")),
+                        ("98892003/MR700", ("not one series", "ImageOrientationPatient"))):
+        with pytest.raises(DataError) as error:
+            series_scan(sorted((folder / name).iterdir()))
+        refused(error, *words)
 
 
 def test_without_positions_numbers_have_to_do(tmp_path):
@@ -484,6 +509,21 @@ def test_shipped_cards_read_the_published_names(tmp_path, name):
     records = list(read(name, tmp_path))
     assert set(np.unique([r.semantic.max() for r in records])) <= set(load_card(name).classes)
     assert {v for r in records for v in np.unique(r.semantic).tolist()} == {0, *load_card(name).classes}
+
+
+@pytest.mark.parametrize("name, parts, spacing", [("epfl", {"training": "train", "testing": "test"}, 5e-6), ("isbi2012", {"train": "train"}, 4e-6)])
+def test_stacks_of_electron_micrographs_by_their_published_names(tmp_path, name, parts, spacing):
+    pages = np.random.default_rng(0).integers(0, 255, (6, 20, 30)).astype(np.uint8)
+    masks = (pages > 100).astype(np.uint8) * 255
+    (tmp_path / name).mkdir()
+    for part in parts:
+        image, label = (f"{part}.tif", f"{part}_groundtruth.tif") if name == "epfl" else ("train-volume.tif", "train-labels.tif")
+        tifffile.imwrite(tmp_path / name / image, pages, photometric="minisblack")
+        tifffile.imwrite(tmp_path / name / label, masks, photometric="minisblack")
+    records = list(read(name, tmp_path))
+    assert {r.split for r in records} == set(parts.values()) and records[0].spacing == (spacing, spacing)
+    wanted = masks[records[0].slice] == (255 if name == "epfl" else 0)  # mitochondria are white, membranes black
+    np.testing.assert_array_equal(records[0].semantic, wanted)
 
 
 def test_every_shipped_card_has_options_that_its_reader_knows():

@@ -91,7 +91,7 @@ def to_picture(data: pydicom.Dataset, stored: np.ndarray, frame: int, table: dic
     if data.get("PixelPaddingValue") is not None: image[0, stored[frame] == data.PixelPaddingValue] = 0
     return image
 
-# %% ../../nbs/data/02c_dicom.ipynb #ff89bb70
+# %% ../../nbs/data/02c_dicom.ipynb #ac847819
 @reader("dicom", "images masks exclude frame series axis slices every number foreground spacing tag")
 def read_dicom(card: Card, table: dict, folder: Path, size: int | None = None) -> list[Item]:
     "DICOM files, one an image or loop; with `series`, one folder a volume."
@@ -108,7 +108,7 @@ def patient(path: Path) -> str:
 def _by_patient(item: Item) -> Item:
     "The item under its patient; one whose header cannot be read becomes an item that fails when it is loaded."
     path = Path(item.file)
-    if not path.is_file(): return item  # a mask without its image fails already
+    if not path.is_file() or item.load.func is _fail: return item  # fails already
     try: return replace(item, subject=patient(path))
     except DataError as error: return replace(item, load=partial(_fail, error))
 
@@ -141,7 +141,7 @@ def _pixel_spacing(data: pydicom.Dataset, frame: int, table: dict) -> tuple[floa
     found = look_up(data, "PixelSpacing", frame) or look_up(data, "ImagerPixelSpacing", frame) or table.get("spacing")
     return (float(found[0]), float(found[1])) if found and min(map(float, found)) > 0 else None
 
-# %% ../../nbs/data/02c_dicom.ipynb #4582e35e
+# %% ../../nbs/data/02c_dicom.ipynb #2fc752ef
 def read_series(card: Card, table: dict, folder: Path) -> list[Item]:
     "One item a series; its label volumes are found by identity."
     files = list_files(folder)
@@ -152,9 +152,12 @@ def read_series(card: Card, table: dict, folder: Path) -> list[Item]:
     series: dict[str, list[str]] = {}
     for path, match in matches(files, table["images"]).items():
         if folder / path not in taken: series.setdefault(first_identity(match), []).append(path)
-    return [Item(str(folder / paths[0]), subject_of(table, paths[0], tidy(name), card),
-                 partial(load_series, card, table, name, [folder / p for p in paths], {v: m[name] for v, m in masks.items() if name in m}),
-                 split_of(table, paths[0], card)) for name, paths in series.items()]
+    lost = [Item(str(path), tidy(name), partial(_fail, DataError("The series of a label volume is missing.", file=path, field="images",
+                 found="no file with its identity", expected=table["images"], fix="Restore it, or correct the patterns in the card.")))
+            for found in masks.values() for name, path in found.items() if series and name not in series]
+    return lost + [Item(str(folder / paths[0]), subject_of(table, paths[0], tidy(name), card),
+                        partial(load_series, card, table, name, [folder / p for p in paths], {v: m[name] for v, m in masks.items() if name in m}),
+                        split_of(table, paths[0], card)) for name, paths in series.items()]
 
 def load_series(card: Card, table: dict, name: str, paths: list[Path], masks: dict[str, Path]) -> list[Record]:
     "The chosen slices of one series. Raises `DataError`."
