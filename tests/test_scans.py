@@ -160,8 +160,11 @@ def test_planes_by_name_and_by_number(tmp_path):
             np.testing.assert_array_equal(record.semantic, cut(labels).T[::-1, ::-1])
             np.testing.assert_allclose(record.image[0], cut(image).T[::-1, ::-1] / 1000, atol=1e-6)
     assert record.spacing == (.75, .5)
-    with pytest.raises(DataError, match="Did you mean 'sagittal'"):
-        list(read(card(volume_card(axis='"saggital"')), tmp_path, "real"))
+    for wrong, words in (({"axis": '"saggital"'}, ("a_image.nii.gz", "Did you mean 'sagittal'")), ({"every": 0}, ("a_image.nii.gz", "every")),
+                         ({"spacing": "[1, 2]"}, ("toy.toml", "read.spacing"))):
+        with pytest.raises((DataError, CardError)) as error:
+            list(read(card(volume_card(**wrong)), tmp_path, "real"))
+        refused(error, *words)
 
 
 @pytest.mark.parametrize("fit", ["cover", "contain"])
@@ -429,6 +432,44 @@ def test_series_of_the_pydicom_package():
         with pytest.raises(DataError) as error:
             series_scan(sorted((folder / name).iterdir()))
         refused(error, *words)
+
+
+def test_frames_of_one_modern_file_are_a_volume(tmp_path):
+    "Position, orientation, spacing, intercept and window lie in functional groups; the frames lie in another order than the body."
+    volume, order = sphere(), np.random.default_rng(1).permutation(12)
+    data = pydicom.dcmread(write_series(tmp_path / "spare", volume)[0])
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"):
+        delattr(data, name)
+    def group(sequence, **values):
+        element, groups = pydicom.Dataset(), pydicom.Dataset()
+        for key, value in values.items():
+            setattr(element, key, value)
+        setattr(groups, sequence, [element])
+        return groups
+    data.PerFrameFunctionalGroupsSequence = [group("PlanePositionSequence", ImagePositionPatient=[0, 0, 2.5 * int(k)]) for k in order]
+    shared = group("PlaneOrientationSequence", ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    shared.update(group("PixelMeasuresSequence", PixelSpacing=[.8, .7]))
+    shared.update(group("PixelValueTransformationSequence", RescaleSlope=2, RescaleIntercept=-1000))
+    shared.update(group("FrameVOILUTSequence", WindowCenter=40, WindowWidth=400))
+    data.SharedFunctionalGroupsSequence = [shared]
+    data.NumberOfFrames = 12
+    data.PixelData = np.stack([((volume[::-1, ::-1, k].T + 1000) / 2) for k in order]).astype("<u2").tobytes()
+    data.save_as(tmp_path / "one.dcm")
+    scan, window = series_scan([tmp_path / "one.dcm"])
+    np.testing.assert_array_equal(scan.voxels, volume)
+    np.testing.assert_allclose(scan.spacing, [.7, .8, 2.5])
+    assert window == (-160, 239)
+
+
+def test_a_tilted_gantry_shifts_the_planes(tmp_path):
+    files = write_series(tmp_path / "P1", sphere())
+    for path in files:
+        data = pydicom.dcmread(path)
+        data.ImagePositionPatient[1] = .5 * data.ImagePositionPatient[2]
+        data.save_as(path)
+    scan, _ = series_scan(files)
+    lowest, highest = (np.array([15, 19, k, 1]) for k in (0, 11))  # the first pixel: right, in front
+    np.testing.assert_allclose((scan.affine @ (highest - lowest))[:3], [0, -11, 22])  # LPS +y is RAS -y
 
 
 def test_without_positions_numbers_have_to_do(tmp_path):

@@ -169,7 +169,7 @@ def load_series(card: Card, table: dict, name: str, paths: list[Path], masks: di
     finite(scan.voxels, scan.file)
     return slice_scan(card, table, name, scan, label_volume(card, table, scan, masks) if masks else None)
 
-# %% ../../nbs/data/02c_dicom.ipynb #1d98e6ef
+# %% ../../nbs/data/02c_dicom.ipynb #0b975862
 SAME = ("SeriesInstanceUID", "Rows", "Columns", "PhotometricInterpretation", "PixelSpacing", "ImageOrientationPatient")
 
 def series_scan(paths: list[Path], which: bool | str = True) -> tuple[Scan, tuple[float, float] | None]:
@@ -182,14 +182,15 @@ def series_scan(paths: list[Path], which: bool | str = True) -> tuple[Scan, tupl
     for name in SAME: _all_same(planes, name)
     first = planes[0][1]
     if first.get("PhotometricInterpretation") not in ("MONOCHROME2", None):
-        raise DataError("A series of this kind is not stacked.", file=paths[0], field="PhotometricInterpretation", found=first.PhotometricInterpretation,
-                        expected="MONOCHROME2", fix="Read the files singly: leave out series in the card.")
+        raise DataError("A series of this kind is not stacked.", file=paths[0], field="PhotometricInterpretation",
+                        found=first.PhotometricInterpretation, expected="MONOCHROME2",
+                        fix="Read the files singly: leave out series in the card.")
     planes, step = _in_order(planes)
     pixels = {path: stored_pixels(data, path) for path, data in files.items()}
     voxels = np.stack([in_units(pixels[path][t], data, t).T for path, data, t in planes], -1)
     return _series_place(voxels, planes, step), header_window(first)
 
-# %% ../../nbs/data/02c_dicom.ipynb #b9f0d459
+# %% ../../nbs/data/02c_dicom.ipynb #d41ea236
 def _all_same(planes: list, name: str) -> None:
     "Raise `DataError` unless an attribute is the same on all planes."
     reference = look_up(planes[0][1], name, planes[0][2])
@@ -205,18 +206,17 @@ def _in_order(planes: list) -> tuple[list, np.ndarray | None]:
     places = [look_up(data, "ImagePositionPatient", t) for _, data, t in planes]
     turn = look_up(planes[0][1], "ImageOrientationPatient", planes[0][2])
     if turn is None or any(p is None for p in places): return _by_number(planes), None
-    normal = np.cross(np.array(turn[:3], float), np.array(turn[3:], float))
-    height = np.array(places, float) @ normal
-    order = np.argsort(height)
-    gaps = np.diff(height[order])
-    planes = [planes[i] for i in order]
+    normal, places = np.cross(np.array(turn[:3], float), np.array(turn[3:], float)), np.array(places, float)
+    order = np.argsort(places @ normal)
+    planes, places = [planes[i] for i in order], places[order]
+    gaps = np.diff(places @ normal)
     if len(gaps):
         middle, k = np.median(gaps), int(np.abs(gaps - np.median(gaps)).argmax())
         if abs(gaps[k] - middle) > .1 * middle or middle <= 1e-3:
             raise DataError("The slices of this series are not evenly spaced.", file=planes[k + 1][0], field="ImagePositionPatient",
                             found=f"{gaps[k]:.3g} mm after {planes[k][0].name}", expected=f"{middle:.3g} mm as elsewhere",
                             fix="Restore the missing file, remove doubled ones, or choose one of several series or phases by its description.")
-        return planes, normal * middle
+        return planes, (places[-1] - places[0]) / len(gaps)  # not along the normal where the gantry was tilted
     return planes, normal * float(look_up(planes[0][1], "SliceThickness", 0) or 1)
 
 def _by_number(planes: list) -> list:
@@ -239,8 +239,9 @@ def _series_place(voxels: np.ndarray, planes: list, step: np.ndarray | None) -> 
     affine = place(np.nan_to_num(steps, nan=1.), np.array(look_up(data, "ImagePositionPatient", t), float))
     return canonical(Scan(voxels, affine, np.linalg.norm(steps, axis=1), str(path.parent)))
 
-# %% ../../nbs/data/02c_dicom.ipynb #138cf3ec
-def write_series(folder: Path, volume: np.ndarray, spacing: tuple[float, float, float] = (1., 1., 2.), patient: str = "P1", **attributes) -> list[Path]:
+# %% ../../nbs/data/02c_dicom.ipynb #e18f95e2
+def write_series(folder: Path, volume: np.ndarray, spacing: tuple[float, float, float] = (1., 1., 2.), patient: str = "P1",
+                 **attributes) -> list[Path]:
     "Write (X, Y, Z) whole numbers in HU, canonical, as one DICOM file a slice, with shuffled names; for tests and examples."
     folder.mkdir(parents=True, exist_ok=True)
     uid, paths = pydicom.uid.generate_uid(entropy_srcs=[patient, str(folder.name)]), []

@@ -279,10 +279,13 @@ def _orphan(card, table, path) -> Item:
                                 expected=table["images"], fix="Restore the image, or correct the patterns in the card.")
     return Item(path, subject_of(table, path, path, card), load)
 
-# %% ../../nbs/data/02_readers.ipynb #eda77e79
+# %% ../../nbs/data/02_readers.ipynb #c23732d9
 def pair_labels(card: Card, table: dict, folder: Path, file: Path, masks: dict[str, str | None], image: np.ndarray,
                 read: Callable = read_pixels) -> tuple[np.ndarray | None, np.ndarray | None]:
-    "Classes and objects (H, W) of the masks of an image (C, H, W), None where there are none; `read(path, mask)` gives pixels. Raises `DataError`."
+    """Classes and objects (H, W) of the masks of an image (C, H, W), None where there are none.
+
+    `read(path, mask)` gives the pixels of a file. Raises `DataError`.
+    """
     semantic = np.zeros(image.shape[1:], np.uint8) if masks else None
     instances = None
     for value, mask in masks.items():
@@ -450,11 +453,11 @@ def load_volume(card: Card, table: dict, folder: Path, name: str, path: str, mas
     scan = read_scan(file)
     return slice_scan(card, table, name, scan, label_volume(card, table, scan, masks) if masks else None)
 
-# %% ../../nbs/data/02_readers.ipynb #c7afaaea
+# %% ../../nbs/data/02_readers.ipynb #4f5c7ff7
 def slice_scan(card: Card, table: dict, name: str, scan: Scan, labels: np.ndarray | None) -> list[Record]:
     "Records of the chosen frames and slices of a canonical scan with its classes (X, Y, Z) or (X, Y, Z, T). Raises `DataError`."
-    sizes = np.where(np.isnan(scan.spacing), table.get("spacing", np.nan), scan.spacing)
-    axis, frames = plane_axis(table.get("axis", 2), sizes), choose_frames(scan.frames, table.get("frame"), scan.file)
+    sizes = _sizes(card, table, scan)
+    axis, frames = plane_axis(table.get("axis", 2), sizes, scan.file), choose_frames(scan.frames, table.get("frame"), scan.file)
     choice, records = {k: table[k] for k in ("slices", "foreground", "every", "number") if k in table}, []
     for t in frames:
         voxels, classes = frame_of(scan.voxels, t), None if labels is None else frame_of(labels, t)
@@ -467,6 +470,15 @@ def slice_scan(card: Card, table: dict, name: str, scan: Scan, labels: np.ndarra
                                   slice=int(k), spacing=pixel_size(sizes, axis), modality=table.get("modality", card.modality[0]),
                                   file=scan.file))
     return records
+
+# %% ../../nbs/data/02_readers.ipynb #e99f27ea
+def _sizes(card, table, scan: Scan) -> np.ndarray:
+    "Voxel sizes (3,) in mm, the card's where the file does not tell."
+    given = table.get("spacing", [np.nan] * 3)
+    if not isinstance(given, list) or len(given) != 3 or not all(isinstance(v, (int, float)) and not v <= 0 for v in given):
+        raise CardError("Voxels have three sizes.", file=card.path or card.name, field="read.spacing", found=given,
+                        expected="three numbers in mm", fix="Give the sizes along x, y and z.")
+    return np.where(np.isnan(scan.spacing), given, scan.spacing)
 
 # %% ../../nbs/data/02_readers.ipynb #ab98963f
 def label_volume(card: Card, table: dict, scan: Scan, masks: dict[str, Path]) -> np.ndarray:

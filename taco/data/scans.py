@@ -242,15 +242,15 @@ def _unpacked(data: bytes, path: Path) -> bytes:
         raise DataError("The packed data are damaged.", file=path, field="CompressedData", found=error, expected="a complete zlib stream",
                         fix="Fetch the file again.") from error
 
-# %% ../../nbs/data/02b_scans.ipynb #f385cf77
+# %% ../../nbs/data/02b_scans.ipynb #5fafb30d
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
-def plane_axis(plane: str | int, spacing: np.ndarray) -> int:
+def plane_axis(plane: str | int, spacing: np.ndarray, file: str = "") -> int:
     "The canonical axis (0, 1, 2) that the slices of a plane follow. Raises `DataError` for an unknown plane."
     if plane == "acquired": return 2 if np.isnan(spacing).any() else int(2 - np.argmax(np.round(spacing, 3)[::-1]))
     axis = PLANES.get(plane, plane)
     if isinstance(axis, bool) or axis not in (0, 1, 2):
-        raise DataError("Unknown plane.", field="axis", found=plane, expected=f"{', '.join(PLANES)}, acquired, or 0, 1, 2",
+        raise DataError("Unknown plane.", file=file, field="axis", found=plane, expected=f"{', '.join(PLANES)}, acquired, or 0, 1, 2",
                         fix=suggest(str(plane), [*PLANES, "acquired"]))
     return axis
 
@@ -278,10 +278,14 @@ def frame_of(voxels: np.ndarray, t: int) -> np.ndarray:
     "(X, Y, Z) of frame `t`; a volume without frames is its own."
     return voxels[..., t] if voxels.ndim == 4 else voxels
 
-# %% ../../nbs/data/02b_scans.ipynb #0ea51bc9
+# %% ../../nbs/data/02b_scans.ipynb #bb1791f4
 def choose_slices(labels: np.ndarray | None, length: int, axis: int, slices: str | list[int] = "foreground", foreground: float = .005,
                   every: int = 1, number: int | None = None, file: str = "") -> np.ndarray:
     "Indices along `axis` of the slices to keep, of labels (X, Y, Z) or None. Raises `DataError` for a choice that cannot be."
+    for name, value in (("every", every), ("number", number)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise DataError("This is not a number of slices.", file=file, field=name, found=value, expected="a whole number from 1",
+                            fix="Correct the card.")
     index = np.arange(length)
     if isinstance(slices, list):
         if not all(isinstance(k, int) and 0 <= k < length for k in slices):
@@ -297,14 +301,14 @@ def choose_slices(labels: np.ndarray | None, length: int, axis: int, slices: str
     index = index[::every]
     return index if number is None or len(index) <= number else index[np.linspace(0, len(index) - 1, number).round().astype(int)]
 
-# %% ../../nbs/data/02b_scans.ipynb #78cf8dc7
+# %% ../../nbs/data/02b_scans.ipynb #4ea060f8
 def same_grid(labels: Scan, image: Scan) -> None:
     "Raise `DataError` unless the voxels of both lie on each other."
     shape = image.voxels.shape[:3]
     corners = np.array(np.meshgrid(*[[0, n - 1] for n in shape], indexing="ij")).reshape(3, -1)
     apart = np.linalg.norm((labels.affine - image.affine)[:3, :3] @ corners + (labels.affine - image.affine)[:3, 3:], axis=0).max()
     if labels.voxels.shape[:3] != shape or apart > .5 * np.linalg.norm(image.affine[:3, :3], axis=0).min():
-        tell = lambda scan: f"{scan.voxels.shape[:3]}, origin {scan.affine[:3, 3].round(1).tolist()}, spacing {scan.spacing.round(2).tolist()}"
+        tell = lambda s: f"{s.voxels.shape[:3]}, origin {s.affine[:3, 3].round(1).tolist()}, spacing {s.spacing.round(2).tolist()}"
         raise DataError("The label volume does not lie on its image.", file=labels.file, field="mask", found=f"{tell(labels)}, up to {apart:.3g} mm off",
                         expected=f"{tell(image)} as in {image.file}", fix="Resample the labels to the image first.")
     if labels.frames not in (1, image.frames):
