@@ -273,6 +273,29 @@ def test_seeds_are_found_by_name(cloud):
     assert C.by_seed({"taco": x, "taco@1": x[::-1]}) == dict(taco=["taco", "taco@1"])
 
 
+def test_extreme_shares_and_ranges_are_honest():
+    from scipy.stats import binomtest
+    for n in (1, 5, 8, 40):
+        exact = binomtest(n, n).proportion_ci(.95)
+        assert np.allclose(C.share_interval(1., (1., 1.), n), (exact.low, 1)) and np.allclose(C.share_interval(0., (0., 0.), n), (0, 1 - exact.low))
+    assert C.share_interval(.5, (.4, .6), 8) == (.4, .6) and C.t_interval(.9, .1, 20, -1, 1)[1] == 1
+
+
+# ---------------------------------------------------------------- figures
+
+def test_the_encoder_figure_bears_what_is_missing():
+    "A group or metric without a number leaves a gap; absent encoders are listed; unknown ones go by name."
+    from matplotlib import pyplot as plt
+    from taco.atlas.figures_compare import draw_encoders, encoder_title
+    number = dict(value=.5, ci=(.4, .6))
+    figure = draw_encoders(dict(taco=dict(a=dict(task_knn=number)), brand_new=dict(a={}, b=dict(nmi=number))), dict(a="one", b="two"), absent=dict(clip="no weights."))
+    text = " ".join(t.get_text() for ax in figure.axes for t in ax.get_yticklabels()) + figure.get_supxlabel()
+    assert "TaCo brand new" in text and "not available here: CLIP (no weights)" in text and encoder_title("brand_new") == "brand new"
+    marks = {ax.get_title(loc="left"): sum(line.get_marker() in "os" for line in ax.lines) for ax in figure.axes}
+    assert marks["task kNN ↑"] == 1 and marks["k-means NMI ↑"] == 1 and sum(marks.values()) == 2
+    plt.close(figure)
+
+
 # ---------------------------------------------------------------- memory
 
 MEMORY = """

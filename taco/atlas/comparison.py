@@ -23,9 +23,9 @@ from .geometry import check_vectors, weighted_knn
 from ..base import TacoError
 
 # %% auto #0
-__all__ = ['METRICS', 'fit_probe', 'probe', 'linear_probe', 'balanced_sample', 'class_sums', 'silhouette', 'alignment',
+__all__ = ['METRICS', 'RANGES', 'fit_probe', 'probe', 'linear_probe', 'balanced_sample', 'class_sums', 'silhouette', 'alignment',
            'potentials', 'log_mean_potential', 'uniformity', 'sample_rows', 'clusters', 'jackknife', 't_interval',
-           'combine', 'by_seed', 'neighbour_scores', 'measure', 'summarise', 'mantel', 'cka', 'rsa']
+           'combine', 'share_interval', 'by_seed', 'neighbour_scores', 'measure', 'summarise', 'mantel', 'cka', 'rsa']
 
 # %% ../../nbs/atlas/02a_comparison.ipynb #bf014752
 def fit_probe(bank: np.ndarray, bank_labels: np.ndarray, limit: int = 10_000, iterations: int = 200, seed: int = 0) -> Pipeline:
@@ -140,7 +140,7 @@ def clusters(vectors: np.ndarray, count: int, limit: int = 50_000, seed: int = 0
     model.fit(np.asarray(vectors[sample_rows(len(vectors), limit, seed)], np.float32))
     return np.concatenate([model.predict(x) for _, x in _blocks(vectors)])
 
-# %% ../../nbs/atlas/02a_comparison.ipynb #c600e908
+# %% ../../nbs/atlas/02a_comparison.ipynb #2e8eab38
 def jackknife(statistic: Callable[[np.ndarray], float], groups: np.ndarray, folds: int = 20, seed: int = 0) -> tuple[float, float]:
     """`statistic(all rows)` and its standard error by leaving out a fold of whole groups (images) at a time.
 
@@ -154,10 +154,10 @@ def jackknife(statistic: Callable[[np.ndarray], float], groups: np.ndarray, fold
     left = np.array([statistic(np.flatnonzero(fold != f)) for f in range(folds)])
     return float(statistic(np.arange(len(codes)))), float(np.sqrt((folds - 1) / folds * ((left - left.mean()) ** 2).sum()))
 
-def t_interval(value: float, error: float, folds: int = 20) -> tuple[float, float]:
-    "95 % interval of a jackknifed value: ± Student's t with `folds` − 1 degrees of freedom times its standard error."
+def t_interval(value: float, error: float, folds: int = 20, low: float = -np.inf, high: float = np.inf) -> tuple[float, float]:
+    "95 % interval of a jackknifed value: ± Student's t with `folds` − 1 degrees of freedom times its standard error, cut at the range of the metric."
     reach = float(student.ppf(.975, folds - 1)) * error
-    return value - reach, value + reach
+    return max(low, value - reach), min(high, value + reach)
 
 # %% ../../nbs/atlas/02a_comparison.ipynb #2b861dd5
 def combine(seeds: list, groups: np.ndarray | None = None, errors: list[float] | None = None, draws: int = 1000, seed: int = 0) -> tuple[float, tuple[float, float]]:
@@ -197,6 +197,14 @@ def _combine_numbers(values: np.ndarray, errors: list[float] | None, draws: int,
     means = _seed_weights(rng, len(values), draws) @ values + shared * rng.standard_normal(draws)
     return float(values.mean()), _percentiles(means)
 
+# %% ../../nbs/atlas/02a_comparison.ipynb #80a8cd2d
+def share_interval(value: float, ci: tuple[float, float], images: int) -> tuple[float, float]:
+    "`ci` of a share in [0, 1] within that range; where `value` is 0 or 1, with the exact 95 % bound for that many `images` at the open end."
+    reach = 1 - .025 ** (1 / images)
+    if value <= 0: return 0., max(reach, min(1., ci[1]))
+    if value >= 1: return min(1 - reach, max(0., ci[0])), 1.
+    return max(0., ci[0]), min(1., ci[1])
+
 # %% ../../nbs/atlas/02a_comparison.ipynb #1b3b0013
 def by_seed(vectors: dict[str, np.ndarray]) -> dict[str, list[str]]:
     """Names of the seeds of each encoder, in order: "taco@0" and "taco@1" are seeds of "taco", a plain name is one seed.
@@ -210,9 +218,10 @@ def by_seed(vectors: dict[str, np.ndarray]) -> dict[str, list[str]]:
         found.setdefault(base, []).extend([] if copies else [name])
     return found
 
-# %% ../../nbs/atlas/02a_comparison.ipynb #3bac1c7e
+# %% ../../nbs/atlas/02a_comparison.ipynb #e1cd79bb
 METRICS = ("task_knn", "family_knn", "dataset_knn", "linear_probe", "silhouette_task", "silhouette_family", "silhouette_dataset",
            "nmi", "ari", "alignment", "uniformity")
+RANGES = dict(silhouette_task=(-1, 1), silhouette_family=(-1, 1), silhouette_dataset=(-1, 1), nmi=(0, 1), ari=(-1, 1), alignment=(0, 4), uniformity=(-8, 0))
 
 def neighbour_scores(bank: np.ndarray, bank_table: pd.DataFrame, queries: np.ndarray, table: pd.DataFrame, column: str, k: int = 20,
                      temperature: float = .07) -> np.ndarray:
@@ -264,7 +273,7 @@ def _pair_metrics(queries, table, several, records, limit, folds) -> dict[str, t
             out[name] = jackknife(lambda rows, score=score: score(labels["task"][rows], found[rows]), records, folds)
     return {name: pair for name, pair in out.items() if np.isfinite(pair).all()}
 
-# %% ../../nbs/atlas/02a_comparison.ipynb #85ff3337
+# %% ../../nbs/atlas/02a_comparison.ipynb #40384264
 def summarise(measured: list[dict], records: np.ndarray, draws: int = 1000, folds: int = 20) -> dict[str, dict]:
     """Metric -> dict(value, ci, n) of one encoder from `measure` of each of its seeds, `records` the image of each query.
 
@@ -274,11 +283,13 @@ def summarise(measured: list[dict], records: np.ndarray, draws: int = 1000, fold
     for name in (n for n in METRICS if all(n in m for m in measured)):
         first = measured[0][name]
         if isinstance(first, np.ndarray):
+            known = np.isfinite(first)
             value, ci = combine([m[name] for m in measured], records, draws=draws)
-            n = int(np.isfinite(first).sum())
+            n, ci = int(known.sum()), share_interval(value, ci, len(np.unique(np.asarray(records)[known])))
         else:
             values, errors, n = *zip(*(m[name] for m in measured)), len(records)
             value, ci = (values[0], t_interval(*first, min(folds, len(np.unique(records))))) if len(values) == 1 else combine(values, errors=errors, draws=draws)
+            ci = tuple(np.clip(ci, *RANGES[name]).tolist())
         out[name] = dict(value=value, ci=ci, n=n)
     return out
 
