@@ -267,6 +267,14 @@ def test_unseen_datasets_ask_their_own_other_images(cloud):
     assert "silhouette_task" not in single and "task_knn" in single
 
 
+def test_intervals_over_subjects_are_wider(cloud):
+    x, table = tables(cloud, ["p"])
+    table = table.assign(subject=(table["record"] // 10).astype(str))
+    image, subject = (C.summarise([C.measure(x, table, x, table, unit=u)], C.resampling_units(table, u))["task_knn"]["ci"] for u in ("record", "subject"))
+    assert image != subject and len(set(C.resampling_units(table, "subject"))) == 10
+    with pytest.raises(TacoError, match="unit"): C.resampling_units(table, "colour")
+
+
 def test_seeds_are_found_by_name(cloud):
     x = cloud[0]
     assert C.by_seed({"taco@2": x, "taco@0": x[::-1], "pca": x}) == dict(pca=["pca"], taco=["taco@0", "taco@2"])

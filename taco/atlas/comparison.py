@@ -25,7 +25,8 @@ from ..base import TacoError
 # %% auto #0
 __all__ = ['METRICS', 'RANGES', 'fit_probe', 'probe', 'linear_probe', 'balanced_sample', 'class_sums', 'silhouette', 'alignment',
            'potentials', 'log_mean_potential', 'uniformity', 'sample_rows', 'clusters', 'jackknife', 't_interval',
-           'combine', 'share_interval', 'by_seed', 'neighbour_scores', 'measure', 'summarise', 'mantel', 'cka', 'rsa']
+           'combine', 'share_interval', 'by_seed', 'neighbour_scores', 'resampling_units', 'measure', 'summarise',
+           'mantel', 'cka', 'rsa']
 
 # %% ../../nbs/atlas/02a_comparison.ipynb #bf014752
 def fit_probe(bank: np.ndarray, bank_labels: np.ndarray, limit: int = 10_000, iterations: int = 200, seed: int = 0) -> Pipeline:
@@ -236,46 +237,54 @@ def neighbour_scores(bank: np.ndarray, bank_table: pd.DataFrame, queries: np.nda
     guess = weighted_knn(queries, true, queries, min(k, len(queries)), temperature, groups=(records, records))
     return np.where(table.groupby(column)["record"].transform("nunique") > 1, guess == true, np.nan)
 
-# %% ../../nbs/atlas/02a_comparison.ipynb #b557093c
-def measure(bank: np.ndarray, bank_table: pd.DataFrame, queries: np.ndarray, table: pd.DataFrame, k: int = 20, temperature: float = .07,
-            limit: int = 2048, folds: int = 20, model: Pipeline | None = None) -> dict[str, np.ndarray | tuple[float, float]]:
-    """The metrics of one encoder: an array (Q,) of per-query values, or (value, standard error over images).
+# %% ../../nbs/atlas/02a_comparison.ipynb #e086704e
+def resampling_units(table: pd.DataFrame, unit: str = "record") -> np.ndarray:
+    """What intervals draw, one label a row: "record" for images, or "subject" for all images of a patient or specimen together.
 
-    Tables have the columns task, family, dataset, record. `limit` bounds the rows of the linear probe (four times as many) and of uniformity; `model` is a probe already fitted
+    Slices of one volume are alike, so intervals over subjects are the wider and stricter ones.
+    """
+    if unit not in ("record", "subject"): raise TacoError("There is no such unit to draw.", field="unit", found=unit, expected="record or subject")
+    return (table["dataset"].astype(str) + "/" + table[unit].astype(str)).to_numpy()
+
+def measure(bank: np.ndarray, bank_table: pd.DataFrame, queries: np.ndarray, table: pd.DataFrame, k: int = 20, temperature: float = .07,
+            limit: int = 2048, folds: int = 20, model: Pipeline | None = None, unit: str = "record") -> dict[str, np.ndarray | tuple[float, float]]:
+    """The metrics of one encoder: an array (Q,) of per-query values, or (value, standard error over images, or over subjects: `unit`).
+
+    Tables have the columns task, family, dataset, record and that of `unit`. `limit` bounds the rows of the linear probe (four times as many) and of uniformity; `model` is a probe already fitted
     to this bank. A metric that these rows do not define (one dataset, say) is left out.
     """
-    out, records, several = {}, table["record"].to_numpy(), {c: table[c].nunique() > 1 for c in ("task", "family", "dataset")}
+    out, units, several = {}, resampling_units(table, unit), {c: table[c].nunique() > 1 for c in ("task", "family", "dataset")}
     for column in several:
         hits = neighbour_scores(bank, bank_table, queries, table, column, k, temperature)
         if several[column] and np.isfinite(hits).any(): out[f"{column}_knn"] = hits
     if bank_table["task"].nunique() > 1:
         model = model or fit_probe(bank, bank_table["task"].to_numpy(), 4 * limit)
         out["linear_probe"] = (probe(model, queries) == table["task"].to_numpy()).astype(float)
-    if table["record"].nunique() > 1: out |= _pair_metrics(queries, table, several, records, limit, folds)
+    if len(set(units)) > 1: out |= _pair_metrics(queries, table, several, units, limit, folds)
     return {name: out[name] for name in METRICS if name in out}
 
-# %% ../../nbs/atlas/02a_comparison.ipynb #6fc9ff3d
-def _pair_metrics(queries, table, several, records, limit, folds) -> dict[str, tuple[float, float]]:
+# %% ../../nbs/atlas/02a_comparison.ipynb #c636c7e4
+def _pair_metrics(queries, table, several, units, limit, folds) -> dict[str, tuple[float, float]]:
     "The metrics of `measure` that depend on pairs of samples: (value, standard error)."
     out, labels = {}, {c: table[c].to_numpy() for c in several}
     def defined(values: np.ndarray) -> float: return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
     for column in (c for c in several if several[c]):
         def mean_silhouette(rows, y=labels[column]): return silhouette(queries[rows], y[rows]).mean() if len(np.unique(y[rows])) > 1 else np.nan
-        out[f"silhouette_{column}"] = jackknife(mean_silhouette, records, folds)
-    out["alignment"] = jackknife(lambda rows: defined(alignment(queries[rows], labels["task"][rows])), records, folds)
+        out[f"silhouette_{column}"] = jackknife(mean_silhouette, units, folds)
+    out["alignment"] = jackknife(lambda rows: defined(alignment(queries[rows], labels["task"][rows])), units, folds)
     some = sample_rows(len(queries), limit)
-    if len(np.unique(records[some])) > 2:
+    if len(np.unique(units[some])) > 2:
         kernel = potentials(queries[some])
-        out["uniformity"] = jackknife(lambda rows: log_mean_potential(kernel[np.ix_(rows, rows)]), records[some], folds)
+        out["uniformity"] = jackknife(lambda rows: log_mean_potential(kernel[np.ix_(rows, rows)]), units[some], folds)
     if several["task"] and len(queries) >= table["task"].nunique():
         found = clusters(queries, table["task"].nunique())
         for name, score in (("nmi", normalized_mutual_info_score), ("ari", adjusted_rand_score)):
-            out[name] = jackknife(lambda rows, score=score: score(labels["task"][rows], found[rows]), records, folds)
+            out[name] = jackknife(lambda rows, score=score: score(labels["task"][rows], found[rows]), units, folds)
     return {name: pair for name, pair in out.items() if np.isfinite(pair).all()}
 
-# %% ../../nbs/atlas/02a_comparison.ipynb #40384264
-def summarise(measured: list[dict], records: np.ndarray, draws: int = 1000, folds: int = 20) -> dict[str, dict]:
-    """Metric -> dict(value, ci, n) of one encoder from `measure` of each of its seeds, `records` the image of each query.
+# %% ../../nbs/atlas/02a_comparison.ipynb #36e20b9e
+def summarise(measured: list[dict], units: np.ndarray, draws: int = 1000, folds: int = 20) -> dict[str, dict]:
+    """Metric -> dict(value, ci, n) of one encoder from `measure` of each of its seeds, `units` those of `resampling_units` for each query.
 
     One seed: the interval covers images (bootstrap for per-query metrics, jackknife for the others). More: seeds and images (`combine`).
     """
@@ -284,11 +293,11 @@ def summarise(measured: list[dict], records: np.ndarray, draws: int = 1000, fold
         first = measured[0][name]
         if isinstance(first, np.ndarray):
             known = np.isfinite(first)
-            value, ci = combine([m[name] for m in measured], records, draws=draws)
-            n, ci = int(known.sum()), share_interval(value, ci, len(np.unique(np.asarray(records)[known])))
+            value, ci = combine([m[name] for m in measured], units, draws=draws)
+            n, ci = int(known.sum()), share_interval(value, ci, len(np.unique(np.asarray(units)[known])))
         else:
-            values, errors, n = *zip(*(m[name] for m in measured)), len(records)
-            value, ci = (values[0], t_interval(*first, min(folds, len(np.unique(records))))) if len(values) == 1 else combine(values, errors=errors, draws=draws)
+            values, errors, n = *zip(*(m[name] for m in measured)), len(units)
+            value, ci = (values[0], t_interval(*first, min(folds, len(np.unique(units))))) if len(values) == 1 else combine(values, errors=errors, draws=draws)
             ci = tuple(np.clip(ci, *RANGES[name]).tolist())
         out[name] = dict(value=value, ci=ci, n=n)
     return out
