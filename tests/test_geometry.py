@@ -263,7 +263,7 @@ def test_unseen_datasets_ask_their_own_other_images(cloud):
     assert np.isnan(C.neighbour_scores(x, bank, x, lonely, "dataset")[lonely["record"] == 7]).all()
     only = C.measure(x, bank, x, table.assign(dataset="r"), folds=5)
     assert {"dataset_knn", "silhouette_dataset"}.isdisjoint(only) and "task_knn" in only
-    single = C.measure(x, bank, x, table.assign(record=0), folds=5)
+    single = C.measure(x, bank, x, table.assign(record=0, dataset="r"), folds=5)
     assert "silhouette_task" not in single and "task_knn" in single
 
 
