@@ -93,7 +93,7 @@ class ViewSampler:
         batch, plan = raw[0].to(device, non_blocking=True), raw[1].seed.to(device)
         return Pairs(view(batch, plan, self.views), view(batch, -1 - plan, self.views), *(getattr(raw[1], n).to(device) for n in ("task", "record", "dataset", "seed", "failure")))
 
-# %% ../../nbs/atlas/01a_image_contrast.ipynb #971bd8f5
+# %% ../../nbs/atlas/01a_image_contrast.ipynb #56111532
 @dataclass(frozen=True)
 class ImageEncoderConfig(EncoderConfig):
     "The architecture of an image-contrastive encoder; the fields of `EncoderConfig`, with one image at the entrance."
@@ -102,15 +102,23 @@ class ImageEncoderConfig(EncoderConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name, only in (("fusion", "shared"), ("kind", "image-contrast")):
-            if getattr(self, name) != only: raise EncoderError("This is not the configuration of an image-contrastive encoder.", field=name, found=getattr(self, name), expected=only, fix="Train one with the experiment image_contrast.")
+        for name, only in (("kind", "image-contrast"), ("fusion", "shared")):
+            if getattr(self, name) != only: raise EncoderError("This is not the configuration of an image-contrastive encoder.", field=name, found=getattr(self, name), expected=only)
+
+    @classmethod
+    def read(cls, file: Path) -> "ImageEncoderConfig":
+        "From `encoder.json`. Raises `EncoderError` naming the file, also for the configuration of another kind of encoder."
+        given = read_json(file)
+        try: return cls.of(dict(kind="absent") | given, file)
+        except EncoderError as error:
+            raise EncoderError(error.what, file=file, field=error.field, found=error.found, expected=error.expected, fix=error.fix or "Give the folder of an encoder that the experiment image_contrast trained.") from error
 
     @classmethod
     def like(cls, config: EncoderConfig) -> "ImageEncoderConfig":
         "The same backbone as `config`, whatever its fusion."
         return cls(**{f.name: getattr(config, f.name) for f in fields(EncoderConfig) if f.name != "fusion"})
 
-# %% ../../nbs/atlas/01a_image_contrast.ipynb #8b96a1c5
+# %% ../../nbs/atlas/01a_image_contrast.ipynb #036b60f2
 class ImageContrast(nn.Module):
     """Backbone and projection head of SimCLR; as an encoder of pairs: (B, 3, S, S) in [0, 1] twice → features, embedding (B, 3·F).
 
@@ -139,8 +147,7 @@ class ImageContrast(nn.Module):
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> "ImageContrast":
         "The encoder saved in `folder`, in evaluation mode. Raises `EncoderError` for anything that does not fit."
-        file, given = Path(folder) / "encoder.safetensors", read_json(Path(folder) / "encoder.json")
-        config = ImageEncoderConfig.of(dict(kind="absent") | given, Path(folder) / "encoder.json")
+        file, config = Path(folder) / "encoder.safetensors", ImageEncoderConfig.read(Path(folder) / "encoder.json")
         return _fill(cls(config), read_weights(file), file, "Give the encoder.json that was saved with these weights.").to(pick_device(device)).eval()
 
 # %% ../../nbs/atlas/01a_image_contrast.ipynb #c1823487
