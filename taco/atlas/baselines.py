@@ -127,11 +127,11 @@ def _resize(images: Tensor, size: int) -> Tensor:
     if images.shape[-2:] == (size, size): return images
     return F.interpolate(images, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
-# %% ../../nbs/atlas/01_baselines.ipynb #9681e214
+# %% ../../nbs/atlas/01_baselines.ipynb #b3368cc2
 def read_weights(file: str | Path) -> dict[str, Tensor]:
     "A state dict from `.safetensors`, `.pth`, `.pt` or `.bin`, on the CPU. Raises `EncoderError` naming the file."
     file = Path(file)
-    if not file.is_file(): raise EncoderError("There is no such file of weights.", file=file, fix="Give the path of the file; nothing is downloaded here.")
+    if not file.is_file(): raise EncoderError("There is no such file of weights.", file=file, fix="Download it by hand and give its path; nothing is downloaded here.")
     try: weights = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises a dozen kinds
         reason = (str(error).splitlines() or [""])[0][:160]
@@ -350,13 +350,14 @@ def baseline_name(spec: str) -> str:
     medical = what in CLIPS and what != "openai" or next((n for n, p in CLIPS.items() if p.hub == what and n != "openai"), False)
     return kind if not medical else f"{kind}-{what if what in CLIPS else medical}"
 
-# %% ../../nbs/atlas/01_baselines.ipynb #1d3e44c5
-def baseline(spec: str, config: EncoderConfig | None = None, store: Store | None = None, bank: pd.DataFrame | None = None, seed: int = 0) -> nn.Module:
-    """The encoder that a text names; see the table above. Always in evaluation mode on the CPU.
+# %% ../../nbs/atlas/01_baselines.ipynb #9627fb8f
+def baseline(spec: str, config: EncoderConfig | None = None, store: Store | None = None, bank: pd.DataFrame | None = None, seed: int = 0, root: str | Path = ".") -> nn.Module:
+    """The encoder that a text names; see the table above. Always in evaluation mode on the CPU; `root` is where relative paths begin.
 
     "random" needs `config`, "pca" needs `store` and the plan of the `bank`. Raises `EncoderError` when it cannot be had, saying how to get it.
     """
     kind, _, what = (spec.partition("=")[2] if "=" in spec.split(":")[0] else spec).partition(":")
+    if what and (Path(root) / what).exists(): what = str(Path(root) / what)
     makers = {"random": lambda: RandomEncoder(config, seed), "pixels": PixelEncoder, "pca": lambda: PixelPCA.fit(store, bank), "image-contrast": lambda: _image_contrast(what),
               "imagenet": lambda: imagenet(what), "imagenet-canvas": lambda: imagenet(what, "canvas"), "clip": lambda: clip(what), "clip-canvas": lambda: clip(what, "canvas")}
     if kind not in makers: raise EncoderError("There is no such baseline.", field="baseline", found=spec, expected=", ".join(makers), fix=suggest(kind, makers))
@@ -366,8 +367,9 @@ def baseline(spec: str, config: EncoderConfig | None = None, store: Store | None
 
 def _image_contrast(folder: str) -> nn.Module:
     from taco.atlas.image_contrast import ImageContrast  # which stands on this module
-    inner = Path(folder) / "encoder"
-    return ImageContrast.load(inner if inner.is_dir() else folder, device="cpu")
+    place = next((p for p in (Path(folder) / "encoder", Path(folder)) if (p / "encoder.json").is_file()), None)
+    if place is None: raise EncoderError("There is no image-contrastive encoder here.", file=folder, found="no encoder.json", fix=_HOW_TO_GET["image-contrast"])
+    return ImageContrast.load(place, device="cpu")
 
 # %% ../../nbs/atlas/01_baselines.ipynb #4ccf5d67
 def available(specs: Sequence[str], **more) -> tuple[dict[str, nn.Module], dict[str, str]]:
