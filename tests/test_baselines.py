@@ -230,6 +230,21 @@ def test_a_hub_that_cannot_be_reached(monkeypatch, tmp_path):
     for word in ("flaviagiammarino/pubmed-clip-vit-base-patch32", "config.json", "preprocessor_config.json", "model.safetensors", "clip:<folder>"): assert word in str(error.value)
 
 
+def test_a_hub_that_answers(clip_folder, images, monkeypatch, tmp_path):
+    hub = pytest.importorskip("huggingface_hub")
+    from huggingface_hub.errors import LocalEntryNotFoundError
+    asked, empty = [], tmp_path / "empty"
+    empty.mkdir()
+
+    def online(repository, local_files_only=False, allow_patterns=()):
+        asked.append(allow_patterns)
+        if local_files_only: raise LocalEntryNotFoundError("not cached")
+        return str(clip_folder if "pytorch_model.bin" in allow_patterns else empty)
+    monkeypatch.setattr(hub, "snapshot_download", online)
+    with torch.inference_mode(): assert torch.equal(clip("plip")(*images)[1], clip(clip_folder)(*images)[1])
+    assert len(asked) == 4 and "model.safetensors" in asked[1]
+
+
 def test_clips_by_name():
     for name in ("medclip", "google/medsiglip-448"):
         with pytest.raises(EncoderError, match="fix: +Choose another"): clip(name)
