@@ -23,11 +23,19 @@ NEEDS = {
     "neighbours": ["embed"],
     "map": ["embed"],
     "similarity": ["embed"],
+    "image_contrast": ["pack"],
+    "encoders": ["embed"],
+    "blending": ["embed"],
+    "datasets": ["embed"],
+    "alterations": ["pack", "train", "embed", "map"],
+    "failures": ["pack", "train"],
+    "generalisation": ["pack", "train", "embed"],
+    "real": ["pack", "train", "embed"],
 }
 STEPS = profile_steps(PROFILE, NEEDS)
 FOLDERS = {step: str(RUNS / step) for step in STEPS}
 # Training takes every core; the others leave room for each other.
-THREADS = {"train": workflow.cores, "embed": workflow.cores, "pack": workflow.cores}
+THREADS = {name: workflow.cores for name in ("pack", "train", "image_contrast", "embed", "failures", "alterations")}
 
 
 def code_of(name):
