@@ -233,7 +233,7 @@ def _paths_panel(ax, map_xy: np.ndarray, xy: np.ndarray, colour: str, shown: int
     ax.set(xticks=[], yticks=[]); ax.set_box_aspect(1)
     for spine in ax.spines.values(): spine.set_visible(False)
 
-# %% ../../nbs/atlas/04_alterations.ipynb #1988bba9
+# %% ../../nbs/atlas/04_alterations.ipynb #180e2ec6
 def _curve_panel(ax, trajectories: Trajectories, colour: str, cross: float, text: str) -> None:
     "Distance travelled against the parameter."
     a, band = trajectories.alteration, distance_band(trajectories)
@@ -244,6 +244,7 @@ def _curve_panel(ax, trajectories: Trajectories, colour: str, cross: float, text
     ax.set(ylim=(0, max(1.5, trajectories.travelled.max() * 1.05)), yticks=[0, 1], xlim=sorted((a.start, a.stop)))
     if a.start > a.stop: ax.invert_xaxis()
     if a.loop: ax.set_xticks([0, 180, 360])
+    else: ax.locator_params(axis="x", nbins=4)
     ax.set_title(text, fontsize=6, pad=2); ax.set_xlabel(f"{a.parameter}{', ' + a.unit if a.unit else ''}", fontsize=6.5, labelpad=1)
     ax.tick_params(labelsize=6, pad=1.5)
 
