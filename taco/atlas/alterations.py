@@ -167,11 +167,11 @@ def summary(trajectories: Trajectories, draws: int = 1000) -> dict[str, tuple[fl
     found = {n: bootstrap_mean(table[n], table["record"], draws) for n in names}
     return found | dict(spearman_mean_path=(_order(trajectories.values, trajectories.travelled.mean(0), trajectories.alteration.loop), None))
 
-# %% ../../nbs/atlas/04_alterations.ipynb #02516090
+# %% ../../nbs/atlas/04_alterations.ipynb #d781e024
 def step_labels(trajectories: Trajectories, bank: np.ndarray, bank_labels: np.ndarray, k: int = 20) -> np.ndarray:
     "(R, T) label of every step by weighted kNN in the bank. Raises `ValueError` when the bank has fewer than `k` rows."
-    points = trajectories.vectors.reshape(-1, trajectories.vectors.shape[2])
-    return weighted_knn(bank, np.asarray(bank_labels), points, k).reshape(trajectories.vectors.shape[:2])
+    points = trajectories.vectors.reshape(-1, trajectories.vectors.shape[2]).astype(np.float32)
+    return weighted_knn(np.asarray(bank, np.float32), np.asarray(bank_labels), points, k).reshape(trajectories.vectors.shape[:2])
 
 def _cross(own: np.ndarray, values: np.ndarray) -> float:
     "Where the share `own` (T,) first passes one half, interpolated; NaN where it never does."
@@ -201,7 +201,7 @@ def crossing(labels: np.ndarray, task: str, values: np.ndarray, draws: int = 100
     interval = None if np.isnan(value) else tuple(float(q) for q in np.quantile(drawn[there], [.025, .975]))
     return Crossing(value, interval, float(there.mean()), most(labels[:, 0]), most(labels[:, -1]), own.mean(0))
 
-# %% ../../nbs/atlas/04_alterations.ipynb #e7f510fc
+# %% ../../nbs/atlas/04_alterations.ipynb #e4950fba
 def project(bank_vectors: np.ndarray, bank_xy: np.ndarray, vectors: np.ndarray, k: int = 10, temperature: float = 0.07, block: int = 1024) -> np.ndarray:
     """(Q, 2) places of the (Q, D) vectors on a map whose (N, D) vectors lie at (N, 2) `bank_xy`: weighted means of k neighbours' places.
 
@@ -210,9 +210,9 @@ def project(bank_vectors: np.ndarray, bank_xy: np.ndarray, vectors: np.ndarray, 
     if len(bank_vectors) != len(bank_xy) or len(bank_xy) < k:
         raise TacoError("The map does not fit its vectors.", field="bank_xy", found=f"{len(bank_xy)} places, {len(bank_vectors)} vectors, k={k}",
                         expected="one place for each vector, at least k", fix="Run 'map' again on the same embeddings, or choose a smaller k.")
-    base, places, found = torch.from_numpy(np.array(bank_vectors)).T.contiguous(), torch.from_numpy(np.array(bank_xy, np.float32)), []
+    base, places, found = torch.from_numpy(np.array(bank_vectors, np.float32)).T.contiguous(), torch.from_numpy(np.array(bank_xy, np.float32)), []
     for start in range(0, len(vectors), block):
-        cosine, nearest = (torch.from_numpy(np.array(vectors[start:start + block])) @ base).topk(k, dim=1)
+        cosine, nearest = (torch.from_numpy(np.array(vectors[start:start + block], np.float32)) @ base).topk(k, dim=1)
         weight = ((cosine - cosine[:, :1]) / temperature).exp()
         found.append((weight[..., None] * places[nearest]).sum(1) / weight.sum(1, keepdim=True))
     return torch.cat(found).numpy()
