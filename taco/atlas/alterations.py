@@ -32,7 +32,7 @@ from ..tasks.task import get_task
 __all__ = ['ALTERATIONS', 'Alteration', 'resized_mask', 'get_alteration', 'Trajectories', 'choose', 'sweep', 'measures',
            'summary', 'step_labels', 'Crossing', 'crossing', 'project', 'distance_band', 'draw_alterations']
 
-# %% ../../nbs/atlas/04_alterations.ipynb #71befe39
+# %% ../../nbs/atlas/04_alterations.ipynb #b198794a
 @dataclass(frozen=True)
 class Alteration:
     "One parameter of a task, swept from `start` (nothing happens, or the task as it is) to `stop`."
@@ -51,7 +51,8 @@ class Alteration:
     def title(self) -> str: return self.name.replace("_", " ")
     def values(self, steps: int) -> np.ndarray:
         "(steps,) float64, `start` and `stop` included. Raises `TacoError` for fewer than three."
-        if steps < 3: raise TacoError("A sweep needs at least three steps.", field="steps", found=steps, expected="3 or more", fix="Choose more steps.")
+        if steps < 3:
+            raise TacoError("A sweep needs at least three steps.", field="steps", found=steps, expected="3 or more", fix="Choose more steps.")
         return np.linspace(self.start, self.stop, steps)
 
     def pairs(self, batch: Batch, seeds: Tensor, value: float) -> tuple[Tensor, Tensor]:
@@ -69,7 +70,7 @@ def resized_mask(batch: Batch, seeds: Tensor, growth: float) -> tuple[Tensor, Te
     weight = (signed + growth * batch.size + .5).clamp(0, 1)
     return batch.image, ramp(weight, Draw(seeds), torch.ones(len(batch), device=batch.device))
 
-# %% ../../nbs/atlas/04_alterations.ipynb #01ba5419
+# %% ../../nbs/atlas/04_alterations.ipynb #7d443f6a
 ALTERATIONS: dict[str, Alteration] = {a.name: a for a in (
     Alteration("brightness_up", "brightness_change", "shift", 0, .6),
     Alteration("brightness_down", "brightness_change", "shift", 0, -.6),
@@ -87,10 +88,11 @@ ALTERATIONS: dict[str, Alteration] = {a.name: a for a in (
 
 def get_alteration(name: str) -> Alteration:
     "The alteration of that name. Raises `TacoError` with the nearest known name."
-    if name not in ALTERATIONS: raise TacoError("No alteration has this name.", field="alteration", found=name, fix=suggest(name, ALTERATIONS))
+    if name not in ALTERATIONS:
+        raise TacoError("No alteration has this name.", field="alteration", found=name, fix=suggest(name, ALTERATIONS))
     return ALTERATIONS[name]
 
-# %% ../../nbs/atlas/04_alterations.ipynb #1fb2bdd5
+# %% ../../nbs/atlas/04_alterations.ipynb #c359bfb7
 @dataclass
 class Trajectories:
     "The embeddings of several images along one sweep."
@@ -112,10 +114,12 @@ def choose(store: Store, alteration: Alteration, per_dataset: int = 4, seed: int
     """
     plan = plan_pairs(store, [alteration.task], split, per_dataset, seed)
     for need in alteration.needs.split(): plan = plan[store.table[need].to_numpy()[plan["record"]]]
-    if plan.empty: raise TacoError("No record of this split allows the alteration.", field="needs", found=alteration.name, expected=alteration.needs, fix="Pack more data, or leave it out.")
+    if plan.empty:
+        raise TacoError("No record of this split allows the alteration.", field="needs", found=alteration.name, expected=alteration.needs,
+                        fix="Pack more data, or leave it out.")
     return plan.drop_duplicates("record").reset_index(drop=True)
 
-# %% ../../nbs/atlas/04_alterations.ipynb #276fc03c
+# %% ../../nbs/atlas/04_alterations.ipynb #82c810a2
 @torch.inference_mode()
 def sweep(encoder: torch.nn.Module, store: Store, alteration: Alteration, records: Sequence[int], seeds: Sequence[int], steps: int = 13,
           block: int = 128, device="cpu") -> Trajectories:
@@ -125,13 +129,16 @@ def sweep(encoder: torch.nn.Module, store: Store, alteration: Alteration, record
     """
     records, seeds, values = np.asarray(records), torch.from_numpy(np.array(seeds, np.int64)), alteration.values(steps)
     if len(records) != len(seeds) or not len(records):
-        raise TacoError("Every record needs one seed.", field="seeds", found=f"{len(records)} records, {len(seeds)} seeds", expected="as many, at least one", fix="Take both from `choose`.")
+        raise TacoError("Every record needs one seed.", field="seeds", found=f"{len(records)} records, {len(seeds)} seeds",
+                        expected="as many, at least one", fix="Take both from `choose`.")
     encoder, parts = encoder.to(device).eval(), []
     for start in range(0, len(records), block):
         batch, some = store.batch(records[start:start + block]).to(device), seeds[start:start + block].to(device)
         parts.append(torch.stack([encoder(*alteration.pairs(batch, some, v))[1].float().cpu() for v in values], 1))
     vectors = torch.cat(parts).numpy()
-    if not np.isfinite(vectors).all(): raise TacoError("The encoder gave embeddings that are not numbers.", field="embedding", found=alteration.name, fix="Check the weights.")
+    if not np.isfinite(vectors).all():
+        raise TacoError("The encoder gave embeddings that are not numbers.", field="embedding", found=alteration.name,
+                        fix="Check the weights.")
     return Trajectories(alteration, values, records, vectors)
 
 # %% ../../nbs/atlas/04_alterations.ipynb #eda87e0b
@@ -148,7 +155,7 @@ def _turning(points: np.ndarray) -> float:
     steps = steps[length > 1e-6] / length[length > 1e-6, None]
     return float(np.degrees(np.arccos((steps[1:] * steps[:-1]).sum(1).clip(-1, 1))).mean()) if len(steps) > 1 else 0.
 
-# %% ../../nbs/atlas/04_alterations.ipynb #19aed12d
+# %% ../../nbs/atlas/04_alterations.ipynb #305fae77
 def measures(trajectories: Trajectories) -> pd.DataFrame:
     "One row per image: record, spearman, smoothness, turning (degrees), diameter, closure (NaN unless a loop), travelled (distance of the last step)."
     rows, loop = [], trajectories.alteration.loop
@@ -156,8 +163,9 @@ def measures(trajectories: Trajectories) -> pd.DataFrame:
         length = np.linalg.norm(np.diff(points, axis=0), axis=1).sum()
         diameter = np.linalg.norm(points[:, None] - points[None], axis=2).max()
         span = np.pi * diameter if loop else travelled[-1]
-        rows.append(dict(record=int(record), spearman=_order(trajectories.values, travelled, loop), smoothness=length / max(span, 1e-9) if length > 0 else 1.,
-                         turning=_turning(points), diameter=diameter, closure=travelled[-1] / max(diameter, 1e-9) if loop else np.nan, travelled=travelled[-1]))
+        rows.append(dict(record=int(record), spearman=_order(trajectories.values, travelled, loop), turning=_turning(points), diameter=diameter,
+                         smoothness=length / max(span, 1e-9) if length > 0 else 1., travelled=travelled[-1],
+                         closure=travelled[-1] / max(diameter, 1e-9) if loop else np.nan))
     return pd.DataFrame(rows)
 
 def summary(trajectories: Trajectories, draws: int = 1000) -> dict[str, tuple[float, tuple[float, float] | None]]:
@@ -201,15 +209,18 @@ def crossing(labels: np.ndarray, task: str, values: np.ndarray, draws: int = 100
     interval = None if np.isnan(value) else tuple(float(q) for q in np.quantile(drawn[there], [.025, .975]))
     return Crossing(value, interval, float(there.mean()), most(labels[:, 0]), most(labels[:, -1]), own.mean(0))
 
-# %% ../../nbs/atlas/04_alterations.ipynb #e4950fba
-def project(bank_vectors: np.ndarray, bank_xy: np.ndarray, vectors: np.ndarray, k: int = 10, temperature: float = 0.07, block: int = 1024) -> np.ndarray:
+# %% ../../nbs/atlas/04_alterations.ipynb #bbee2507
+def project(bank_vectors: np.ndarray, bank_xy: np.ndarray, vectors: np.ndarray, k: int = 10, temperature: float = 0.07,
+            block: int = 1024) -> np.ndarray:
     """(Q, 2) places of the (Q, D) vectors on a map whose (N, D) vectors lie at (N, 2) `bank_xy`: weighted means of k neighbours' places.
 
     Raises `TacoError` when map and vectors differ in length, or the map has fewer than `k` points.
     """
     if len(bank_vectors) != len(bank_xy) or len(bank_xy) < k:
-        raise TacoError("The map does not fit its vectors.", field="bank_xy", found=f"{len(bank_xy)} places, {len(bank_vectors)} vectors, k={k}",
-                        expected="one place for each vector, at least k", fix="Run 'map' again on the same embeddings, or choose a smaller k.")
+        raise TacoError("The map does not fit its vectors.", field="bank_xy",
+                        found=f"{len(bank_xy)} places, {len(bank_vectors)} vectors, k={k}",
+                        expected="one place for each vector, at least k",
+                        fix="Run 'map' again on the same embeddings, or choose a smaller k.")
     base, places, found = torch.from_numpy(np.array(bank_vectors, np.float32)).T.contiguous(), torch.from_numpy(np.array(bank_xy, np.float32)), []
     for start in range(0, len(vectors), block):
         cosine, nearest = (torch.from_numpy(np.array(vectors[start:start + block], np.float32)) @ base).topk(k, dim=1)
