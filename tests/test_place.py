@@ -128,6 +128,15 @@ def test_maps_of_labels_are_made_visible(tmp_path):
     assert sorted(y.unique().tolist()) == [0, .5, 1]
 
 
+def test_masks_stay_sharp_when_they_are_reduced(tmp_path):
+    y, x = np.mgrid[:301, :301]
+    mask = ((y - 150) ** 2 + (x - 140) ** 2 < 90 ** 2)[..., None] * np.array([200, 30, 60]) + np.array([10, 200, 100])
+    save(tmp_path / "input/a.png", np.random.default_rng(0).random((301, 301))); save(tmp_path / "output/a.png", mask.astype(np.uint8))
+    _, input, output = read_folder(tmp_path, SIZE)
+    assert len(output[0].flatten(1).unique(dim=1).T) == 2 and len(input[0].unique()) > 100
+    assert abs((output[0, 0] > .5).float().mean() - np.pi * 90 ** 2 / 301 ** 2) < .02
+
+
 def test_bad_folders_are_refused_by_name(tmp_path):
     picture = np.random.default_rng(0).random((20, 20))
     with pytest.raises(DataError, match="no such folder"): find_pairs(tmp_path / "nowhere")

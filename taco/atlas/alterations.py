@@ -29,8 +29,8 @@ from ..tasks.semantic import ramp
 from ..tasks.task import get_task
 
 # %% auto #0
-__all__ = ['ALTERATIONS', 'Alteration', 'resized_mask', 'get_alteration', 'Trajectories', 'choose', 'sweep', 'measures',
-           'summary', 'step_labels', 'Crossing', 'crossing', 'project', 'distance_band', 'draw_alterations']
+__all__ = ['ALTERATIONS', 'Alteration', 'resized_mask', 'get_alteration', 'Trajectories', 'choose', 'sweep', 'Features',
+           'measures', 'summary', 'step_labels', 'Crossing', 'crossing', 'project', 'distance_band', 'draw_alterations']
 
 # %% ../../nbs/atlas/04_alterations.ipynb #b198794a
 @dataclass(frozen=True)
@@ -60,15 +60,14 @@ class Alteration:
         if self.make is not None: return self.make(batch, seeds, value)
         return get_task(self.task)(batch, seeds=seeds, **self.fixed, **{self.parameter: float(value)})
 
-# %% ../../nbs/atlas/04_alterations.ipynb #026b7615
+# %% ../../nbs/atlas/04_alterations.ipynb #326d8163
 def resized_mask(batch: Batch, seeds: Tensor, growth: float) -> tuple[Tensor, Tensor]:
     "Pairs of binary segmentation with the mask grown by `growth` (fraction of the side), or shrunk where it is negative; at 0 the task itself."
     inside = batch.semantic > 0
     outward = np.stack([ndimage.distance_transform_edt(m) if not m.all() else np.full(m.shape, np.inf) for m in (~inside).cpu().numpy()])
     outward = torch.from_numpy(outward.astype(np.float32)).to(batch.device)
     signed = torch.where(inside, batch.distance * batch.size - .5, .5 - outward)  # the outline runs between two pixels
-    weight = (signed + growth * batch.size + .5).clamp(0, 1)
-    return batch.image, ramp(weight, Draw(seeds), torch.ones(len(batch), device=batch.device))
+    return batch.image, ramp(signed + growth * batch.size > 0, Draw(seeds), torch.ones(len(batch), device=batch.device))
 
 # %% ../../nbs/atlas/04_alterations.ipynb #7d443f6a
 ALTERATIONS: dict[str, Alteration] = {a.name: a for a in (
@@ -140,6 +139,16 @@ def sweep(encoder: torch.nn.Module, store: Store, alteration: Alteration, record
         raise TacoError("The encoder gave embeddings that are not numbers.", field="embedding", found=alteration.name,
                         fix="Check the weights.")
     return Trajectories(alteration, values, records, vectors)
+
+# %% ../../nbs/atlas/04_alterations.ipynb #68ab5925
+class Features(torch.nn.Module):
+    "An encoder whose embedding is the features before the projection, at unit length: (B, 3, S, S) twice → features (B, F), the same normalised."
+    def __init__(self, encoder: torch.nn.Module):
+        super().__init__()
+        self.encoder = encoder
+    def forward(self, input: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.encoder(input, output)[0]
+        return features, torch.nn.functional.normalize(features.float(), dim=1)
 
 # %% ../../nbs/atlas/04_alterations.ipynb #eda87e0b
 def _order(values: np.ndarray, travelled: np.ndarray, loop: bool) -> float:

@@ -34,7 +34,7 @@ from ..tasks.catalogue import ALL_TASKS  # and with it the thirty tasks by name
 from ..tasks.task import get_task
 
 # %% auto #0
-__all__ = ['SUFFIXES', 'LABELS', 'find_pairs', 'read_folder', 'ranking', 'Novelty', 'usual_distances', 'novelty', 'Known',
+__all__ = ['SUFFIXES', 'LABELS', 'FEW', 'find_pairs', 'read_folder', 'ranking', 'Novelty', 'usual_distances', 'novelty', 'Known',
            'load_run', 'Placement', 'place', 'draw_placement', 'place_command']
 
 # %% ../../nbs/atlas/05_place.ipynb #71482736
@@ -109,7 +109,17 @@ def _unit_pair(arrays: Sequence[np.ndarray], files: Sequence[Path]) -> list[np.n
         warnings.warn(f"{files[i].name} holds whole numbers up to {w[1]} and is taken for a map of labels, shown in grey.", stacklevel=4)
     return [to_unit(a, window=windows[i], file=str(f)) for i, (a, f) in enumerate(zip(arrays, files))]
 
-# %% ../../nbs/atlas/05_place.ipynb #4510ee41
+# %% ../../nbs/atlas/05_place.ipynb #0d5fc406
+FEW = 32  # a picture of at most as many colours is sampled by the nearest pixel
+
+def _square(unit: np.ndarray, file: Path, size: int, fit: str) -> np.ndarray:
+    "(C, H, W) float32 → (C, size, size)."
+    if len(np.unique(unit[:, ::4, ::4].reshape(len(unit), -1), axis=1).T) <= FEW:  # a quick look first: sorting a photograph takes long
+        colours, number = np.unique(unit.reshape(len(unit), -1), axis=1, return_inverse=True)
+        if colours.shape[1] <= FEW:
+            return colours[:, fit_square(Record(unit, semantic=number.reshape(unit.shape[1:]), file=str(file)), size, fit).semantic]
+    return fit_square(Record(unit, file=str(file)), size, fit).image
+
 def _square_pair(name: str, arrays: Sequence[np.ndarray], files: Sequence[Path], size: int, fit: str) -> Tensor:
     "(2, 3, S, S) float32. Raises `DataError` when the two sides differ in height or width."
     units = _unit_pair(arrays, files)
@@ -117,7 +127,7 @@ def _square_pair(name: str, arrays: Sequence[np.ndarray], files: Sequence[Path],
         raise DataError("Input and output of a pair differ in size.", file=files[1], field=name,
                         found=" and ".join(f"{u.shape[1]} × {u.shape[2]}" for u in units),
                         expected="the same height and width", fix="Bring both to one size; taco does not guess how they lie on each other.")
-    square = [fit_square(Record(u, file=str(f)), size, fit).image for u, f in zip(units, files)]
+    square = [_square(u, f, size, fit) for u, f in zip(units, files)]
     return torch.from_numpy(np.stack([np.broadcast_to(s, (3, size, size)) for s in square]))
 
 def _stacked(file: Path, words: tuple[str, str]) -> list[tuple[str, list[np.ndarray]]]:
