@@ -25,10 +25,10 @@ from .record import Record, fit_square
 from .store import read_manifest
 
 # %% auto #0
-__all__ = ['COLOURS', 'Target', 'resolve', 'state_of', 'Check', 'as_dict', 'check', 'examples', 'class_colours', 'overlay',
-           'picture', 'counterpart', 'phantom_and_real']
+__all__ = ['COLOURS', 'Target', 'data_folder', 'resolve', 'state_of', 'Check', 'as_dict', 'check', 'examples', 'kinds',
+           'class_colours', 'overlay', 'picture', 'counterpart', 'phantom_and_real']
 
-# %% ../../nbs/data/07a_look.ipynb #59a211b8
+# %% ../../nbs/data/07a_look.ipynb #56fd143b
 @dataclass
 class Target:
     "A dataset as somebody named it."
@@ -36,10 +36,14 @@ class Target:
     root: Path | None           # where its real files are looked for
     source: str | None = None   # real, when a folder was named
 
+def data_folder(root: str | Path | None = None) -> Path | None:
+    "The folder of all datasets: `root`, else the environment variable TACO_DATA, else None."
+    chosen = root or os.environ.get("TACO_DATA")
+    return Path(chosen) if chosen else None
+
 def resolve(what: str | Path, root: str | Path | None = None) -> Target:
     "What a name, a card file or a folder stands for; `root` defaults to the environment variable TACO_DATA. Raises `CardError`."
-    chosen, path = root or os.environ.get("TACO_DATA"), Path(what)
-    chosen = Path(chosen) if chosen else None
+    chosen, path = data_folder(root), Path(what)
     if path.suffix == ".toml":
         card = _card_file(path)
         return Target(card, chosen if chosen and (chosen / card.name).is_dir() else path.parent)
@@ -142,7 +146,7 @@ def _whole(result: Check, keys: Counter) -> None:
     if result.source == "real" and card.counts and dict(card.counts) != dict(result.records):
         result.notes.append(f"The card says {dict(card.counts)} images, here are {dict(result.records)}.")
 
-# %% ../../nbs/data/07a_look.ipynb #2203f4c2
+# %% ../../nbs/data/07a_look.ipynb #c5e86a1c
 def examples(card: Card | str, count: int = 3, root: str | Path | None = None, source: str = "auto", size: int = 96, seed: int = 0) -> tuple[str, list[Record]]:
     "The source taken and up to `count` records, fitted into squares of `size`. Raises like `taco.data.readers.find`."
     card = load_card(card)
@@ -153,6 +157,15 @@ def examples(card: Card | str, count: int = 3, root: str | Path | None = None, s
     ranked = [sorted(r, key=lambda r: -(r.semantic > 0).mean() if r.semantic is not None else 0) for r in loaded]
     chosen = [r for r in chain.from_iterable(zip_longest(*ranked)) if r is not None][:count]
     return found.source, [fit_square(record, size, card.fit) for record in chosen]
+
+def kinds(target: Target, real: bool | None = None) -> list[str]:
+    "The sources that can be shown of a dataset, real ones first; `real` asks for only those, or only the phantom. Raises `DataError` or `CardError` when there is none."
+    if real is False: return ["phantom"]
+    try: first = [find(target.card, target.root, target.source or ("auto" if real is None else "real"), subjects=1).source]
+    except DataError:
+        if not any(t["reader"] == "packaged" for t in target.card.read): raise
+        first = ["packaged"]
+    return first + ["phantom"] * (real is None and bool(target.card.phantom) and first != ["phantom"])
 
 # %% ../../nbs/data/07a_look.ipynb #b8e187cb
 COLOURS = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#0072B2", "#E69F00")  # Okabe and Ito (2008), for colour-blind readers
@@ -191,16 +204,16 @@ def picture(card: Card | str, groups: list[tuple[str, list[Record]]]) -> Figure:
     figure.legend(handles=[Patch(color=colours[v], label=f"{v} {card.classes[v]}") for v in seen[:12]], loc="outside lower center", ncols=min(3, max(1, len(seen))), fontsize=7, frameon=False)
     return figure
 
-# %% ../../nbs/data/07a_look.ipynb #483b3f41
+# %% ../../nbs/data/07a_look.ipynb #33c7b181
 def counterpart(card: Card, root: str | Path | None = None) -> tuple[Card, str] | None:
     "What to show beside a card's phantom: (itself, real), (a packaged card of the same modality, packaged), or None."
-    root = root or os.environ.get("TACO_DATA")
+    root = data_folder(root)
     try: return (card, "real") if root and find(card, root, "real") else None
     except DataError: pass
     inside = [c for c in map(load_card, list_cards()) if c.read and all(t["reader"] == "packaged" for t in c.read) and c.modality[0] == card.modality[0]]
-    return (max(inside, key=lambda c: c.anatomy == card.anatomy), "packaged") if inside else None
+    return (max(inside, key=lambda c: (c.anatomy == card.anatomy, c.channels == card.channels)), "packaged") if inside else None
 
-# %% ../../nbs/data/07a_look.ipynb #c89db02e
+# %% ../../nbs/data/07a_look.ipynb #b6d183da
 def phantom_and_real(names: list[str], root: str | Path | None = None, count: int = 3, size: int = 96, seed: int = 0) -> Figure:
     "A row a dataset: `count` phantom images with labels, then `count` real ones from `root` (TACO_DATA by default), or packaged ones of the same modality."
     figure = Figure(figsize=(7.2, 1.12 * len(names) + .3), layout="constrained")
@@ -209,9 +222,9 @@ def phantom_and_real(names: list[str], root: str | Path | None = None, count: in
     for row, card in enumerate(map(load_card, names)):
         other = counterpart(card, root)
         _row_of(blocks[0][1][row], card, card.name, examples(card, count, source="phantom", size=size, seed=seed)[1])
-        if other: _row_of(blocks[1][1][row], other[0], f"{other[1]}: {other[0].name}", examples(other[0], count, root or os.environ.get("TACO_DATA"), other[1], size, seed)[1])
+        if other: _row_of(blocks[1][1][row], other[0], f"{other[1]}: {other[0].name}", examples(other[0], count, data_folder(root), other[1], size, seed)[1])
         else: _row_of(blocks[1][1][row], card, "no real image here", [])
-    for (side, _), title in zip(blocks, ("phantom", "real")): side.suptitle(title, fontsize=9)
+    for (side, _), title in zip(blocks, ("phantom", "real, as published or packaged")): side.suptitle(title, fontsize=9)
     return figure
 
 def _row_of(axes, card: Card, title: str, records: list[Record]) -> None:
