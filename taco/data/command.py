@@ -36,7 +36,7 @@ class Source(str, Enum):
     "Where the images come from."
     auto, real, packaged, phantom = "auto", "real", "packaged", "phantom"
 
-# %% ../../nbs/data/08_command.ipynb #2a91e1af
+# %% ../../nbs/data/08_command.ipynb #b8baec2e
 def _each(names: list[str], work: Callable[[str], None]) -> None:
     "Do the work for every name; show what fails, and end with exit code 1 if something did."
     failed = []
@@ -51,7 +51,7 @@ def _each(names: list[str], work: Callable[[str], None]) -> None:
 @contextmanager
 def _bar(name: str):
     "A progress bar; gives a function (done, total)."
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True) as bar:
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal) as bar:
         line = bar.add_task(escape(name), total=None)
         yield lambda done, total: bar.update(line, completed=done, total=total)
 
