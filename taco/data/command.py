@@ -77,17 +77,18 @@ def _table_of_datasets(rows: list[dict]) -> Table:
         table.add_row(r["name"], " + ".join(r["modality"]), str(r["classes"]), counts, escape(r["licence"][:40]), f"[{colours[r['state']]}]{r['state']}[/] {stores}".strip())
     return table
 
-# %% ../../nbs/data/08_command.ipynb #a82ad2c2
+# %% ../../nbs/data/08_command.ipynb #25febae1
 @data_app.command()
 def fetch(names: Names, root: Root = None,
           size: Annotated[int, typer.Option(help="Of several files, take the smallest whose images are at least this large.")] = 64,
           every: Annotated[bool, typer.Option("--all", help="Take all files of the card, whatever their size.")] = False) -> None:
     "Download what may be downloaded by a program, and verify its checksum."
     from taco.data.fetch import fetch as bring
-    from taco.data.look import resolve
+    from taco.data.look import data_folder, resolve
     def work(name):
         target = resolve(name, root)
-        card, place = target.card, target.root.parent if target.source else target.root  # a folder that was named is the dataset's own
+        card = target.card
+        place = root or (target.root.parent if target.source else data_folder() or target.root)  # a folder that was named is the dataset's own
         for path in bring(card, place, size=None if every else size, progress=console.is_terminal): console.print(f"[green]there[/] {escape(str(path))}", highlight=False)
         if not card.files: console.print(f"{escape(card.name)} comes inside an installed package; nothing is to be fetched.")
     _each(names, work)

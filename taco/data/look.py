@@ -28,7 +28,7 @@ from .store import read_manifest
 __all__ = ['COLOURS', 'Target', 'data_folder', 'resolve', 'state_of', 'Check', 'as_dict', 'check', 'examples', 'kinds',
            'class_colours', 'overlay', 'picture', 'counterpart', 'phantom_and_real']
 
-# %% ../../nbs/data/07a_look.ipynb #56fd143b
+# %% ../../nbs/data/07a_look.ipynb #05314956
 @dataclass
 class Target:
     "A dataset as somebody named it."
@@ -46,7 +46,7 @@ def resolve(what: str | Path, root: str | Path | None = None) -> Target:
     chosen, path = data_folder(root), Path(what)
     if path.suffix == ".toml":
         card = _card_file(path)
-        return Target(card, chosen if chosen and (chosen / card.name).is_dir() else path.parent)
+        return Target(card, chosen if root or chosen and (chosen / card.name).is_dir() else path.parent)
     if path.is_dir():
         for file in (path / "card.toml", path / f"{path.name}.toml"):
             if file.is_file(): return Target(_card_file(file), path, "real")
