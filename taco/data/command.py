@@ -110,12 +110,15 @@ def check(what: Annotated[str, typer.Argument(help="A name, a card.toml, or a fo
         if not result.ok: raise typer.Exit(1)
     _each([what], work)
 
-# %% ../../nbs/data/08_command.ipynb #6f70b65e
-def _report(found: dict, verbose: bool) -> None:
-    "Print a check."
+# %% ../../nbs/data/08_command.ipynb #e588cc63
+def _report(found: dict, verbose: bool, most: int = 4) -> None:
+    "Print a check; at most so many errors of files, unless `verbose`."
+    bad = [f for f in found["files"] if not f["ok"]]
     for file in found["files"]:
-        if not file["ok"]: console.print(f"[red]error[/] {escape(file['reason'])}", highlight=False)
+        if not file["ok"]:
+            if verbose or file in bad[:most]: console.print(f"[red]error[/] {escape(file['reason'])}", highlight=False)
         elif verbose: console.print(f"[green]ok[/]    {escape(file['file'])}  {file['records']} record{'s'[:file['records'] != 1]}", highlight=False)
+    if len(bad) > most and not verbose: console.print(f"… and {len(bad) - most} more; -v names them all")
     for fault in found["faults"]: console.print(f"[red]error[/] {escape(fault)}", highlight=False)
     for note in found["notes"]: console.print(f"[yellow]note[/]  {escape(note)}", highlight=False)
     table = Table("split", "subjects", "records", box=None)
