@@ -84,7 +84,7 @@ def reading(card: Card, root: Path, folder: Path, size: int, batch: int, seconds
 
 
 LOOP = """
-import json, sys, psutil, torch
+import json, resource, sys, psutil, torch
 from benchmarks.loop import _sampler
 from taco.data.store import Store
 from taco.learning.training import TrainConfig
@@ -92,16 +92,16 @@ torch.set_num_threads(1)
 store, me = Store.open([sys.argv[1]]), psutil.Process()
 sampler = _sampler(store, None, TrainConfig(device="cpu", pairs_per_task=4))
 for step in range(int(sys.argv[2])): pairs = sampler.pairs(sampler.raw(step))
-info = me.memory_full_info()
-print(json.dumps(dict(images=len(store), resident=info.rss, private=info.uss)))
+info = me.memory_info()
+print(json.dumps(dict(images=len(store), resident=info.rss, peak=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, own=info.rss - info.shared)))
 """
 
 
 def memory(small: Path, large: Path, steps: int) -> dict:
     """Megabytes of a process that makes training pairs from the store, for a small and a ten times larger one.
 
-    `resident` counts the pages of the store that the system keeps in its cache on the process's behalf and drops when somebody
-    needs the room; `private` is what the process itself holds.
+    `resident` is what `top` shows after the last step, `peak` the most at any time; both count mapped pages of files, which the
+    system can take back. `own` is without those: what the process itself holds.
     """
     root = Path(__file__).resolve().parent.parent
     found = []
@@ -113,8 +113,9 @@ def memory(small: Path, large: Path, steps: int) -> dict:
     mb = lambda key: [round(f[key] / 2**20, 1) for f in found]
     more = lambda key: round(100 * (found[1][key] / found[0][key] - 1), 1)
     data = [sum(p.stat().st_size for p in f.glob("*.npy")) / 2**20 for f in (small, large)]
-    return dict(steps=steps, images=[f["images"] for f in found], store_mb=[round(d, 1) for d in data], resident_mb=mb("resident"), private_mb=mb("private"),
-                resident_more_percent=more("resident"), private_more_percent=more("private"))
+    kinds = ("resident", "peak", "own")
+    return dict(steps=steps, images=[f["images"] for f in found], store_mb=[round(d, 1) for d in data], **{f"{k}_mb": mb(k) for k in kinds},
+                more_percent={k: more(k) for k in kinds})
 
 
 def opening(folder: Path, place: Path, stores: int, times: int = 10, repeats: int = 7) -> dict:
@@ -125,7 +126,7 @@ def opening(folder: Path, place: Path, stores: int, times: int = 10, repeats: in
     return dict(stores=stores, images=len(store), ms=round(1000 * float(np.median(spent)), 1))
 
 
-def run(count: int = 160, side: int = 256, size: int = 64, batch: int = 256, seconds: float = 4., steps: int = 30, larger: int = 4, stores: int = 39) -> dict:
+def run(count: int = 160, side: int = 256, size: int = 64, batch: int = 256, seconds: float = 4., steps: int = 20, larger: int = 12, stores: int = 39) -> dict:
     "All four; `larger` × `count` images are the smaller store of the memory comparison."
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -144,7 +145,7 @@ def show(result: dict) -> Table:
     read, held, opened = result["reading"], result["memory"], result["opening"]
     for name, title in (("store", f"random reading, store, batches of {read['batch']}"), ("files", "random reading, files decoded and resampled"), ("files_and_maps", "the same with the maps that a store holds")):
         table.add_row(title, f"{read['images_per_s'][name]:,} images/s" + (f"; the store is {read['ratio'][name]:,.0f} times as fast" if name != "store" else ""))
-    for i in (0, 1): table.add_row(f"memory, {held['images'][i]:,} images ({held['store_mb'][i]:.0f} MB of arrays)", f"{held['private_mb'][i]:.0f} MB private, {held['resident_mb'][i]:.0f} MB resident")
-    table.add_row("ten times the images", f"{held['private_more_percent']:+.1f} % private, {held['resident_more_percent']:+.1f} % resident (mapped pages, reclaimable)")
+    for i in (0, 1): table.add_row(f"memory, {held['images'][i]:,} images ({held['store_mb'][i]:.0f} MB of arrays)", f"{held['resident_mb'][i]:.0f} MB resident, {held['peak_mb'][i]:.0f} MB at most, {held['own_mb'][i]:.0f} MB without mapped files")
+    table.add_row("ten times the images", "{resident:+.1f} % resident, {peak:+.1f} % at most, {own:+.1f} % without mapped files".format(**held["more_percent"]))
     table.add_row(f"opening {opened['stores']} stores, {opened['images']:,} images", f"{opened['ms']:.0f} ms")
     return table

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from taco.base import DataError, StoreError
+from taco.data import store as store_module
 from taco.data.card import load_card
 from taco.data.store import Store, pack, read_manifest
 from test_data import BY_SUBJECT, CARD, CLASSES, PAIRS, make_card, refused, write_npz, write_pairs
@@ -191,3 +192,18 @@ def test_a_card_that_is_wrong_stops_before_anything_is_made(tmp_path):
     with pytest.raises(DataError, match="pairs|images"): pack(make_card(tmp_path, (CARD + CLASSES + PAIRS + BY_SUBJECT).replace("images/*", "pictures/*")), tmp_path, tmp_path / "out", 16)
     with pytest.raises(DataError, match="Register at"): pack(load_card("acdc"), tmp_path, tmp_path / "out", 16, source="real")
     assert names(tmp_path / "out") == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mapped pages are counted by Linux")
+def test_reading_a_large_store_does_not_grow_the_process(tmp_path, monkeypatch):
+    "Every row of a store of 130 MB is read; where that is called large, what is mapped is let go, and the rows are still right."
+    import psutil
+    from benchmarks.data import enlarge
+    small = pack("monusac", out=tmp_path, size=64, subjects=4, source="phantom")
+    monkeypatch.setattr(store_module, "KEEP_MAPPED", 50 * 2**20)
+    store, me = Store.open([enlarge(small, tmp_path / "large", 750)]), psutil.Process()
+    first = store.batch(range(4)).image
+    before = me.memory_info().shared
+    for start in range(0, len(store), 250): store.batch(range(start, start + 250))
+    assert me.memory_info().shared - before < 30e6
+    assert (store.batch(range(2996, 3000)).image == first).all()
