@@ -84,7 +84,7 @@ def reading(card: Card, root: Path, folder: Path, size: int, batch: int, seconds
 
 
 LOOP = """
-import json, resource, sys, psutil, torch
+import json, pathlib, sys, psutil, torch
 from benchmarks.loop import _sampler
 from taco.data.store import Store
 from taco.learning.training import TrainConfig
@@ -92,8 +92,9 @@ torch.set_num_threads(1)
 store, me = Store.open([sys.argv[1]]), psutil.Process()
 sampler = _sampler(store, None, TrainConfig(device="cpu", pairs_per_task=4))
 for step in range(int(sys.argv[2])): pairs = sampler.pairs(sampler.raw(step))
-info = me.memory_info()
-print(json.dumps(dict(images=len(store), resident=info.rss, peak=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, own=info.rss - info.shared)))
+info, status = me.memory_info(), pathlib.Path("/proc/self/status")  # getrusage would tell the peak of the parent too
+peak = next(int(l.split()[1]) << 10 for l in status.read_text().splitlines() if l.startswith("VmHWM")) if status.exists() else info.rss
+print(json.dumps(dict(images=len(store), resident=info.rss, peak=max(peak, info.rss), own=info.rss - getattr(info, "shared", 0))))
 """
 
 
