@@ -18,7 +18,7 @@ from rich.console import Console
 
 from taco.base import ParameterError, atomic, keep_memory, limit_threads, suggest
 
-SECTIONS = ("tasks", "loop")  # tasks.py: batched tasks against image by image; loop.py: the training loop against a fixed tensor
+SECTIONS = ("tasks", "loop", "data")  # tasks.py: batched tasks against image by image; loop.py: the training loop against a fixed tensor; data.py: packing, reading, memory
 LATEST = Path(__file__).parent / "latest.json"
 PACKAGES = ("taco", "torch", "monai", "scikit-image", "scipy", "numpy", "lightning")
 
