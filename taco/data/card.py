@@ -178,7 +178,7 @@ def list_cards() -> list[str]:
     "The names of all cards within reach, in alphabetical order."
     return sorted({path.stem for shelf in _shelves() if shelf.is_dir() for path in shelf.glob("*.toml")})
 
-# %% ../../nbs/data/01_card.ipynb #22c5ff35
+# %% ../../nbs/data/01_card.ipynb #3f5189c1
 def load_card(name: str | Path | Card) -> Card:
     "The card of a name (`drive`) or of a TOML file (`my/cards/drive.toml`). Raises `CardError` when there is none, or when it cannot work."
     if isinstance(name, Card): return name
@@ -187,7 +187,7 @@ def load_card(name: str | Path | Card) -> Card:
     for path in places:
         if path.is_file():
             card = parse_card(path.read_text(encoding="utf-8"), path)
-            if card.name != path.stem: _refuse(path, "A card is named after its file.", "name", card.name, path.stem, "Rename one of them.")
+            if path.stem not in (card.name, "card"): _refuse(path, "A card is named after its file.", "name", card.name, path.stem, "Rename one of them.")
             return card
     if str(name).endswith(".toml"): raise CardError("There is no such card.", file=name, fix="Check the path.")
     raise CardError("No card has this name.", field="card", found=str(name), fix=suggest(str(name), list_cards()))
