@@ -50,11 +50,11 @@ def thumbnails(store: Store, plan: pd.DataFrame, side: int = 32, block: int = 25
             out[rows, half] = small.mul(255).round().byte().permute(0, 2, 3, 1).numpy()
     return out
 
-# %% ../../nbs/atlas/06_explorer.ipynb #34cd9665
+# %% ../../nbs/atlas/06_explorer.ipynb #19989fb7
 PER_ROW, PER_SHEET = 32, 2048
 
-def sprite_sheets(thumbs: np.ndarray, quality: int = 88) -> list[str]:
-    "Sheets of `PER_ROW` pairs a row and `PER_SHEET` pairs a sheet, as data URIs; `thumbs` is (N, 2, T, T, 3) uint8."
+def sprite_sheets(thumbs: np.ndarray, quality: int = 90) -> list[str]:
+    "Sheets of `PER_ROW` pairs a row and `PER_SHEET` pairs a sheet, as JPEG data URIs; `thumbs` is (N, 2, T, T, 3) uint8."
     count, _, side = thumbs.shape[:3]
     sheets = []
     for start in range(0, count, PER_SHEET):
@@ -65,8 +65,8 @@ def sprite_sheets(thumbs: np.ndarray, quality: int = 88) -> list[str]:
         # (row, column, half, y, x, channel) -> (row, y, column, half, x, channel): halves and pairs lie side by side
         sheet = full.reshape(rows, PER_ROW, 2, side, side, 3).transpose(0, 3, 1, 2, 4, 5).reshape(rows * side, -1, 3)
         buffer = io.BytesIO()
-        Image.fromarray(sheet).save(buffer, "WEBP", quality=quality, method=4)
-        sheets.append("data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode())
+        Image.fromarray(sheet).save(buffer, "JPEG", quality=quality, subsampling=0)
+        sheets.append("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode())
     return sheets
 
 # %% ../../nbs/atlas/06_explorer.ipynb #05828897
