@@ -350,6 +350,11 @@ def test_alteration_paths(shown, run):
                        return [(x - v.x) * v.scale + v.width / 2, (v.y - y) * v.scale + v.height / 2]""")
     found = shown.js("const u = atlas.under(...arguments[0], 12); atlas.hover(u); return [u.path?.alteration, u.step]", spot)
     assert found == [1, 3] and all(t in shown.one("#tip").text for t in ("noise", "step 3", "0.75"))
+    shown.one("#paths").click()
+    assert shown.js("return atlas.under(...arguments[0], 3)?.path", spot) is None, "the box hides the paths"
+    shown.js("atlas.select(0)")
+    assert shown.js("return atlas.under(...arguments[0], 3)?.path?.alteration", spot) == 1, "a selected pair brings those of its task"
+    shown.js("atlas.select(-1)"); shown.one("#paths").click()
     shown.js("atlas.keep('alteration', [0])")
     assert shown.js("return atlas.under(...arguments[0], 3)?.path?.alteration", spot) != 1
     shown.js("atlas.keep('alteration', [0, 1]); atlas.keep('family', [2])")  # the paths are of a semantic task
