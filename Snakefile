@@ -4,9 +4,12 @@
 #
 # What is stale is decided by parameters and fingerprints (code cells and the modules they use), never by the time
 # stamp of a notebook: opening and saving one re-runs nothing.
+#
+# A profile may run an experiment more than once: a section `train_seed1: {experiment: train, seed: 1}` is a step of its
+# own, and `{train_seed1}` in the parameters of another step is its folder, and makes that step need it.
 from pathlib import Path
 
-from taco.experiment import execute, find_experiment, fingerprint, load_profile, plan
+from taco.experiment import execute, find_experiment, fingerprint, load_profile, plan, profile_steps, step_experiment
 
 PROFILE = load_profile(config.get("profile", "quick"))
 RUNS = Path(config.get("runs", "runs")) / PROFILE["name"]
@@ -21,8 +24,8 @@ NEEDS = {
     "map": ["embed"],
     "similarity": ["embed"],
 }
-WANTED = [name for name in NEEDS if name not in PROFILE.get("skip", [])]
-FOLDERS = {name: str(RUNS / name) for name in NEEDS}
+STEPS = profile_steps(PROFILE, NEEDS)
+FOLDERS = {step: str(RUNS / step) for step in STEPS}
 # Training takes every core; the others leave room for each other.
 THREADS = {"train": workflow.cores, "embed": workflow.cores, "pack": workflow.cores}
 
@@ -37,16 +40,16 @@ def code_of(name):
 localrules: all
 
 rule all:
-    input: [f"{FOLDERS[name]}/done.json" for name in WANTED]
+    input: [f"{folder}/done.json" for folder in FOLDERS.values()]
 
-for name in WANTED:
+for step, needs in STEPS.items():
     rule:
-        name: name
-        input: [f"{FOLDERS[need]}/done.json" for need in NEEDS[name]]
-        output: f"{FOLDERS[name]}/done.json"
+        name: step
+        input: [f"{FOLDERS[need]}/done.json" for need in needs]
+        output: f"{FOLDERS[step]}/done.json"
         params:
-            experiment=name,
-            given=plan(PROFILE, name, FOLDERS),
-            code=code_of(name),
-        threads: THREADS.get(name, 1)
+            experiment=step_experiment(PROFILE, step),
+            given=plan(PROFILE, step, FOLDERS),
+            code=code_of(step_experiment(PROFILE, step)),
+        threads: THREADS.get(step_experiment(PROFILE, step), 1)
         run: execute(params.experiment, params.given, threads=threads)

@@ -30,7 +30,7 @@ from .base import ParameterError, TacoError, atomic, suggest
 # %% auto #0
 __all__ = ['DATA_KINDS', 'ExperimentError', 'project_root', 'Parameter', 'read_parameters', 'check_parameters', 'parameters_cell',
            'versions', 'git_commit', 'Run', 'write_json', 'finished', 'packed_folders', 'find_experiment', 'execute',
-           'dependencies', 'fingerprint', 'load_profile', 'plan', 'publish']
+           'dependencies', 'fingerprint', 'load_profile', 'step_experiment', 'profile_steps', 'plan', 'publish']
 
 # %% ../nbs/08_experiment.ipynb #1667eed6
 class ExperimentError(TacoError): "An experiment that failed, or whose input another experiment has not made yet."
@@ -271,7 +271,7 @@ def fingerprint(notebook: str | Path, root: Path | None = None) -> str:
         digest.update(re.sub(r"(?m)^#.*$", "", file.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:16]
 
-# %% ../nbs/08_experiment.ipynb #39cb3e0c
+# %% ../nbs/08_experiment.ipynb #bebb33fd
 def load_profile(name: str | Path, root: Path | None = None) -> dict:
     "A profile by name or path. Raises `ExperimentError` with the nearest known name, or for a file that is not YAML."
     import yaml
@@ -281,17 +281,46 @@ def load_profile(name: str | Path, root: Path | None = None) -> dict:
     try: return {"name": path.stem, **(yaml.safe_load(path.read_text(encoding="utf-8")) or {})}
     except yaml.YAMLError as error: raise ExperimentError("The profile is not valid YAML.", file=path, found=str(error).splitlines()[0], fix="Check indentation and quotes.") from error
 
-def plan(profile: dict, experiment: str, folders: dict[str, str]) -> dict:
-    "The parameters of one experiment under a profile; `folders` are the run folders by experiment name. Raises `ParameterError`."
-    path = find_experiment(experiment)
-    declared = read_parameters(parameters_cell(path))
+# %% ../nbs/08_experiment.ipynb #4a1f8e4f
+def step_experiment(profile: dict, step: str) -> str:
+    "Which experiment a step of a profile runs: its own name, unless its section says `experiment: name`."
+    section = profile.get(step)
+    return section.get("experiment", step) if isinstance(section, dict) else step
+
+def profile_steps(profile: dict, needs: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Step → the steps whose results it reads, in an order in which they can run, without those that the profile skips.
+
+    `needs` says it for each experiment; further steps of a profile (sections with `experiment:`) need the same,
+    and every step needs those that its parameters name in braces. Raises `ParameterError` for a step that is not there.
+    """
+    where, skip = f"profiles/{profile['name']}.yaml", profile.get("skip", [])
+    extra = [n for n, section in profile.items() if isinstance(section, dict) and "experiment" in section]
+    steps = {n: list(needs.get(step_experiment(profile, n), [])) for n in (*needs, *extra) if n not in skip}
+    for name, found in steps.items():
+        for word in re.findall(r"\{(\w+)\}", json.dumps(profile.get(name))):
+            if word not in steps: raise ParameterError("This profile has no such step.", file=where, field=name, found=f"{{{word}}}", expected=", ".join(steps), fix=suggest(word, steps))
+            found.append(word)
+    return {n: list(dict.fromkeys(f)) for n, f in steps.items()}
+
+def _fill(value, folders: dict[str, str], where: str):
+    "`{step}` in texts and lists of texts becomes the folder of that step."
+    if isinstance(value, list): return [_fill(v, folders, where) for v in value]
+    if not isinstance(value, str): return value
+    try: return re.sub(r"\{(\w+)\}", lambda match: folders[match[1]], value)
+    except KeyError as error: raise ParameterError("This profile has no such step.", file=where, found=value, fix=suggest(error.args[0], folders)) from None
+
+def plan(profile: dict, step: str, folders: dict[str, str]) -> dict:
+    "The parameters of one step of a profile; `folders` are the run folders by step. Raises `ParameterError`."
+    experiment, where = step_experiment(profile, step), f"profiles/{profile['name']}.yaml, section {step}"
+    declared = read_parameters(parameters_cell(find_experiment(experiment)))
     shared = {k: v for k, v in profile.get("shared", {}).items() if k in declared}
     links = {k: v for k, v in folders.items() if k in declared and str(declared[k].default).startswith("runs/")}
-    given = {**shared, **links, **(profile.get(experiment) or {}), "folder": folders[experiment]}
-    check_parameters(declared, given, f"profiles/{profile['name']}.yaml, section {experiment}")
+    own = {k: _fill(v, folders, where) for name in dict.fromkeys((experiment, step)) for k, v in (profile.get(name) or {}).items() if k != "experiment"}
+    given = {**shared, **links, **own, "folder": folders[step]}
+    check_parameters(declared, given, where)
     return given
 
-# %% ../nbs/08_experiment.ipynb #83a556a1
+# %% ../nbs/08_experiment.ipynb #04e835f4
 def _strip(executed: Path, target: Path) -> None:
     "Copy an executed notebook with machine paths and bulky outputs left out."
     nb = nbformat.read(executed, 4)
@@ -308,7 +337,8 @@ def publish(folders: dict[str, Path], target: str | Path) -> dict:
     target, metrics, manifest = Path(target), {}, {}
     for name, folder in folders.items():
         done = finished(folder, name)
-        metrics.update({k: dict(v, experiment=name) for k, v in done["metrics"].items()})
+        prefix = "" if done["experiment"] == name else f"{name}_"  # a further run of an experiment keeps its metrics apart
+        metrics.update({prefix + k: dict(v, experiment=name) for k, v in done["metrics"].items()})
         provenance = {k: v for k, v in done.items() if k not in ("figures", "metrics")}
         for figure, about in done["figures"].items():
             for suffix in (".png", ".svg"):

@@ -82,6 +82,24 @@ def test_page_of_an_embed_run_alone(run, tmp_path):
     assert list(data["maps"]) == ["UMAP"] and len(data["subject"]) == 40 and data["paths"]["items"] == []
 
 
+def test_unseen_datasets_and_a_moved_folder(run, tmp_path):
+    folder = tmp_path / "moved"
+    shutil.copytree(run, folder)
+    shutil.rmtree(folder / "map")
+    pack("isic2018", source="phantom", size=32, subjects=8, out=folder / "strangers/stores")
+    (folder / "strangers/stores.txt").write_text("isic2018-phantom-32")
+    (folder / "strangers/done.json").write_text(json.dumps(dict(parameters={})))
+    (folder / "embed/done.json").write_text(json.dumps(dict(parameters=dict(pack="elsewhere/pack", unseen="elsewhere/strangers"))))
+    known = Embeddings.load(run / "embed/embeddings")
+    length = len(Store.open([run / "pack/stores" / n for n in (run / "pack/stores.txt").read_text().split("\n")]))
+    strange = plan_pairs(Store.open([folder / "strangers/stores/isic2018-phantom-32"]), ["deblurring"], "test", 2)
+    table = pd.concat([known.table, strange.assign(record=strange["record"] + length)], ignore_index=True)
+    Embeddings(table, dict(taco=vectors_of(table))).save(folder / "embed/embeddings")
+    said = []
+    data = told(write_atlas(folder, tmp_path / "a.html", say=said.append))
+    assert "isic2018" in data["columns"][2]["names"] and len(data["subject"]) == len(table) and "computing UMAP" in said[0]
+
+
 def test_map_of_another_encoder_is_not_used(run, tmp_path):
     assert list(told(write_atlas(run, tmp_path / "a.html", encoder="pixels"))["maps"]) == ["UMAP"]
 

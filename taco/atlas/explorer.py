@@ -227,16 +227,21 @@ def _held_out(folder: Path, encoder: str) -> Embeddings:
                          fix="Pack more subjects, then run 'embed' again.")
     return pairs
 
-# %% ../../nbs/atlas/06_explorer.ipynb #152436c8
+# %% ../../nbs/atlas/06_explorer.ipynb #fa7112f1
+def _beside(folder: Path, run: str) -> Path:
+    "The run of this name beside a run, as in a profile's folder that was moved; else where it was."
+    moved = folder.parent / Path(run).name
+    return moved if (moved / "done.json").exists() else Path(run)
+
 def _store(folder: Path, pairs: Embeddings) -> Store:
     "The packed data that an `embed` run used. Raises `StoreError` when it was packed anew since."
-    beside = folder.parent / "pack"
-    pack = beside if (beside / "done.json").exists() else finished(folder, "embed")["parameters"]["pack"]
-    store = Store.open(packed_folders(pack))
+    used = finished(folder, "embed")["parameters"]
+    packs = [_beside(folder, used[name]) for name in ("pack", "unseen") if used.get(name)]  # in the order in which 'embed' opened them
+    store = Store.open([store for pack in packs for store in packed_folders(pack)])
     record = pairs.table["record"].to_numpy()
     same = record.max() < len(store) and all((store.table[c].to_numpy()[record] == pairs.table[c]).all() for c in ("dataset", "key"))
     if not same:
-        raise StoreError("The packed data does not belong to these embeddings.", file=project_root() / pack, field="record",
+        raise StoreError("The packed data does not belong to these embeddings.", file=project_root() / packs[0], field="record",
                          found="other datasets or keys at the same positions", fix="Run 'embed' again.")
     return store
 
@@ -297,11 +302,11 @@ def write_atlas(run_folder: str | Path, out: str | Path = "atlas.html", encoder:
     with atomic(out) as spare: spare.write_text(page, encoding="utf-8")
     return out
 
-# %% ../../nbs/atlas/06_explorer.ipynb #854387b8
+# %% ../../nbs/atlas/06_explorer.ipynb #323a77c3
 def atlas_command(
     run: Annotated[Path, typer.Argument(help="A profile's run folder such as runs/quick, or that of one 'embed' run.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file to write.")] = Path("atlas.html"),
-    encoder: Annotated[str, typer.Option(help="Whose space to show: taco, random, pixels.")] = "taco",
+    encoder: Annotated[str, typer.Option(help="Whose space to show: an encoder of the 'embed' run.")] = "taco",
     limit: Annotated[int, typer.Option(help="Most pairs on the page.")] = 5000,
     thumbnail: Annotated[int, typer.Option(help="Side of the small images, in pixels.")] = 32,
 ) -> None:

@@ -53,7 +53,7 @@ class Reader:
 
 READERS: dict[str, Reader] = {}
 COMMON = ("reader", "layout", "modality", "folder", "source", "subject", "split", "splits", "values", "colours", "threshold", "tolerance",
-          "window", "percentiles")
+          "window", "percentiles", "attributes")
 
 def reader(name: str, options: str) -> Callable:
     "Decorator: enter `function(card, table, folder, size) -> list[Item]` as the reader of that name."
@@ -574,6 +574,7 @@ def find(card: Card | str, root: str | Path | None = None, source: str = "auto",
 # %% ../../nbs/data/02_readers.ipynb #89753602
 def _find_real(card: Card, root: Path, source: str, size: int | None) -> Found | None:
     "The first layout of the card that finds files."
+    from taco.data.annotations import list_items  # it needs this chapter
     layouts: dict[str, list[dict]] = {}
     for table in card.read:
         if table["reader"] != "packaged": layouts.setdefault(table.get("layout", table["reader"]), []).append(table)
@@ -584,7 +585,7 @@ def _find_real(card: Card, root: Path, source: str, size: int | None) -> Found |
         for folder in folders:
             if not folder.is_dir(): continue
             seen = seen or (folder if folder != root or source == "real" else None)
-            items = [i for t in tables for i in READERS[t["reader"]].items(card, t, folder, size)]
+            items = [i for t in tables for i in list_items(card, t, folder, size)]
             if items: return Found(card, "real", layout, folder, items)
     if seen is None: return None
     files = list_files(seen)
@@ -601,7 +602,7 @@ def how_to_get(card: Card) -> str:
 # %% ../../nbs/data/02_readers.ipynb #c9daf1c3
 def check_readers(card: Card) -> None:
     "Raise `CardError` for an unknown reader or an option that a reader does not have."
-    from taco.data import packaged  # noqa: F401  its reader enters itself
+    from taco.data import annotations, packaged  # noqa: F401  their readers enter themselves
     for table in card.read:
         name = table["reader"]
         if name not in READERS: raise CardError("No reader has this name.", file=card.path or card.name, field="read.reader", found=name,
@@ -611,6 +612,7 @@ def check_readers(card: Card) -> None:
             if option not in known: raise CardError(f"The reader {name} has no such option.", file=card.path or card.name,
                                                     field=f"read.{option}", found=table[option], expected=", ".join(known),
                                                     fix=suggest(option, known))
+        annotations.check_lookups(card, table)
 
 def phantom_items(card: Card, size: int, subjects: int | None, seed: int) -> list[Item]:
     "The phantom patients of a card. Raises `CardError` when it has no phantom."

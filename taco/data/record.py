@@ -5,7 +5,7 @@
 # %% ../../nbs/data/00_record.ipynb #416d61ae
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from skimage import measure, morphology, transform
 from ..base import DataError, suggest
 
 # %% auto #0
-__all__ = ['MODALITIES', 'FITS', 'NEEDS', 'Record', 'check_record', 'fit_square', 'Prepared', 'prepare', 'Batch', 'collate']
+__all__ = ['MODALITIES', 'FITS', 'NEEDS', 'Record', 'check_record', 'check_attributes', 'fit_square', 'Prepared', 'prepare',
+           'Batch', 'collate']
 
 # %% ../../nbs/data/00_record.ipynb #c1a02d9d
 MODALITIES = ("CT", "MR", "X-ray", "ultrasound", "OCT", "electron microscopy", "fluorescence microscopy",
@@ -33,6 +34,9 @@ class Record:
     instances: np.ndarray | None = None   # (H, W) integer object of each pixel, 0 = background
     boxes: np.ndarray | None = None       # (N, 4) float32 x0, y0, x1, y1 in fractions of width and height
     points: np.ndarray | None = None      # (N, 2) float32 x, y in fractions of width and height
+    box_classes: np.ndarray | None = None    # (N,) integer class of each box, 1 … 255, None where the source gives none
+    point_classes: np.ndarray | None = None  # (N,) integer class of each point, 1 … 255
+    attributes: dict = field(default_factory=dict)  # of the whole image, such as {"tuberculosis": 1}; numbers or words
     dataset: str = ""                     # name of its card
     subject: str = ""                     # patient, animal, volume or source photograph: the unit of splitting
     key: str = ""                         # unique within the dataset
@@ -69,6 +73,8 @@ def check_record(record: Record) -> None:
         _refuse(record, "The image leaves the unit range.", name, f"{image.min():.3g} … {image.max():.3g}", "0 … 1", "Rescale with taco.data.readers.to_unit.")
     for name in ("semantic", "instances"): _check_labels(record, name)
     for name, columns in (("boxes", 4), ("points", 2)): _check_coordinates(record, name, columns)
+    for name, table in (("box_classes", record.boxes), ("point_classes", record.points)): _check_classes(record, name, table)
+    check_attributes(record)
     if record.modality and record.modality not in MODALITIES:
         _refuse(record, "This modality is not known.", "modality", record.modality, ", ".join(MODALITIES), suggest(record.modality, MODALITIES))
 
@@ -93,6 +99,22 @@ def _check_coordinates(record: Record, name: str, columns: int) -> None:
     if table.size and (table.min() < -1e-4 or table.max() > 1 + 1e-4):
         _refuse(record, f"{name.capitalize()} must be fractions of the image side.", name,
                 f"{table.min():.3g} … {table.max():.3g}", "0 … 1", "Divide x by the width and y by the height.")
+
+# %% ../../nbs/data/00_record.ipynb #7f949e4a
+def _check_classes(record: Record, name: str, table: np.ndarray | None) -> None:
+    classes = getattr(record, name)
+    if classes is None: return
+    count = 0 if table is None else len(table)
+    if classes.shape != (count,) or classes.dtype.kind not in "iu" or (count and (classes.min() < 1 or classes.max() > 255)):
+        _refuse(record, "Every box or point has one class.", name, f"{classes.shape} {classes.dtype}", f"({count},) whole numbers from 1 to 255", "See Record.")
+
+def check_attributes(record: Record) -> None:
+    "Raise `DataError` unless the attributes are a dict of names and finite numbers or words."
+    for name, value in record.attributes.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            _refuse(record, "An attribute has no proper name.", "attributes", repr(name), "letters, digits and _, no digit first", "Rename it in the card.")
+        if type(value) not in (int, float, str) or value != value or value in (np.inf, -np.inf):
+            _refuse(record, "An attribute is one number or word.", f"attributes.{name}", repr(value), "int, float or str", "Leave unknown values out.")
 
 # %% ../../nbs/data/00_record.ipynb #c8650fc6
 FITS = ("cover", "contain", "stretch")
@@ -123,21 +145,25 @@ def fit_square(record: Record, size: int, fit: str = "cover") -> Record:
     height, width = record.image.shape[1:]
     window = _window(height, width, fit)
     maps = {n: _sample(getattr(record, n), window, size, 0) for n in ("semantic", "instances") if getattr(record, n) is not None}
-    tables = {n: _move(getattr(record, n), window, height, width) for n in ("boxes", "points") if getattr(record, n) is not None}
+    tables = {}
+    for name, kinds in (("boxes", "box_classes"), ("points", "point_classes")):
+        if (table := getattr(record, name)) is None: continue
+        tables[name], kept = _move(table, window, height, width)
+        if getattr(record, kinds) is not None: tables[kinds] = getattr(record, kinds)[kept]
     image = np.stack([_sample(channel, window, size, 1) for channel in record.image]).clip(0, 1).astype(np.float32)
     spacing = record.spacing and (record.spacing[0] * window[2] / size, record.spacing[1] * window[3] / size)
     return replace(record, image=image, spacing=spacing, **maps, **tables)
 
 # %% ../../nbs/data/00_record.ipynb #b1bce40b
-def _move(table: np.ndarray, window, height: int, width: int) -> np.ndarray:
-    "Boxes or points as fractions of the window; those that leave it are dropped, boxes are clipped."
+def _move(table: np.ndarray, window, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    "Boxes or points as fractions of the window, and which are kept: those that leave it are dropped, boxes are clipped."
     y0, x0, h, w = window
     count = table.shape[1] // 2
     moved = (table * np.tile([width, height], count) - np.tile([x0, y0], count)) / np.tile([w, h], count)
-    if count == 1: return moved[((moved >= 0) & (moved <= 1)).all(1)].astype(np.float32)
     clipped = moved.clip(0, 1)
     area = lambda b: (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
-    return clipped[area(clipped) > 0.25 * area(moved)].astype(np.float32)
+    kept = ((moved >= 0) & (moved <= 1)).all(1) if count == 1 else area(clipped) > 0.25 * area(moved)
+    return clipped[kept].astype(np.float32), kept
 
 # %% ../../nbs/data/00_record.ipynb #4ba13e80
 NEEDS = {

@@ -32,7 +32,7 @@ __all__ = ['PACK_VERSION', 'COLUMNS', 'RAGGED', 'Appender', 'Writer', 'pack_key'
            'describe']
 
 # %% ../../nbs/data/05_store.ipynb #4dffe94c
-PACK_VERSION = 1
+PACK_VERSION = 2  # 2: attributes in the table
 COLUMNS = {"image": (np.uint8, 3), "semantic": (np.uint8, 0), "instances": (np.uint16, 0), "distance": (np.float16, 0),
            "centreline": (np.float16, 0), "hull": (np.bool_, 0)}
 RAGGED = {"boxes": 4, "points": 2}
@@ -95,7 +95,8 @@ def _row(p: Prepared, source: str) -> tuple[dict, dict]:
     "The arrays and the line of the table of one prepared record."
     r = p.record
     line = dict(dataset=r.dataset, source=source, modality=r.modality, subject=r.subject, key=r.key, slice=r.slice, split=r.split,
-                spacing_row=r.spacing and r.spacing[0], spacing_column=r.spacing and r.spacing[1], file=r.file)
+                spacing_row=r.spacing and r.spacing[0], spacing_column=r.spacing and r.spacing[1],
+                attributes=json.dumps(r.attributes, sort_keys=True, ensure_ascii=False), file=r.file)
     return {n: getattr(p, n) for n in (*COLUMNS, *RAGGED)}, line | {need: need in p.can for need in NEEDS}
 
 def _work(card: Card, item: Item, records: list[Record] | TacoError | None, splits: dict, source: str, size: int,
@@ -134,7 +135,7 @@ def pack_key(found: Found, size: int, fit: str, subjects: int | None, seed: int)
 
 def _code(source: str) -> str:
     "A hash of the modules that make the records of this source."
-    names = ("record", "readers", {"phantom": "phantom", "packaged": "packaged"}.get(source, "readers"))
+    names = ("record", "readers", "annotations", {"phantom": "phantom", "packaged": "packaged"}.get(source, "readers"))
     modules = sorted((m for m in resources.files("taco.data").iterdir() if m.name.endswith(".py") and m.name.startswith(names)),
                      key=lambda m: m.name)
     return hashlib.sha256(b"".join(m.read_bytes() for m in modules)).hexdigest()
@@ -251,7 +252,7 @@ class Part:
 
     def table(self) -> pd.DataFrame:
         "The lines of table.csv, with their types."
-        text = {n: "string" for n in ("dataset", "source", "modality", "subject", "key", "split", "file")}
+        text = {n: "string" for n in ("dataset", "source", "modality", "subject", "key", "split", "attributes", "file")}
         return pd.read_csv(self.folder / "table.csv", dtype=text | {"slice": "Int64"} | {need: bool for need in NEEDS},
                            keep_default_na=False, na_values={"slice": [""], "spacing_row": [""], "spacing_column": [""]})
 
@@ -304,6 +305,14 @@ def _select(store: "Store", split, task, needs, dataset) -> np.ndarray:
     if dataset is not None: keep &= np.array(store.datasets)[store.dataset] == dataset
     return np.flatnonzero(keep)
 
+# %% ../../nbs/data/05_store.ipynb #97b3ad11
+def _attribute(store: "Store", name: str) -> pd.Series:
+    rows = [json.loads(text) for text in store.table["attributes"]]
+    known = sorted({key for row in rows for key in row})
+    if name not in known: raise StoreError("No record of the store has this attribute.", field="attribute", found=name, expected=", ".join(known) or "none",
+                                           fix=suggest(name, known))
+    return pd.Series([row.get(name) for row in rows], name=name, dtype=object)
+
 # %% ../../nbs/data/05_store.ipynb #09684d7d
 class Store:
     "Several packed datasets of one size as one sequence. Open with `Store.open(folders)`."
@@ -336,8 +345,12 @@ class Store:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        "One line a record: dataset, source, modality, subject, key, slice, split, spacing, file, and what it allows."
+        "One line a record: dataset, source, modality, subject, key, slice, split, spacing, attributes (JSON), file, and what it allows."
         return pd.concat([p.table() for p in self.parts], ignore_index=True)
+
+    def attribute(self, name: str) -> pd.Series:
+        "The value of an attribute in every record, None where it has none. Raises `StoreError` for a name that no record has."
+        return _attribute(self, name)
 
     def batch(self, indices) -> Batch:
         "The records at these positions, on the CPU. Raises `StoreError` for positions outside the store."
