@@ -116,14 +116,16 @@ def check_attributes(record: Record) -> None:
         if type(value) not in (int, float, str) or value != value or value in (np.inf, -np.inf):
             _refuse(record, "An attribute is one number or word.", f"attributes.{name}", repr(value), "int, float or str", "Leave unknown values out.")
 
-# %% ../../nbs/data/00_record.ipynb #c8650fc6
+# %% ../../nbs/data/00_record.ipynb #738b96ca
 FITS = ("cover", "contain", "stretch")
 
-def _window(height: int, width: int, fit: str) -> tuple[float, float, float, float]:
-    "The source window (y0, x0, height, width) in pixels that a square view shows."
+def _window(height: int, width: int, fit: str, spacing: tuple[float, float] | None = None) -> tuple[float, float, float, float]:
+    "The source window (y0, x0, height, width) in pixels that a square view shows; square in mm where `spacing` (row, column) is known."
     if fit == "stretch": return 0., 0., float(height), float(width)
-    side = float(min(height, width) if fit == "cover" else max(height, width))
-    return (height - side) / 2, (width - side) / 2, side, side
+    aspect = spacing[0] / spacing[1] if spacing else 1.
+    if abs(aspect - 1) < .01: aspect = 1.  # rounding in a header is no reason to resample
+    side = (min if fit == "cover" else max)(height * aspect, float(width))  # in widths of a pixel
+    return (height - side / aspect) / 2, (width - side) / 2, side / aspect, side
 
 def _sample(array: np.ndarray, window, size: int, order: int) -> np.ndarray:
     "Resample the window of a (H, W) array to (size, size); outside is 0."
@@ -136,14 +138,14 @@ def _sample(array: np.ndarray, window, size: int, order: int) -> np.ndarray:
     if order and step.max() > 1: array = ndimage.gaussian_filter(array, np.maximum(0, (step - 1) / 2))
     rows, columns = ((np.arange(size) + .5) * s + o - .5 for s, o in zip(step, (y0, x0)))
     grid = np.meshgrid(rows, columns, indexing="ij")
-    mode = "nearest" if (y0 >= 0 and x0 >= 0) else "constant"
+    mode = "nearest" if min(y0, x0) > -1e-6 else "constant"  # rounding is not padding
     return ndimage.map_coordinates(array, grid, order=order, mode=mode)
 
 def fit_square(record: Record, size: int, fit: str = "cover") -> Record:
     "The record as a square of `size` pixels. Raises `DataError` for an unknown `fit`."
     if fit not in FITS: raise DataError("Unknown way to fit an image into a square.", field="fit", found=fit, expected=FITS, fix=suggest(fit, FITS))
     height, width = record.image.shape[1:]
-    window = _window(height, width, fit)
+    window = _window(height, width, fit, record.spacing)
     maps = {n: _sample(getattr(record, n), window, size, 0) for n in ("semantic", "instances") if getattr(record, n) is not None}
     tables = {}
     for name, kinds in (("boxes", "box_classes"), ("points", "point_classes")):

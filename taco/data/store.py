@@ -126,7 +126,7 @@ def _results(found: Found, items: list[Item], splits: dict, size: int, fit: str,
     pool = joblib.Parallel(n_jobs=workers, return_as="generator", pre_dispatch=2 * workers, batch_size=1)
     return zip(items, pool(joblib.delayed(_work)(*arguments(*job)) for job in jobs()))
 
-# %% ../../nbs/data/05_store.ipynb #1305dbf5
+# %% ../../nbs/data/05_store.ipynb #910be9f1
 def pack_key(found: Found, size: int, fit: str, subjects: int | None, seed: int) -> str:
     "A hash of everything that decides what a packed dataset holds."
     what = [PACK_VERSION, digest(found.card), found.source, found.layout, size, fit, subjects, seed, list(NEEDS), _code(found.source),
@@ -135,7 +135,7 @@ def pack_key(found: Found, size: int, fit: str, subjects: int | None, seed: int)
 
 def _code(source: str) -> str:
     "A hash of the modules that make the records of this source."
-    names = ("record", "readers", "annotations", {"phantom": "phantom", "packaged": "packaged"}.get(source, "readers"))
+    names = ("record", "readers", "annotations", "scans", "dicom", {"phantom": "phantom", "packaged": "packaged"}.get(source, "readers"))
     modules = sorted((m for m in resources.files("taco.data").iterdir() if m.name.endswith(".py") and m.name.startswith(names)),
                      key=lambda m: m.name)
     return hashlib.sha256(b"".join(m.read_bytes() for m in modules)).hexdigest()
