@@ -7,11 +7,15 @@
 #
 # A profile may run an experiment more than once: a section `train_seed1: {experiment: train, seed: 1}` is a step of its
 # own, and `{train_seed1}` in the parameters of another step is its folder, and makes that step need it.
+import json
+import sys
 from pathlib import Path
+from shlex import quote
 
-from taco.experiment import execute, find_experiment, fingerprint, load_profile, plan, profile_steps, step_experiment
+from taco.experiment import find_experiment, fingerprint, load_profile, plan, profile_steps, step_experiment
 
 PROFILE = load_profile(config.get("profile", "quick"))
+PYTHON = quote(sys.executable)
 RUNS = Path(config.get("runs", "runs")) / PROFILE["name"]
 
 # experiment: the experiments whose results it reads
@@ -57,7 +61,7 @@ for step, needs in STEPS.items():
         output: f"{FOLDERS[step]}/done.json"
         params:
             experiment=step_experiment(PROFILE, step),
-            given=plan(PROFILE, step, FOLDERS),
+            given=json.dumps(plan(PROFILE, step, FOLDERS)),
             code=code_of(step_experiment(PROFILE, step)),
         threads: THREADS.get(step_experiment(PROFILE, step), 1)
-        run: execute(params.experiment, params.given, threads=threads)
+        shell: "{PYTHON} -c 'from taco.cli import main; main()' run {params.experiment} --threads {threads} --json {params.given:q}"

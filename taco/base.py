@@ -6,12 +6,10 @@
 __all__ = ['TacoError', 'DataError', 'CardError', 'StoreError', 'TaskError', 'EncoderError', 'ParameterError', 'suggest',
            'atomic', 'pick_device', 'limit_threads', 'keep_memory']
 
-# %% ../nbs/01_base.ipynb #063fc2a2
+# %% ../nbs/01_base.ipynb #4e2a7b03
 import contextlib, ctypes, difflib, os, shutil, tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import torch
 
 # %% ../nbs/01_base.ipynb #69a202bf
 class TacoError(Exception):
@@ -59,10 +57,11 @@ def atomic(path: str | Path  # the file or folder that should exist afterwards
         os.replace(spare, path)
     finally: shutil.rmtree(spare.parent, ignore_errors=True)
 
-# %% ../nbs/01_base.ipynb #585c4f1a
+# %% ../nbs/01_base.ipynb #21774de5
 def pick_device(device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
-               ) -> torch.device:
+               ) -> "torch.device":
     "The device to compute on. Raises `ParameterError` for a name torch does not know or a device that is absent."
+    import torch  # here and below, so that commands that compute nothing start without it
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
     try: torch.empty(0, device=device)
@@ -74,6 +73,7 @@ def pick_device(device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
 def limit_threads(threads: int | None = None  # None: TACO_THREADS, else the cores this process may use
                  ) -> int:
     "Set how many cores torch may use in this process, and return that number."
+    import torch
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = int(threads or os.environ.get("TACO_THREADS") or cores)
     torch.set_num_threads(threads)

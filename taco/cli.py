@@ -68,7 +68,7 @@ def _given(pairs: list[tuple[str, str]] | None, file: Path | None) -> dict:
         given[name] = value
     return given
 
-# %% ../nbs/09_cli.ipynb #a9c31f17
+# %% ../nbs/09_cli.ipynb #07e792c8
 @app.command()
 def run(
     experiment: Annotated[str, typer.Argument(help="Name or path of a notebook in nbs/experiments, or with --profile a step of that profile.")],
@@ -76,6 +76,7 @@ def run(
     file: Annotated[Path | None, typer.Option("-f", "--file", help="YAML file of parameters.")] = None,
     profile: Annotated[str | None, typer.Option(help="Take the parameters from this profile.")] = None,
     threads: Annotated[int | None, typer.Option(help="Cores to use.")] = None,
+    given_json: Annotated[str, typer.Option("--json", hidden=True, help="All parameters as JSON; how Snakemake calls.")] = "{}",
 ) -> None:
     "Run one experiment; the executed notebook lands in the run's folder."
     bad = [p for p in parameter if "=" not in p]
@@ -83,7 +84,7 @@ def run(
     known = load_profile(profile) if profile else {}
     notebook = find_experiment(step_experiment(known, experiment))
     base = plan(known, experiment if experiment in known else notebook.stem, profile_folders(known)) if profile else {}
-    given = base | _given([tuple(p.split("=", 1)) for p in parameter], file)
+    given = base | json.loads(given_json) | _given([tuple(p.split("=", 1)) for p in parameter], file)
     executed = execute(notebook, given, threads)
     console.print(f"[green]done[/] {executed}")
 
