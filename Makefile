@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env reproduce test bench chapters readme check lab hooks lock clean
+.PHONY: help env reproduce real atlas test bench chapters readme check lab hooks lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -24,13 +24,22 @@ $(VENV)/.ready: requirements.lock settings.ini setup.py pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-reproduce: env  ## train TaCo and draw every figure of PROFILE (quick: about 15 minutes on two cores)
+reproduce: env  ## train TaCo and draw every figure of PROFILE (quick: about 28 minutes on two cores)
 	@echo "── profile $(PROFILE): $$(sed -n 's/^description: *//p' profiles/$(PROFILE).yaml)"
 	@$(BIN)/python -m snakemake --cores $(CORES) --config profile=$(PROFILE) --quiet host rules --nolock --rerun-incomplete --rerun-triggers params input mtime
 	@$(BIN)/taco publish $(PROFILE)
 
-test: env  ## run all tests (about 5 minutes on two cores)
-	@echo "── tests, including every notebook and the smoke profile (about 5 minutes on two cores)"
+real: env  ## DATA=<folder of datasets with cards> [CARDS=<folder of cards>]: a trained run on real data it has never seen
+	@test -n "$(DATA)" || { echo "Which data? make real DATA=<folder with one sub-folder per dataset> [CARDS=<folder of cards>]"; exit 1; }
+	@test -f runs/$(PROFILE)/embed/done.json || { echo "This needs a trained run: make reproduce PROFILE=$(PROFILE)"; exit 1; }
+	@$(BIN)/taco run real --profile $(PROFILE) -p folder=runs/real/real -p data=$(abspath $(DATA)) $(if $(CARDS),-p cards=$(abspath $(CARDS))) -p per_cell=8 -p draws=1000
+	@$(BIN)/taco publish real
+
+atlas: env  ## the map of a finished run as one interactive page, atlas.html
+	@$(BIN)/taco atlas runs/$(PROFILE) -o atlas.html
+
+test: env  ## run all tests (about 10 minutes on two cores)
+	@echo "── tests, including every notebook and the smoke profile (about 10 minutes on two cores)"
 	@$(BIN)/python -m pytest -n $(CORES) --dist loadgroup -q --durations 8 tests
 
 bench: env  ## measure speed; prints a table and writes benchmarks/latest.json

@@ -19,7 +19,7 @@ from ..tasks.task import get_task
 # %% auto #0
 __all__ = ['find_datasets', 'plan_everything']
 
-# %% ../../nbs/atlas/09_real.ipynb #ab14168f
+# %% ../../nbs/atlas/09_real.ipynb #76d38a1e
 def find_datasets(data: str | Path, cards: str | Path | None = None) -> tuple[list[tuple[Card, Path]], list[str]]:
     """(card, folder) for every sub-folder of `data` that has a card, sorted, and the names of the sub-folders that have none.
 
@@ -28,11 +28,13 @@ def find_datasets(data: str | Path, cards: str | Path | None = None) -> tuple[li
     data, cards = Path(data), Path(cards) if cards else None
     for folder, what in ((data, "data"), (cards, "cards")):
         if folder is not None and not folder.is_dir(): raise DataError("There is no such folder.", file=folder, field=what, fix="Check the path.")
-    aliases, found, without = _aliases(cards), [], []
+    aliases, found, without, owner = _aliases(cards), [], [], {}
     for folder in sorted(p for p in data.iterdir() if p.is_dir() and not p.name.startswith(".")):
         card = _card_of(folder, cards, aliases)
-        if card is None: without.append(folder.name)
-        else: found.append((card, folder))
+        if card is None: without.append(folder.name); continue
+        if card.name in owner: raise DataError("Two folders go by one card.", file=folder, field="card", found=card.name, expected=f"{owner[card.name]} alone", fix="Give one of them a card of its own.")
+        owner[card.name] = folder.name
+        found.append((card, folder))
     if not found: raise DataError("No sub-folder has a card.", file=data, field="data", found=", ".join(without) or "no sub-folder", expected="datasets in folders of their own",
                                   fix="Write a card beside the files (see the chapter on your own dataset), or name a folder of cards.")
     return found, without
@@ -54,10 +56,13 @@ def _card_of(folder: Path, cards: Path | None, aliases: dict[str, str]) -> Card 
     if folder.name in aliases: raise DataError("No card has this name.", file=cards / "folders.toml", field=folder.name, found=name, fix=suggest(name, list_cards()))
     return None
 
-# %% ../../nbs/atlas/09_real.ipynb #a29bb23a
+# %% ../../nbs/atlas/09_real.ipynb #1b6251e1
 def plan_everything(store: Store, tasks: list[str], per_cell: int = 8, seed: int = 0) -> pd.DataFrame:
     "`plan_pairs` over all splits of the store, at most `per_cell` pairs for each (task, dataset); the rows keep their split."
     splits = [s for s in ("train", "val", "test") if any(len(store.select(split=s, task=get_task(t))) for t in tasks)]
     plan = pd.concat([plan_pairs(store, tasks, split, per_cell, seed + i) for i, split in enumerate(splits)], ignore_index=True)
-    drawn = plan.sample(frac=1, random_state=seed).groupby(["task", "dataset"], sort=False).head(per_cell)
+    plan = plan.sample(frac=1, random_state=seed)
+    # Every image of a (task, dataset) once before any twice: a small split repeats its few.
+    again = plan.groupby(["task", "dataset", "record"]).cumcount()
+    drawn = plan.loc[again.sort_values(kind="stable").index].groupby(["task", "dataset"], sort=False).head(per_cell)
     return drawn.sort_index().reset_index(drop=True)
