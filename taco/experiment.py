@@ -320,7 +320,12 @@ def plan(profile: dict, step: str, folders: dict[str, str]) -> dict:
     check_parameters(declared, given, where)
     return given
 
-# %% ../nbs/08_experiment.ipynb #04e835f4
+# %% ../nbs/08_experiment.ipynb #45eb09b0
+def _bare(value):
+    "Absolute paths, also those in lists, by their last name: folders of one machine mean nothing elsewhere."
+    if isinstance(value, list): return [_bare(v) for v in value]
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
+
 def _strip(executed: Path, target: Path) -> None:
     "Copy an executed notebook with machine paths and bulky outputs left out."
     nb = nbformat.read(executed, 4)
@@ -330,6 +335,9 @@ def _strip(executed: Path, target: Path) -> None:
         for output in cell.get("outputs", []):
             if output.get("output_type") == "stream" and output.get("name") == "stderr": output["text"] = ""
     text = nbformat.writes(nb).replace(str(project_root()), ".").replace(str(Path.home()), "~")
+    for cell in (c for c in nb.cells if c.source.lstrip().startswith("# Parameters")):  # as papermill injected them
+        for p in read_parameters(cell.source).values():
+            if isinstance(p.default, str) and os.path.isabs(p.default): text = text.replace(p.default, _bare(p.default))
     with atomic(target) as spare: spare.write_text(text, encoding="utf-8")
 
 def publish(folders: dict[str, Path], target: str | Path) -> dict:
@@ -338,12 +346,15 @@ def publish(folders: dict[str, Path], target: str | Path) -> dict:
     for name, folder in folders.items():
         done = finished(folder, name)
         prefix = "" if done["experiment"] == name else f"{name}_"  # a further run of an experiment keeps its metrics apart
+        if twice := sorted(metrics.keys() & {prefix + k for k in done["metrics"]}):
+            raise ExperimentError("Two runs give one metric.", file=folder, field=twice[0], found=f"{metrics[twice[0]]['experiment']} and {name}", expected="a name of its own")
         metrics.update({prefix + k: dict(v, experiment=name) for k, v in done["metrics"].items()})
         provenance = {k: v for k, v in done.items() if k not in ("figures", "metrics")}
+        provenance["parameters"] = {k: _bare(v) for k, v in done["parameters"].items()}
         for figure, about in done["figures"].items():
             for suffix in (".png", ".svg"):
-                with atomic(target / (figure + suffix)) as spare: spare.write_bytes((Path(folder) / (figure + suffix)).read_bytes())
-            manifest[figure] = dict(about, **provenance)
+                with atomic(target / (prefix + figure + suffix)) as spare: spare.write_bytes((Path(folder) / (figure + suffix)).read_bytes())
+            manifest[prefix + figure] = dict(about, **provenance)
         manifest.setdefault("runs", {})[name] = provenance
         if (Path(folder) / "executed.ipynb").exists(): _strip(Path(folder) / "executed.ipynb", target / "executed" / f"{name}.ipynb")
     write_json(target / "metrics.json", metrics); write_json(target / "manifest.json", manifest)

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import pearsonr, spearmanr
@@ -161,10 +162,10 @@ def test_combine_covers_seeds_and_images():
     image, groups = rng.standard_normal(400), np.arange(400)
     def width(seeds): _, (low, high) = C.combine(seeds, groups, draws=4000); return high - low
     assert np.isclose(width([image] * 3), width([image]), rtol=.1) and np.isclose(width([image]), 3.92 * image.std() / 20, rtol=.1)
-    # Seeds alone: variance s² / S of the mean, after stretching.
+    # Seeds alone: Student's t with S − 1 degrees of freedom, the textbook's interval of a mean.
     apart = np.array([0., 1., 2., 3., 4., 5.])
-    draws = C._seed_weights(np.random.default_rng(1), 6, 50_000) @ apart
-    assert np.isclose(draws.var(), apart.var(ddof=1) / 6, rtol=.03) and np.isclose(draws.mean(), 2.5, atol=.02)
+    by_book = stats.t.interval(.95, 5, apart.mean(), apart.std(ddof=1) / np.sqrt(6))
+    assert np.allclose(C.combine(list(apart), errors=[0.] * 6)[1], by_book) and np.allclose(C.combine([np.full(50, a) for a in apart], np.arange(50))[1], by_book)
     assert width([image, image + 1, image + 2]) > 3 * width([image])
     value, (low, high) = C.combine([.4, .5, .6], errors=[.01, .01, .01])
     assert np.isclose(value, .5) and low < .42 and high > .58

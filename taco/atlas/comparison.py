@@ -160,7 +160,7 @@ def t_interval(value: float, error: float, folds: int = 20, low: float = -np.inf
     reach = float(student.ppf(.975, folds - 1)) * error
     return max(low, value - reach), min(high, value + reach)
 
-# %% ../../nbs/atlas/02a_comparison.ipynb #2b861dd5
+# %% ../../nbs/atlas/02a_comparison.ipynb #1e403e32
 def combine(seeds: list, groups: np.ndarray | None = None, errors: list[float] | None = None, draws: int = 1000, seed: int = 0) -> tuple[float, tuple[float, float]]:
     """Mean and 95 % interval over seeds AND images.
 
@@ -170,7 +170,7 @@ def combine(seeds: list, groups: np.ndarray | None = None, errors: list[float] |
     """
     if len({np.shape(s) for s in seeds}) != 1: raise TacoError("Every seed must be scored on the same samples.", field="seeds", found=[np.shape(s) for s in seeds], expected="equal shapes, at least one", fix="Score them on one table of pairs.")
     values, rng = np.asarray(seeds, float), np.random.default_rng(seed)
-    if values.ndim == 1: return _combine_numbers(values, errors, draws, rng)
+    if values.ndim == 1: return _combine_numbers(values, errors)
     if groups is None or len(groups) != values.shape[1]: raise TacoError("Each sample needs its image.", field="groups", found="none" if groups is None else len(groups), expected=values.shape[1], fix="Give the column 'record'.")
     known = np.isfinite(values).all(0)
     if not known.any(): raise TacoError("No sample has a value under every seed.", field="seeds", found="NaN", expected="numbers", fix="Leave this metric out for these rows.")
@@ -179,24 +179,25 @@ def combine(seeds: list, groups: np.ndarray | None = None, errors: list[float] |
     means, few = [], max(1, 4_000_000 // len(counts))
     for d in range(0, draws, few):
         images = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), min(few, draws - d))
-        means.append(((images @ totals.T) * _seed_weights(rng, len(values), len(images))).sum(1) / (images @ counts))
-    return float(values.mean()), _percentiles(np.concatenate(means))
+        means.append((images @ totals.mean(0)) / (images @ counts))
+    means = np.concatenate(means)
+    if len(values) == 1: return float(values.mean()), (float(np.quantile(means, .025)), float(np.quantile(means, .975)))
+    return _two_parts(values.mean(1), float(means.var()), len(counts))
 
-# %% ../../nbs/atlas/02a_comparison.ipynb #7d7007de
-def _seed_weights(rng: np.random.Generator, count: int, draws: int) -> np.ndarray:
-    "(draws, count) weights of the seeds, sum 1: drawn with replacement, then stretched from the mean by sqrt(count / (count − 1))."
-    if count == 1: return np.ones((draws, 1))
-    drawn = rng.multinomial(count, np.full(count, 1 / count), draws) / count
-    return 1 / count + (drawn - 1 / count) * np.sqrt(count / (count - 1))
+# %% ../../nbs/atlas/02a_comparison.ipynb #ae682739
+def _two_parts(seeds: np.ndarray, images: float, groups: int) -> tuple[float, tuple[float, float]]:
+    "Mean over seeds and its 95 % interval, from the variance of the mean over `groups` images."
+    parts = np.array([seeds.var(ddof=1) / len(seeds), images])
+    freedom = parts.sum() ** 2 / max((parts**2 / [len(seeds) - 1, max(groups - 1, 1)]).sum(), 1e-300)
+    reach = float(student.ppf(.975, max(freedom, 1))) * np.sqrt(parts.sum())
+    return float(seeds.mean()), (float(seeds.mean() - reach), float(seeds.mean() + reach))
 
-def _percentiles(means: np.ndarray) -> tuple[float, float]: return float(np.quantile(means, .025)), float(np.quantile(means, .975))
-
-def _combine_numbers(values: np.ndarray, errors: list[float] | None, draws: int, rng: np.random.Generator) -> tuple[float, tuple[float, float]]:
+def _combine_numbers(values: np.ndarray, errors: list[float] | None) -> tuple[float, tuple[float, float]]:
     "`combine` for one number a seed."
     if len(values) == 1 and errors is None: raise TacoError("One number has no interval.", field="seeds", found="one value", expected="several, or its error over images", fix="Give `errors`, or train more seeds.")
-    shared = 0. if errors is None else float(np.sqrt(np.mean(np.square(errors))))
-    means = _seed_weights(rng, len(values), draws) @ values + shared * rng.standard_normal(draws)
-    return float(values.mean()), _percentiles(means)
+    shared = 0. if errors is None else float(np.mean(np.square(errors)))
+    if len(values) == 1: return float(values[0]), (float(values[0] - 1.96 * shared**.5), float(values[0] + 1.96 * shared**.5))
+    return _two_parts(values, shared, 1000)  # the errors are taken as known
 
 # %% ../../nbs/atlas/02a_comparison.ipynb #80a8cd2d
 def share_interval(value: float, ci: tuple[float, float], images: int) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from .figures import FAMILY_COLOURS, style
 from ..tasks.failure import FAILURE_KINDS
 
-# %% ../../nbs/atlas/07a_figures_failures.ipynb #5a9f2e02
+# %% ../../nbs/atlas/07a_figures_failures.ipynb #0328424d
 ARMS = dict(without=("trained without failures", "#222222", "o"), longer=("trained longer, without", "#888888", "D"), negatives=("failures as negatives", "#0072B2", "s"),
             classes=("failures as classes", "#D55E00", "^"), pixels=("raw pixels", "#BBBBBB", "v"))
 
@@ -32,7 +32,7 @@ def _dots(ax, values: dict) -> None:
             _, colour, mark = ARMS[arm]
             ax.plot([low, high], [y, y], color=colour, lw=.8, zorder=1)
             ax.plot(value, y, mark, color=colour, mfc="white" if known else colour, ms=3.2, mew=.8, zorder=2)
-    ax.axvline(.5, color="0.4", lw=.7, ls=":"); ax.axvline(.95, color="0.7", lw=.7, ls="--")
+    ax.axvline(.5, color="0.4", lw=.7, ls=":");
     ax.set_yticks(range(len(kinds)), [k.replace("_", " ") for k in kinds]); ax.set(ylim=(len(kinds) - .5, -.5), xlim=(min(.4, min(v[1][0] for v in values.values()) - .02), 1.01), xlabel="AUROC, correct against failed")
     ax.tick_params(axis="y", length=0)
     handles = [Line2D([], [], marker=ARMS[a][2], color=ARMS[a][1], ls="", ms=4, label=ARMS[a][0]) for a in arms]

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from .figures import FAMILY_COLOURS, palette, style
 from ..tasks.task import get_task
 
-# %% ../../nbs/atlas/09a_figures_real.ipynb #42896aa6
+# %% ../../nbs/atlas/09a_figures_real.ipynb #2041e94f
 def _datasets(ax, table: pd.DataFrame, chance: float) -> None:
     "A row a dataset, coloured by modality."
     colours = palette(sorted(table["modality"].unique()))
@@ -22,7 +22,7 @@ def _datasets(ax, table: pd.DataFrame, chance: float) -> None:
         ax.plot([row.low, row.high], [y, y], color=colours[row.modality], lw=1)
         ax.plot(row.value, y, "o", color=colours[row.modality], ms=4.5)
         ax.text(1.04, y, f"{row.value:.2f}", fontsize=6, va="center")
-    ax.axvline(chance, color="0.4", lw=.7, ls=":"); ax.axvline(.85, color="0.75", lw=.7, ls="--")
+    ax.axvline(chance, color="0.4", lw=.7, ls=":");
     ax.set_yticks(range(len(table)), table["dataset"], fontsize=6.5); ax.tick_params(axis="y", length=0)
     ax.set(xlim=(0, 1.02), ylim=(-.7, len(table) - .3), xlabel="task kNN accuracy")
     ax.legend(handles=[Line2D([], [], marker="o", ls="", color=c, ms=4, label=m) for m, c in colours.items()], fontsize=6, ncols=2, loc="lower left", bbox_to_anchor=(-.05, 1.0), handletextpad=.1, columnspacing=.8)

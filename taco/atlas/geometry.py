@@ -91,10 +91,12 @@ def bootstrap_mean(values: np.ndarray, groups: np.ndarray, draws: int = 1000, se
     means = np.concatenate([weight @ total / (weight @ count) for weight in parts])
     return float(values.mean()), (float(np.quantile(means, .025)), float(np.quantile(means, .975)))
 
-# %% ../../nbs/atlas/02_geometry.ipynb #becd87e4
+# %% ../../nbs/atlas/02_geometry.ipynb #fb9cae86
 def confusion(true: np.ndarray, predicted: np.ndarray, classes: list[str]) -> np.ndarray:
     "(C, C) row-normalised confusion matrix in the order of `classes`; rows without samples are zero."
     place = {c: i for i, c in enumerate(classes)}
+    if strange := sorted({*map(str, true), *map(str, predicted)} - set(place)):
+        raise TacoError("A label is not among the classes.", field="classes", found=", ".join(strange), expected=", ".join(classes), fix="Name every label that occurs.")
     matrix = np.zeros((len(classes), len(classes)))
     np.add.at(matrix, ([place[t] for t in true], [place[p] for p in predicted]), 1)
     return matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
