@@ -24,7 +24,7 @@ $(VENV)/.ready: requirements.lock settings.ini setup.py pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-reproduce: env  ## train TaCo and draw every figure of PROFILE (quick: about 28 minutes on two cores)
+reproduce: env  ## train TaCo and draw every figure of PROFILE (quick: about 25 minutes on two cores)
 	@echo "── profile $(PROFILE): $$(sed -n 's/^description: *//p' profiles/$(PROFILE).yaml)"
 	@$(BIN)/python -m snakemake --cores $(CORES) --config profile=$(PROFILE) --quiet host rules --nolock --rerun-incomplete --rerun-triggers params input mtime
 	@$(BIN)/taco publish $(PROFILE)

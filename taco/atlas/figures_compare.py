@@ -19,9 +19,9 @@ from .figures import ENCODER_NAMES, FAMILY_COLOURS, palette, style
 __all__ = ['ENCODER_TITLES', 'METRIC_TITLES', 'ENCODER_COLOURS', 'encoder_title', 'draw_encoders', 'draw_blending',
            'draw_datasets']
 
-# %% ../../nbs/atlas/03a_figures_compare.ipynb #85bc74f6
+# %% ../../nbs/atlas/03a_figures_compare.ipynb #f773902d
 ENCODER_TITLES = ENCODER_NAMES | dict(
-    taco_dataset="TaCo, task + dataset", image_contrast="image contrast", pca="PCA of pixels", clip="CLIP", dino="DINO", imagenet="ImageNet",
+    taco_dataset="TaCo, task + dataset", taco_longer="TaCo, longer", taco_short="TaCo, short", image_contrast="image contrast", **{"image-contrast": "image contrast", "clip-canvas": "CLIP, canvas", "clip-biomedclip": "BiomedCLIP"}, pca="PCA of pixels", clip="CLIP", dino="DINO", imagenet="ImageNet",
     histogram="histograms", single="output only", output="output only", difference="difference")
 METRIC_TITLES = dict(
     task_knn="task kNN ↑", family_knn="family kNN ↑", dataset_knn="dataset kNN", linear_probe="linear probe ↑", silhouette_task="silhouette by task ↑",
@@ -31,12 +31,12 @@ def encoder_title(name: str) -> str:
     "What an encoder is called in a figure."
     return ENCODER_TITLES.get(name, name.replace("_", " "))
 
-# %% ../../nbs/atlas/03a_figures_compare.ipynb #1b2926e9
+# %% ../../nbs/atlas/03a_figures_compare.ipynb #d442b65c
 def draw_encoders(scores: dict[str, dict[str, dict[str, dict]]], groups: dict[str, str], chance: dict[str, float] | None = None,
                   absent: dict[str, str] | None = None) -> Figure:
     """`scores[encoder][group][metric]` is dict(value, ci); `groups` maps a group to its legend text (one or two of them).
 
-    `chance[metric]` draws a dotted line; `absent` is {encoder: reason}. A metric that is missing for a group leaves its place empty.
+    `chance[metric]` draws a dotted line; `absent` is {encoder: reason}; the figure names the encoders. A metric that is missing for a group leaves its place empty.
     """
     names, columns = list(scores), 4
     rows = -(-len(METRIC_TITLES) // columns)
@@ -53,7 +53,7 @@ def draw_encoders(scores: dict[str, dict[str, dict[str, dict]]], groups: dict[st
         if absent: figure.supxlabel(_absent_text(absent), fontsize=6.5, x=.01, ha="left")
     return figure
 
-# %% ../../nbs/atlas/03a_figures_compare.ipynb #b0d8f318
+# %% ../../nbs/atlas/03a_figures_compare.ipynb #0ee4b12b
 _GROUP_MARKS = (("o", "0.15"), ("s", "white"))
 
 def _metric_panel(ax, scores: dict, groups: dict[str, str], metric: str) -> None:
@@ -70,7 +70,7 @@ def _metric_panel(ax, scores: dict, groups: dict[str, str], metric: str) -> None
 
 def _absent_text(absent: dict[str, str], width: int = 130) -> str:
     "The encoders that are not here and why, wrapped to the page."
-    return "\n".join(textwrap.wrap("not available here: " + "; ".join(f"{encoder_title(n)} ({reason.rstrip('.')})" for n, reason in absent.items()), width))
+    return "\n".join(textwrap.wrap("not available here: " + ", ".join(encoder_title(n) for n in absent) + " (how to get them: absent.json of the embeddings, and the executed notebook)", width))
 
 # %% ../../nbs/atlas/03a_figures_compare.ipynb #2cc80a94
 def draw_blending(matrix: np.ndarray, order: list[int], tasks: list[tuple[str, str, str]], scores: dict[str, dict], limit: float) -> Figure:
