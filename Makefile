@@ -40,7 +40,7 @@ atlas: env  ## the map of a finished run as one interactive page, atlas.html
 
 test: env  ## run all tests (about 10 minutes on two cores)
 	@echo "── tests, including every notebook and the smoke profile (about 10 minutes on two cores)"
-	@$(BIN)/python -m pytest -n $(CORES) --dist loadgroup -q --durations 8 tests
+	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile -q --durations 8 tests
 
 bench: env  ## measure speed; prints a table and writes benchmarks/latest.json
 	@$(BIN)/python -m benchmarks.bench

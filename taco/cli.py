@@ -24,7 +24,7 @@ from .experiment import execute, find_experiment, load_profile, parameters_cell,
 # %% auto #0
 __all__ = ['app', 'console', 'main', 'tasks', 'experiments', 'run', 'profile_folders', 'publish_profile', 'metrics']
 
-# %% ../nbs/09_cli.ipynb #83ac664f
+# %% ../nbs/09_cli.ipynb #259cfb6e
 app = typer.Typer(name="taco", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="How do medical vision tasks relate to each other? Run and inspect the experiments of taco.")
 console = Console()
@@ -33,7 +33,7 @@ def main() -> None:
     "Entry point: run the command; show a TacoError as a message, not as a traceback."
     try: app()
     except TacoError as error:
-        Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]", escape(str(error)), highlight=False)
+        Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]", escape(str(error)), highlight=False, soft_wrap=True)
         sys.exit(2)
 
 # %% ../nbs/09_cli.ipynb #296c8c13

@@ -30,12 +30,7 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Keep the tests of a file on one worker, so that its fixtures are made once; chapters are spread over all.
-
-    The smoke run comes first, because it takes longest.
-    """
-    for item in items:
-        if item.path.name != "test_notebooks.py": item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: item.path.name != "test_experiments.py")
+    "The files that take longest come first; `--dist loadfile` keeps a file on one worker, so that its fixtures are made once."
+    first = ("test_experiments.py", "test_notebooks.py")
+    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))

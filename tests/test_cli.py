@@ -27,7 +27,7 @@ def test_every_command_has_its_own_help(command, word):
 
 
 def test_an_error_is_a_message_with_a_way_out_and_not_a_traceback(tmp_path):
-    failed = taco("place", str(tmp_path / "no[where]"))  # brackets are not markup
+    failed = taco("atlas", str(tmp_path / "no[where]"))  # brackets are not markup
     assert failed.returncode == 2 and "Traceback" not in failed.stderr and "fix:" in failed.stderr and "no[where]" in failed.stderr
 
 
