@@ -5,6 +5,7 @@ import os
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TACO_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ["COLUMNS"] = "200"  # consoles are made at import and ask then
 
 from pathlib import Path
 

@@ -173,7 +173,7 @@ def test_a_known_crossing_is_found():
     assert found.interval == pytest.approx((found.value, found.value)) and found.share[0] == 0 and found.share[-1] == 1
     none = crossing(said[:, :3], "noisy", moved.values[:3])
     assert np.isnan(none.value) and none.interval is None and none.crossed == 0
-    with pytest.raises(ValueError, match="fewer than k"):
+    with pytest.raises(TacoError, match="too few embeddings"):
         step_labels(moved, bank[:5], labels[:5], k=10)
 
 

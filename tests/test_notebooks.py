@@ -3,6 +3,7 @@
 The processes are forked from a server that has imported the large libraries once, and nothing of taco.
 """
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if "experiments" not in p.parts and ".ipynb_checkpoints" not in p.parts)
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["torch", "monai.networks.nets.resnet", "lightning.pytorch", "sklearn.manifold", "matplotlib.pyplot", "seaborn", "nbdev.test"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server_ends_with_this_file():
+    "Later tests may fork from a server as well, from one that starts in their own working folder."
+    yield
+    multiprocessing.forkserver._forkserver._stop()
 
 
 def run(chapter: Path, log: Path) -> None:
