@@ -210,7 +210,7 @@ def test_known_tasks_are_named_from_files(store, run, tmp_path):
         found = quiet_place(save_pairs(tmp_path / name, *pairs_of(store, name)), run, k=10)
         assert list(found.tasks.columns) == ["task", "family", "share", "low", "high", "similarity"] and found.tasks["share"].sum() == pytest.approx(1)
         right += found.tasks["task"][0] == name
-    assert right >= len(TASKS) / 2  # by an encoder of a few steps; chance would be one in six
+    assert right >= len(TASKS) - 1
     again = quiet_place(tmp_path / TASKS[-1], run, k=10)
     assert again.tasks.equals(found.tasks) and np.array_equal(again.vectors, found.vectors)
 
