@@ -185,6 +185,17 @@ def test_pack_of_a_folder_and_with_a_chosen_source(tmp_path):
     assert sorted(os.listdir("out")) == ["drive-phantom-16", "toy-real-16"]
 
 
+def test_packing_processes_follow_the_working_directory(tmp_path, monkeypatch):
+    "joblib keeps its processes, in the directory where they started: a later relative path means the later directory."
+    for name, count in (("first", 4), ("second", 6)):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        write_pairs(Path("."), count)
+        Path(make_card(Path(".")).path).rename("toy/card.toml")
+        run("pack", "toy", "--size", 16, "--out", "out", "--workers", 2)
+        assert read_manifest("out/toy-real-16")["records"] == count
+
+
 # ---------------------------------------------------------------- show
 
 def test_show_draws_what_there_is(tmp_path):

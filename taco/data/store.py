@@ -113,7 +113,12 @@ def _work(card: Card, item: Item, records: list[Record] | TacoError | None, spli
         return rows
     except TacoError as error: return error
 
-# %% ../../nbs/data/05_store.ipynb #8ff925d0
+# %% ../../nbs/data/05_store.ipynb #4db2f263
+def _work_in(folder: str, *arguments) -> list[tuple] | TacoError:
+    "`_work` in a given working directory: the processes are kept from one call to the next, in the directory of the first."
+    os.chdir(folder)
+    return _work(*arguments)
+
 def _results(found: Found, items: list[Item], splits: dict, size: int, fit: str, workers: int) -> Iterator[tuple[Item, list | TacoError]]:
     "Every item with its rows or its error, in order."
     def jobs():
@@ -127,8 +132,8 @@ def _results(found: Found, items: list[Item], splits: dict, size: int, fit: str,
         bare = item if records is None else replace(item, load=None)  # an open stream cannot be sent to another process
         return found.card, bare, records, {item.subject: splits[item.subject]}, found.source, size, fit
     if workers == 1: return zip(items, (_work(*arguments(*job)) for job in jobs()))
-    pool = joblib.Parallel(n_jobs=workers, return_as="generator", pre_dispatch=2 * workers, batch_size=1)
-    return zip(items, pool(joblib.delayed(_work)(*arguments(*job)) for job in jobs()))
+    here, pool = os.getcwd(), joblib.Parallel(n_jobs=workers, return_as="generator", pre_dispatch=2 * workers, batch_size=1)
+    return zip(items, pool(joblib.delayed(_work_in)(here, *arguments(*job)) for job in jobs()))
 
 # %% ../../nbs/data/05_store.ipynb #910be9f1
 def pack_key(found: Found, size: int, fit: str, subjects: int | None, seed: int) -> str:
@@ -277,15 +282,15 @@ class Part:
         return pd.read_csv(self.folder / "table.csv", dtype=text | {"slice": "Int64"} | {need: bool for need in NEEDS},
                            keep_default_na=False, na_values={"slice": [""], "spacing_row": [""], "spacing_column": [""]})
 
-# %% ../../nbs/data/05_store.ipynb #aacecc2d
-KEEP_MAPPED = 512 * 2**20  # bytes of arrays; a larger store lets go of its pages
+# %% ../../nbs/data/05_store.ipynb #44dd87a9
+KEEP_MAPPED = 32 * 2**20  # bytes handed out, after which a store lets go of its mapped pages
 
 def _let_go(array: np.ndarray) -> None:
-    "Take the mapped pages of an array out of this process (madvise, MADV_DONTNEED); nothing is lost, because a map for reading has nothing of its own."
+    "Take the mapped pages of an array out of this process (madvise, MADV_DONTNEED)."
     pages = getattr(array.base, "_mmap", None)
     if pages is not None and hasattr(mmap, "MADV_DONTNEED"): pages.madvise(mmap.MADV_DONTNEED)
 
-# %% ../../nbs/data/05_store.ipynb #6617623e
+# %% ../../nbs/data/05_store.ipynb #a74468c5
 def _gather(store: "Store", name: str, groups: list[tuple], count: int) -> torch.Tensor:
     "Rows of one column, (count, …) in the stored type. A group is (part, positions in the batch, rows of the part)."
     first = store.parts[0].arrays[name]
@@ -293,7 +298,7 @@ def _gather(store: "Store", name: str, groups: list[tuple], count: int) -> torch
     for part, where, rows in groups:
         array = store.parts[part].arrays[name]
         out[where] = array[rows]
-        if store.large: _let_go(array)
+    store.handed_out(out.nbytes)
     return torch.from_numpy(out)
 
 def _ragged(store: "Store", name: str, groups: list[tuple], count: int) -> torch.Tensor:
@@ -345,7 +350,7 @@ def _attribute(store: "Store", name: str) -> pd.Series:
                                            fix=suggest(name, known))
     return pd.Series([row.get(name) for row in rows], name=name, dtype=object)
 
-# %% ../../nbs/data/05_store.ipynb #c4e5a464
+# %% ../../nbs/data/05_store.ipynb #9d71ce12
 class Store:
     "Several packed datasets of one size as one sequence. Open with `Store.open(folders)`."
     def __init__(self, folders: Iterable[str | Path]):
@@ -358,7 +363,7 @@ class Store:
                                             found={p.folder.name: p.manifest["size"] for p in self.parts}, expected="one size",
                                             fix="Pack them again with equal size.")
         self.size: int = sizes.pop()
-        self.large = sum(a.nbytes for p in self.parts for a in p.arrays.values()) > KEEP_MAPPED
+        self._bytes = 0  # handed out since pages were let go
         self.start = np.cumsum([0, *map(len, self.parts)])
         columns = ("can", "modality", "split")  # small; split is a position in SPLITS
         self.can, self.modality, self.split = (np.concatenate([getattr(p, n) for p in self.parts]) for n in columns)
@@ -375,6 +380,14 @@ class Store:
     def _repr_html_(self) -> str: return f"<p>{self!r}</p>" + describe(self).to_html(border=0)
     def __getstate__(self): return self.folders          # other processes map the files themselves
     def __setstate__(self, folders): self.__init__(folders)
+
+    def handed_out(self, count: int) -> None:
+        "Count bytes that were read; beyond `KEEP_MAPPED` all mapped pages are let go."
+        self._bytes += count
+        if self._bytes <= KEEP_MAPPED: return
+        for part in self.parts:
+            for array in part.arrays.values(): _let_go(array)
+        self._bytes = 0
 
     @cached_property
     def table(self) -> pd.DataFrame:
