@@ -208,7 +208,7 @@ def target_loss(kind: str, answer: Tensor, wanted: Tensor, noisy: Tensor | None 
     known = wanted >= 0
     return F.cross_entropy(answer[known], wanted[known]) if known.any() else answer.sum() * 0
 
-# %% ../../nbs/transfer/02_unified.ipynb #bb40d65c
+# %% ../../nbs/transfer/02_unified.ipynb #99ad150c
 class Tuning(Fit):
     "Fits a `UnifiedNet` to targets under a strategy. Raises `ParameterError` for a target without a head, or when all are switched off."
     def __init__(self, net: UnifiedNet, targets: Sequence[Target], strategy: Strategy | str = "full"):
@@ -236,9 +236,13 @@ class Tuning(Fit):
 
     def loss(self, batch: Draw, step: int) -> Tensor:
         self.hold(step)
-        names = {kind: [t.name for t in self.targets if (t.kind == "denoising") == kind] for kind in (True, False)}
-        answers = self.net(batch.noisy, names[True]) if names[True] else {}
-        if names[False]: answers |= self.net(batch.image, names[False])
+        names = {noisy: [t.name for t in self.targets if (t.kind == "denoising") == noisy] for noisy in (True, False)}
+        images = [batch.noisy] * bool(names[True]) + [batch.image] * bool(names[False])
+        features = self.net.encoder(torch.cat(images))
+        halves = [f.split([len(i) for i in images]) for f in features]
+        part = lambda noisy: [h[0 if noisy else -1] for h in halves]
+        answers = {n: self.net.heads[n](part(noisy)) for noisy in names for n in names[noisy]}
+        for n in names[True]: answers[n] = answers[n] + batch.noisy
         wanted = lambda t: batch.clean if t.kind == "denoising" else batch.labels[t.name]
         return sum(t.weight * target_loss(t.kind, answers[t.name], wanted(t), batch.noisy) for t in self.targets)
 
