@@ -29,11 +29,11 @@ from .network import WIDTHS
 from .unified import Examples, Noise, Representation, Target, UnifiedNet, add_noise, choose_labelled, fine_tune, learn_representation, read_examples
 
 # %% auto #0
-__all__ = ['NOISES', 'METRICS', 'psnr', 'image_dice', 'score', 'summary', 'Setting', 'Arm', 'train_arm', 'study', 'Results',
-           'value', 'difference', 'table_of', 'no_loss', 'gains']
+__all__ = ['NOISES', 'METRICS', 'STRATEGY_COLOURS', 'STRATEGY_NAMES', 'psnr', 'image_dice', 'score', 'summary', 'Setting', 'Arm',
+           'train_arm', 'study', 'Results', 'value', 'difference', 'table_of', 'no_loss', 'gains', 'draw_study']
 
-# %% ../../nbs/transfer/03_unified_study.ipynb #c8661295
-NOISES = {"Gaussian": Noise(gaussian=(.1, .1)), "speckle": Noise(speckle=(.3, .3))}  # what denoising is tested on
+# %% ../../nbs/transfer/03_unified_study.ipynb #0d46f7a7
+NOISES = {"Gaussian": Noise(gaussian=(.2, .2)), "speckle": Noise(speckle=(.5, .5))}  # what denoising is tested on
 
 def psnr(answer: Tensor, clean: Tensor) -> Tensor:
     "Peak signal-to-noise ratio (B,) in dB of images (B, C, H, W) in [0, 1]."
@@ -239,3 +239,41 @@ def no_loss(row: pd.Series, metrics: Iterable[str] = ("accuracy", "dice", "psnr"
 def gains(row: pd.Series, metrics: Iterable[str] = ("accuracy", "auroc", "dice")) -> list[str]:
     "The metrics in which an arm is above the baseline beyond the interval."
     return [m for m in metrics if row.get(f"{m} gain low", np.nan) > 0]
+
+# %% ../../nbs/transfer/03_unified_study.ipynb #f8e75049
+STRATEGY_COLOURS = dict(separate="0.35", joint="#999999", frozen="#56B4E9", last2="#0072B2", full="#D55E00", gradual="#CC79A7")
+STRATEGY_NAMES = dict(separate="separate networks", joint="joint, from scratch", frozen="encoder frozen", last2="last two stages", full="full", gradual="gradual unfreezing")
+
+def draw_study(studies: Sequence[Results], tables: Sequence[pd.DataFrame], curve: Sequence[str] = ("auroc", "dice")) -> Figure:
+    "Measures against cost, and against the number of labelled images."
+    metrics = ("accuracy", "dice", "psnr")
+    figure, axes = plt.subplots(len(studies), len(metrics) + len(curve), figsize=(2.05 * (len(metrics) + len(curve)), 2.1 * len(studies) + .5), squeeze=False, layout="constrained")
+    for row, (results, table) in enumerate(zip(studies, tables)):
+        for ax, metric in zip(axes[row], metrics): _against_cost(ax, table[table["labelled"] == "all"], metric)
+        for ax, metric in zip(axes[row, len(metrics):], curve): _learning_curve(ax, table[(table["budget"] == 1) & (table["note"] == "")], metric)
+        axes[row, 0].annotate(results.modality, (0, 1.12), xycoords="axes fraction", fontweight="bold", fontsize=8)
+    handles = [plt.Line2D([], [], color=STRATEGY_COLOURS[s], marker="o", ms=4, lw=1, label=STRATEGY_NAMES[s]) for s in STRATEGY_COLOURS if (tables[0]["strategy"] == s).any()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=7)
+    return figure
+
+def _against_cost(ax, table: pd.DataFrame, metric: str) -> None:
+    base = table.loc[table["arm"] == "separate-all-1", "gflops"].item()
+    for strategy, colour in STRATEGY_COLOURS.items():
+        rows = table[table["strategy"] == strategy].sort_values("gflops")
+        spread = np.abs(rows[[f"{metric} low", f"{metric} high"]].to_numpy().T - rows[metric].to_numpy())
+        ax.errorbar(rows["gflops_with_first"] / base, rows[metric], spread, color=colour, marker="o", ms=3.5, lw=.8, elinewidth=.6)
+        if (rows["gflops"] != rows["gflops_with_first"]).any(): ax.plot(rows["gflops"] / base, rows[metric], color=colour, marker="o", ms=3.5, mfc="w", lw=.6, ls=":")
+    ax.axvspan(0, .2, color="0.94", zorder=0, lw=0)
+    ax.set(xlabel="computation / baseline's", title=METRICS[metric], xlim=(0, None))
+
+def _learning_curve(ax, table: pd.DataFrame, metric: str) -> None:
+    counts = sorted((c for c in table["labelled"].unique() if c != "all"), key=int)
+    places = {str(c): i for i, c in enumerate([*counts, "all"])}
+    for strategy, colour in STRATEGY_COLOURS.items():
+        rows = table[table["strategy"] == strategy]
+        if len(rows) < 2: continue
+        rows = rows.assign(place=[places[str(c)] for c in rows["labelled"]]).sort_values("place")
+        ax.plot(rows["place"], rows[metric], color=colour, marker="o", ms=3.5, lw=1)
+        ax.fill_between(rows["place"], rows[f"{metric} low"], rows[f"{metric} high"], color=colour, alpha=.12, lw=0)
+    ax.set(xticks=range(len(places)), xlabel="labelled images", title=METRICS[metric])
+    ax.set_xticklabels(list(places))
