@@ -66,7 +66,7 @@ def test_smoke_profile_runs_and_publishes(smoke):
         assert set(metric["data"].split("+")) <= {"phantom", "packaged", "real"}, name
     manifest = json.loads((smoke / "figures/smoke/manifest.json").read_text())
     for figure in ("fig1_gallery", "fig2_map", "fig3_similarity", "fig4_encoders", "fig5_blending", "fig6_datasets", "fig7_alterations", "fig8_failures",
-                   "fig9_generalisation"):
+                   "fig9_generalisation", "fig10_ums_rep", "fig11_sequences"):
         assert (smoke / f"figures/smoke/{figure}.png").stat().st_size > 5000
         assert (smoke / f"figures/smoke/{figure}.svg").read_text()[:200].count("svg")
         assert {"notebook", "parameters", "commit", "data", "versions", "device", "seconds", "caption"} <= set(manifest[figure])
@@ -79,6 +79,30 @@ def test_an_absent_encoder_is_named_and_not_an_error(smoke):
     absent = json.loads((smoke / "runs/smoke/embed/absent.json").read_text())
     assert list(absent) == ["clip"] and "nowhere" in absent["clip"]
     assert "clip" in (smoke / "runs/smoke/encoders/executed.ipynb").read_text()
+
+
+def test_parts_run_their_own_experiments_and_nothing_else(tmp_path):
+    "`make reproduce` is TaCo's; the two transfer studies need nothing of it."
+    folder = project(tmp_path)
+    def part(name):
+        text = snakemake(folder, name, "-n", "--quiet", "host", "--config", "profile=quick").stdout
+        return {line.split()[1].rstrip(":") for line in text.splitlines() if line.startswith(("rule ", "localrule "))} - {name}
+    parts = {name: part(name) for name in ("taco", "unified", "sequences", "all")}
+    assert parts["unified"] == {"ums_rep"} and all(step.startswith("sequence") for step in parts["sequences"]) and "sequence_ssl" in parts["sequences"]
+    assert "train" in parts["taco"] and parts["all"] == parts["taco"] | parts["unified"] | parts["sequences"]
+    assert not parts["taco"] & (parts["unified"] | parts["sequences"])
+
+
+def test_publishing_one_part_keeps_the_others(smoke, tmp_path):
+    from taco.experiment import publish
+    folders = {name: smoke / "runs/smoke" / name for name in ("ums_rep", "similarity", "map")}
+    publish(folders, tmp_path)
+    before = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in ("metrics", "manifest")}
+    publish({"ums_rep": folders["ums_rep"]}, tmp_path, keep=["ums_rep", "similarity"])  # map is no step of the profile any more
+    after = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in ("metrics", "manifest")}
+    assert after["metrics"] == {k: v for k, v in before["metrics"].items() if v["experiment"] != "map"}
+    assert set(after["manifest"]["runs"]) == {"ums_rep", "similarity"}
+    assert set(before["manifest"]) - set(after["manifest"]) == {k for k, v in before["manifest"].items() if v.get("step") == "map"} != set()
 
 
 def test_nothing_runs_twice(smoke):

@@ -343,6 +343,16 @@ def test_a_study_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     assert table.loc["full-all-1", "gflops_with_first"] > table.loc["full-all-1", "gflops"] and table.loc["separate-all-1", "gflops_with_first"] == base["gflops"]
 
 
+def test_the_denoiser_alone_is_the_same_for_any_number_of_labels(images):
+    "The baseline's denoiser reads no label; for fewer labels it is remembered, and that changes nothing."
+    setting, known = Setting(TARGETS, 3, 3, 8, widths=WIDTHS, device="cpu", precision="32"), {}
+    train_arm = unified_study.train_arm
+    train_arm(Arm("separate"), setting, None, images, images, 0, known)
+    (few, cost), (again, other) = (train_arm(Arm("separate", 6), setting, None, images, images, 0, memory) for memory in (known, {}))
+    pd.testing.assert_frame_equal(few, again)
+    assert cost["flops"] == other["flops"] and len(known) == 1
+
+
 def test_no_loss_and_gain_are_read_from_intervals():
     row = pd.Series({"accuracy gain low": -.02, "accuracy gain high": .01, "dice gain low": .001, "dice gain high": .01, "psnr gain low": -2., "psnr gain high": -1.})
     assert not no_loss(row) and no_loss(row, ("accuracy", "dice")) and gains(row) == ["dice"]

@@ -54,7 +54,7 @@ def schedule(config: FitConfig) -> Callable[[int], float]:
     warmup = max(1, round(config.warmup * config.steps))
     return lambda step: min(1, (step + 1) / warmup) * .5 * (1 + math.cos(math.pi * max(0, step - warmup) / max(1, config.steps - warmup)))
 
-# %% ../../nbs/transfer/01_fit.ipynb #eca3e30f
+# %% ../../nbs/transfer/01_fit.ipynb #41906925
 class Fit(L.LightningModule):
     "Base of everything that is fitted: a subclass defines `loss(batch, step)`, and may narrow `learns()`."
     config: FitConfig
@@ -69,15 +69,20 @@ class Fit(L.LightningModule):
         "The parameters that the optimiser holds."
         return list(self.parameters())
 
+    def rates(self) -> dict[nn.Parameter, float]:
+        "Parameters that learn at another rate than the others, with its factor."
+        return {}
+
     def training_step(self, batch, _) -> Tensor:
         step, batch = batch
         return self.loss(batch, step)
 
     def configure_optimizers(self):
-        c, weights = self.config, self.learns()
-        groups = [dict(params=[p for p in weights if (p.ndim > 1) == decays], weight_decay=c.weight_decay if decays else 0.) for decays in (True, False)]
+        c, rates, kinds = self.config, self.rates(), {}
+        for p in self.learns(): kinds.setdefault((p.ndim > 1, rates.get(p, 1.)), []).append(p)
+        groups = [dict(params=params, weight_decay=c.weight_decay if decays else 0., lr=c.learning_rate * rate) for (decays, rate), params in kinds.items()]
         make = torch.optim.AdamW if c.optimiser == "adamw" else lambda *a, **k: torch.optim.SGD(*a, momentum=.9, **k)
-        optimiser = make([g for g in groups if g["params"]], lr=c.learning_rate)
+        optimiser = make(groups, lr=c.learning_rate)
         return [optimiser], [dict(scheduler=torch.optim.lr_scheduler.LambdaLR(optimiser, schedule(c)), interval="step")]
 
     def configure_gradient_clipping(self, optimiser, *_, **__):

@@ -26,8 +26,8 @@ from .network import WIDTHS, UNetDecoder, UNetEncoder, load_weights, save_weight
 
 # %% auto #0
 __all__ = ['KINDS', 'Target', 'Classifier', 'UnifiedNet', 'Noise', 'add_noise', 'Examples', 'read_examples', 'choose_labelled',
-           'Draw', 'batches', 'Strategy', 'target_loss', 'Tuning', 'Representation', 'learn_representation',
-           'fine_tune']
+           'Draw', 'batches', 'Strategy', 'target_loss', 'Tuning', 'Denoising', 'Representation',
+           'learn_representation', 'fine_tune']
 
 # %% ../../nbs/transfer/02_unified.ipynb #b52c7407
 KINDS = ("denoising", "segmentation", "classification")
@@ -208,11 +208,12 @@ def target_loss(kind: str, answer: Tensor, wanted: Tensor, noisy: Tensor | None 
     known = wanted >= 0
     return F.cross_entropy(answer[known], wanted[known]) if known.any() else answer.sum() * 0
 
-# %% ../../nbs/transfer/02_unified.ipynb #99ad150c
+# %% ../../nbs/transfer/02_unified.ipynb #92c514a9
 class Tuning(Fit):
     "Fits a `UnifiedNet` to targets under a strategy. Raises `ParameterError` for a target without a head, or when all are switched off."
-    def __init__(self, net: UnifiedNet, targets: Sequence[Target], strategy: Strategy | str = "full"):
+    def __init__(self, net: UnifiedNet, targets: Sequence[Target], strategy: Strategy | str = "full", trained: Iterable[str] = (), rate: float = 1.):
         super().__init__()
+        self.trained, self.rate = set(trained), rate
         self.net, self.strategy = net, Strategy(strategy) if isinstance(strategy, str) else strategy
         self.targets = [t for t in targets if t.weight > 0]
         for t in self.targets:
@@ -224,6 +225,11 @@ class Tuning(Fit):
         stages = self.net.encoder.stages
         moving = stages[len(stages) - self.strategy.learning(len(stages)):]  # at the end of a gradual one, all
         return [p for part in (*moving, *(self.net.heads[t.name] for t in self.targets)) for p in part.parameters()]
+
+    def rates(self) -> dict[nn.Parameter, float]:
+        "Factor of the learning rate for the weights that were trained before: those of the encoder or heads named in `trained`."
+        parts = [self.net.encoder if name == "encoder" else self.net.heads[name] for name in self.trained]
+        return {p: self.rate for part in parts for p in part.parameters()}
 
     def hold(self, step: int) -> int:
         "Freeze the stages that do not learn at this step; how many do."
@@ -249,6 +255,21 @@ class Tuning(Fit):
     def transfer_batch_to_device(self, batch, device, _):
         step, d = batch
         return step, Draw(d.image.to(device), {n: l.to(device) for n, l in d.labels.items()}, d.clean.to(device), d.noisy.to(device))
+
+# %% ../../nbs/transfer/02_unified.ipynb #1626a180
+class Denoising(Tuning):
+    "Stage 1: denoising with skip connections cut at random. `cut` is the probability of each."
+    def __init__(self, net: UnifiedNet, target: Target, cut: float = .5, seed: int = 0):
+        super().__init__(net, [target])
+        self.cut, self.seed = cut, seed
+
+    def loss(self, batch: Draw, step: int) -> Tensor:
+        self.hold(step)
+        *skips, deepest = self.net.encoder(batch.noisy)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        keep = (torch.rand(len(skips), len(deepest), 1, 1, 1, generator=generator) >= self.cut).to(deepest)
+        answer = self.net.heads[self.targets[0].name]([s * k for s, k in zip(skips, keep)] + [deepest]) + batch.noisy * keep[0]
+        return target_loss("denoising", answer, batch.clean, batch.noisy)
 
 # %% ../../nbs/transfer/02_unified.ipynb #ef43331f
 @dataclass
@@ -277,23 +298,24 @@ class Representation:
         load_weights(Path(folder) / "weights.safetensors", encoder=net.encoder, denoising=net.heads["denoising"])
         return cls(net, about["modality"], about["flops"])
 
-# %% ../../nbs/transfer/02_unified.ipynb #39a964a7
-def learn_representation(images: Examples, modality: str, config: FitConfig, widths: Sequence[int] = WIDTHS, size: int = 16, noise: Noise = Noise(), seed: int = 0, folder: str | Path | None = None) -> Representation:
-    "Stage 1: learn to denoise images of one modality; their labels are not read."
+# %% ../../nbs/transfer/02_unified.ipynb #81e22b1a
+def learn_representation(images: Examples, modality: str, config: FitConfig, widths: Sequence[int] = WIDTHS, size: int = 16, noise: Noise = Noise(), cut: float = .5, seed: int = 0,
+                         folder: str | Path | None = None) -> Representation:
+    "Stage 1: learn to denoise images of one modality; their labels are not read. `cut`: the probability that a skip connection is cut."
     channels = images.image.shape[1]
     target = Target("denoising", "denoising", channels)
-    module, draw = Tuning(UnifiedNet(channels, [target], widths, seed), [target]), batches(images, images, size, noise, seed)
+    module, draw = Denoising(UnifiedNet(channels, [target], widths, seed), target, cut, seed), batches(images, images, size, noise, seed)
     module.config = config
     flops = config.steps * count_flops(module, draw(0))
     fit(module, draw, config, folder)
     return Representation(module.net, modality, flops)
 
-# %% ../../nbs/transfer/02_unified.ipynb #65d70f71
+# %% ../../nbs/transfer/02_unified.ipynb #7856df51
 def fine_tune(start: Representation | None, labelled: Examples, unlabelled: Examples, targets: Sequence[Target], config: FitConfig, strategy: str = "full", widths: Sequence[int] = WIDTHS, size: int = 16,
-              noise: Noise = Noise(), seed: int = 0, folder: str | Path | None = None) -> tuple[UnifiedNet, dict]:
+              noise: Noise = Noise(), rate: float = 1., seed: int = 0, folder: str | Path | None = None) -> tuple[UnifiedNet, dict]:
     """Fit all targets together, from a representation (which is left as it is) or from random weights; the network and what it cost.
 
-    The cost: `flops` of all steps, counted on the steps that differ; `weights` that learnt; `seconds`. Raises `EncoderError` when the
+    `rate` is the factor of the learning rate for weights that come from the representation. The cost: `flops` of all steps, counted on the steps that differ; `weights` that learn of `all_weights`; the last `loss`. Raises `EncoderError` when the
     images have other channels than the representation, `ParameterError` as `Tuning` does.
     """
     channels = labelled.image.shape[1]
@@ -305,7 +327,8 @@ def fine_tune(start: Representation | None, labelled: Examples, unlabelled: Exam
         net.encoder.load_state_dict(start.net.encoder.state_dict())
     for t in targets: net.attach(t)
     if start and "denoising" in net.heads: net.heads["denoising"].load_state_dict(start.net.heads["denoising"].state_dict())
-    module, draw = Tuning(net, targets, strategy), batches(labelled, unlabelled, size, noise, seed)
+    trained = ["encoder", *(["denoising"] if "denoising" in net.heads else [])] if start else []
+    module, draw = Tuning(net, targets, strategy, trained, rate), batches(labelled, unlabelled, size, noise, seed)
     module.config = config
     cost = dict(flops=_flops(module, draw), weights=sum(p.numel() for p in module.learns()), all_weights=sum(p.numel() for p in net.parameters()))
     history = fit(module, draw, config, folder)

@@ -86,7 +86,7 @@ def summary(scores: pd.DataFrame, targets: Iterable[Target]) -> dict[str, float]
                 found["auroc"] = float(roc_auc_score(known[f"class {t.name}"], known[f"margin {t.name}"])) if two else float("nan")
     return found
 
-# %% ../../nbs/transfer/03_unified_study.ipynb #9f0bbf60
+# %% ../../nbs/transfer/03_unified_study.ipynb #b3fac3f8
 @dataclass(frozen=True)
 class Setting:
     "What all arms of a study share."
@@ -94,7 +94,9 @@ class Setting:
     steps: int = 100               # of a full budget
     first_steps: int = 150         # of stage 1
     size: int = 16                 # images of a batch
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-2
+    rate: float = .2               # factor of it for weights that come from the representation
+    first_rate: float = 5e-3       # learning rate of stage 1
     widths: tuple[int, ...] = WIDTHS
     device: str = "auto"
     precision: str = "auto"
@@ -113,20 +115,28 @@ class Arm:
     @property
     def file(self) -> str: return f"{self.strategy}-{self.labelled or 'all'}-{self.note or f'{self.budget:g}'}"
 
-# %% ../../nbs/transfer/03_unified_study.ipynb #61e4a62d
-def train_arm(arm: Arm, setting: Setting, representation: Representation | None, train: Examples, test: Examples, seed: int) -> tuple[pd.DataFrame, dict]:
-    "Scores of every test image, and cost: flops, weights that learn, seconds of fitting."
-    by = next((t.name for t in setting.targets if t.kind == "classification"), None)
-    labelled = train.take(choose_labelled(train, arm.labelled, by, seed))
-    tune = lambda start, targets, strategy: fine_tune(start, labelled, train, targets, setting.fit(arm.budget), strategy, setting.widths, setting.size, seed=seed)
-    began = time.perf_counter()
-    if arm.strategy == "separate": found = [(*tune(None, [t], "full"), [t]) for t in setting.targets]
-    elif arm.strategy == "joint": found = [(*tune(None, setting.targets, "full"), setting.targets)]
-    else: found = [(*tune(representation, setting.targets, arm.strategy), setting.targets)]
-    cost = {k: sum(c[k] for _, c, _ in found) for k in ("flops", "weights", "all_weights")} | dict(seconds=time.perf_counter() - began)
-    return pd.concat([score(net, test, targets) for net, _, targets in found], axis=1), cost
+# %% ../../nbs/transfer/03_unified_study.ipynb #5af42817
+def train_arm(arm: Arm, setting: Setting, representation: Representation | None, train: Examples, test: Examples, seed: int, known: dict | None = None) -> tuple[pd.DataFrame, dict]:
+    """Scores of every test image, and cost: flops, weights that learn, seconds of fitting.
 
-# %% ../../nbs/transfer/03_unified_study.ipynb #e1eb0030
+    `known` remembers networks for denoising alone, which read no label and are therefore the same for any number of labelled images.
+    """
+    by, known = next((t.name for t in setting.targets if t.kind == "classification"), None), {} if known is None else known
+    labelled = train.take(choose_labelled(train, arm.labelled, by, seed))
+    def one(start: Representation | None, targets: Sequence[Target], strategy: str) -> tuple[pd.DataFrame, dict]:
+        began = time.perf_counter()
+        net, cost = fine_tune(start, labelled, train, targets, setting.fit(arm.budget), strategy, setting.widths, setting.size, rate=setting.rate, seed=seed)
+        return score(net, test, targets), cost | dict(seconds=time.perf_counter() - began)
+    def alone(target: Target) -> tuple[pd.DataFrame, dict]:
+        if target.kind != "denoising": return one(None, [target], "full")
+        if arm.budget not in known: known[arm.budget] = one(None, [target], "full")
+        return known[arm.budget]
+    if arm.strategy == "separate": found = [alone(t) for t in setting.targets]
+    elif arm.strategy == "joint": found = [one(None, setting.targets, "full")]
+    else: found = [one(representation, setting.targets, arm.strategy)]
+    return pd.concat([s for s, _ in found], axis=1), {k: sum(c[k] for _, c in found) for k in ("flops", "weights", "all_weights", "seconds")}
+
+# %% ../../nbs/transfer/03_unified_study.ipynb #d3e9925c
 def study(packed: Sequence[str], modality: str, finding: str, arms: Sequence[Arm], setting: Setting, seed: int, folder: str | Path, threads: int = 1, equal_to: Arm | None = None) -> Path:
     "Train and score all arms for one modality and seed into `folder`; arms that are there are kept."
     torch.set_num_threads(threads)
@@ -135,18 +145,20 @@ def study(packed: Sequence[str], modality: str, finding: str, arms: Sequence[Arm
     if set(train.subject) & set(test.subject): raise ParameterError("A subject lies in two splits.", field="split", fix="Pack again.")
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "representation").is_dir():
-        config = FitConfig(steps=setting.first_steps, learning_rate=setting.learning_rate, device=setting.device, precision=setting.precision)
+        config = FitConfig(steps=setting.first_steps, learning_rate=setting.first_rate, device=setting.device, precision=setting.precision)
         began = time.perf_counter()
         found = learn_representation(train, modality, config, setting.widths, setting.size, seed=seed)
         _write_json(folder / "first.json", dict(flops=found.flops, seconds=time.perf_counter() - began))
         found.save(folder / "representation")
     representation = Representation.load(folder / "representation")
-    for arm in arms: _keep(folder, arm, lambda arm: train_arm(arm, setting, representation, train, test, seed))
+    known = {}
+    make = lambda arm: train_arm(arm, setting, representation, train, test, seed, known)
+    for arm in arms: _keep(folder, arm, make)
     if equal_to is not None:
         cost = lambda arm: json.loads((folder / f"{arm.file}.json").read_text())["flops"]
         spent = cost(equal_to) + representation.flops
         arm = Arm("separate", equal_to.labelled, spent / cost(Arm("separate", equal_to.labelled)), "equal compute")
-        _keep(folder, arm, lambda arm: train_arm(arm, setting, representation, train, test, seed))
+        _keep(folder, arm, make)
     return folder
 
 def _write_json(file: Path, what: dict) -> None:
