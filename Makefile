@@ -46,7 +46,7 @@ bench: env  ## measure speed; prints a table and writes benchmarks/latest.json
 	@$(BIN)/python -m benchmarks.bench
 
 chapters: env  ## re-execute the tour and all chapters, so that their stored outputs are true
-	@for n in nbs/index.ipynb nbs/0*.ipynb nbs/data/*.ipynb nbs/tasks/*.ipynb nbs/learning/*.ipynb nbs/atlas/*.ipynb; do echo "── $$n"; \
+	@for n in nbs/index.ipynb nbs/0*.ipynb nbs/data/*.ipynb nbs/tasks/*.ipynb nbs/learning/*.ipynb nbs/atlas/*.ipynb nbs/transfer/*.ipynb; do echo "── $$n"; \
 	  $(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR $$n || exit 1; done
 	@$(BIN)/nbdev_clean
 	@$(MAKE) --no-print-directory readme

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 
 from taco.base import DataError, StoreError
-from taco.data import store as store_module
 from taco.data.card import load_card
 from taco.data.store import Store, pack, read_manifest
 from test_data import BY_SUBJECT, CARD, CLASSES, PAIRS, make_card, refused, write_npz, write_pairs
@@ -195,12 +194,11 @@ def test_a_card_that_is_wrong_stops_before_anything_is_made(tmp_path):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mapped pages are counted by Linux")
-def test_reading_a_large_store_does_not_grow_the_process(tmp_path, monkeypatch):
+def test_reading_a_large_store_does_not_grow_the_process(tmp_path):
     "Every row of a store of 130 MB is read; what is mapped is let go on the way, and the rows are still right."
     import psutil
     from benchmarks.data import enlarge
     small = pack("monusac", out=tmp_path, size=64, subjects=4, source="phantom")
-    monkeypatch.setattr(store_module, "KEEP_MAPPED", 10 * 2**20)
     store, me = Store.open([enlarge(small, tmp_path / "large", 750)]), psutil.Process()
     first = store.batch(range(4)).image
     before = me.memory_info().shared

@@ -32,7 +32,7 @@ from .readers import Found, Item, assign_splits, choose_subjects, find, list_fil
 from .record import MODALITIES, NEEDS, Batch, Prepared, Record, prepare
 
 # %% auto #0
-__all__ = ['PACK_VERSION', 'COLUMNS', 'RAGGED', 'KEEP_MAPPED', 'Appender', 'Writer', 'pack_key', 'read_manifest', 'pack', 'Part',
+__all__ = ['PACK_VERSION', 'COLUMNS', 'RAGGED', 'ROWS_MAPPED', 'Appender', 'Writer', 'pack_key', 'read_manifest', 'pack', 'Part',
            'Store', 'describe']
 
 # %% ../../nbs/data/05_store.ipynb #4dffe94c
@@ -282,23 +282,25 @@ class Part:
         return pd.read_csv(self.folder / "table.csv", dtype=text | {"slice": "Int64"} | {need: bool for need in NEEDS},
                            keep_default_na=False, na_values={"slice": [""], "spacing_row": [""], "spacing_column": [""]})
 
-# %% ../../nbs/data/05_store.ipynb #44dd87a9
-KEEP_MAPPED = 32 * 2**20  # bytes handed out, after which a store lets go of its mapped pages
+# %% ../../nbs/data/05_store.ipynb #3a954935
+ROWS_MAPPED = 16  # rows read before their pages are let go
 
 def _let_go(array: np.ndarray) -> None:
     "Take the mapped pages of an array out of this process (madvise, MADV_DONTNEED)."
     pages = getattr(array.base, "_mmap", None)
     if pages is not None and hasattr(mmap, "MADV_DONTNEED"): pages.madvise(mmap.MADV_DONTNEED)
 
-# %% ../../nbs/data/05_store.ipynb #a74468c5
+# %% ../../nbs/data/05_store.ipynb #89ec9a93
 def _gather(store: "Store", name: str, groups: list[tuple], count: int) -> torch.Tensor:
     "Rows of one column, (count, …) in the stored type. A group is (part, positions in the batch, rows of the part)."
     first = store.parts[0].arrays[name]
     out = np.empty((count, *first.shape[1:]), first.dtype)
     for part, where, rows in groups:
         array = store.parts[part].arrays[name]
-        out[where] = array[rows]
-    store.handed_out(out.nbytes)
+        for at in range(0, len(rows), ROWS_MAPPED):
+            some = slice(at, at + ROWS_MAPPED)
+            out[where[some]] = array[rows[some]]
+            _let_go(array)
     return torch.from_numpy(out)
 
 def _ragged(store: "Store", name: str, groups: list[tuple], count: int) -> torch.Tensor:
@@ -350,7 +352,7 @@ def _attribute(store: "Store", name: str) -> pd.Series:
                                            fix=suggest(name, known))
     return pd.Series([row.get(name) for row in rows], name=name, dtype=object)
 
-# %% ../../nbs/data/05_store.ipynb #9d71ce12
+# %% ../../nbs/data/05_store.ipynb #aa0cf7aa
 class Store:
     "Several packed datasets of one size as one sequence. Open with `Store.open(folders)`."
     def __init__(self, folders: Iterable[str | Path]):
@@ -363,7 +365,6 @@ class Store:
                                             found={p.folder.name: p.manifest["size"] for p in self.parts}, expected="one size",
                                             fix="Pack them again with equal size.")
         self.size: int = sizes.pop()
-        self._bytes = 0  # handed out since pages were let go
         self.start = np.cumsum([0, *map(len, self.parts)])
         columns = ("can", "modality", "split")  # small; split is a position in SPLITS
         self.can, self.modality, self.split = (np.concatenate([getattr(p, n) for p in self.parts]) for n in columns)
@@ -380,14 +381,6 @@ class Store:
     def _repr_html_(self) -> str: return f"<p>{self!r}</p>" + describe(self).to_html(border=0)
     def __getstate__(self): return self.folders          # other processes map the files themselves
     def __setstate__(self, folders): self.__init__(folders)
-
-    def handed_out(self, count: int) -> None:
-        "Count bytes that were read; beyond `KEEP_MAPPED` all mapped pages are let go."
-        self._bytes += count
-        if self._bytes <= KEEP_MAPPED: return
-        for part in self.parts:
-            for array in part.arrays.values(): _let_go(array)
-        self._bytes = 0
 
     @cached_property
     def table(self) -> pd.DataFrame:
