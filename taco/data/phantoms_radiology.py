@@ -93,7 +93,7 @@ def mosmedplus(rng, size):
     hu = blur(hu, .0022) + rng.uniform(15, 45) * min(1, size / 160) * ct_noise(rng, shape) + 14 * streaks(rng, y, x, (back, .5))
     return photo(hounsfield_window(hu, rng.normal(-480, 60), rng.uniform(1150, 1500)), label, fov=rng.uniform(320, 400))
 
-# %% ../../nbs/data/03a_radiology.ipynb #dd130786
+# %% ../../nbs/data/03a_radiology.ipynb #66081f1c
 def _turn(rng: np.random.Generator, degrees: float) -> np.ndarray:
     "(3, 3) rotation about a random axis by an angle with this standard deviation."
     axis = rng.normal(size=3); x, y, z = axis / np.linalg.norm(axis); angle = np.radians(rng.normal(0, degrees))
@@ -103,12 +103,12 @@ def _turn(rng: np.random.Generator, degrees: float) -> np.ndarray:
 def _heart(rng: np.random.Generator, zyx) -> tuple[dict[int, np.ndarray], dict[str, np.ndarray]]:
     "Distance functions of the seven labelled structures and of their neighbours; z is up, y to the back, x to the patient's left."
     unit = lambda v: np.asarray(v, float) / np.linalg.norm(v)
-    s, wall, turn = rng.uniform(.9, 1.22), rng.uniform(.026, .064), _turn(rng, 9)
+    s, wall, turn = rng.uniform(.82, 1.24), rng.uniform(.024, .066), _turn(rng, 14)
     to = lambda *v: turn @ np.array(v)                                              # an offset in the pose of this heart
-    left, right, back, side, tubes = np.exp(rng.normal(0, [.09, .1, .12, .12, .1])) * s   # LV, RV, LA, RA, great vessels
+    left, right, back, side, tubes = np.exp(rng.normal(0, [.12, .13, .15, .15, .13])) * s   # LV, RV, LA, RA, great vessels
     a = turn @ unit(np.array([-.45, -.55, .7]) + rng.normal(0, .1, 3))             # base to apex
     r = to(.05, -.6, -.75); r = unit(r - a * (r @ a)); u = np.cross(a, r)           # towards the right ventricle
-    c = np.array([-.06, .47, .6]) + rng.normal(0, .02, 3); axes = np.stack([a, r, u])
+    c = np.array([-.06, .47, .6]) + rng.normal(0, [.025, .03, .035]); axes = np.stack([a, r, u])
     along = sum(np.float32(k) * (p - np.float32(m)) for k, p, m in zip(a, zyx, c))
     lv = np.maximum(ellipsoid(zyx, c, np.array([.17, .085, .09]) * left, axes), -along - .11 * s)
     epi = np.maximum(ellipsoid(zyx, c, np.array([.17, .085, .09]) * left + wall, axes), -along - .11 * s)
@@ -154,7 +154,7 @@ def _chest_volume(rng: np.random.Generator, zyx, hull: np.ndarray, values: dict[
 _CT = dict(lung=-850, fat=-95, muscle=50, liver=95, bone=480, marrow=210, fluid=20, rough=18)
 _MR = dict(lung=.05, fat=.75, muscle=.22, liver=.33, bone=.12, marrow=.38, fluid=.7, rough=.035)
 
-# %% ../../nbs/data/03a_radiology.ipynb #b6c9fd46
+# %% ../../nbs/data/03a_radiology.ipynb #3bd41e0f
 def _coverage(rng: np.random.Generator, records: list, slice_mm: float, gaps: float) -> list:
     "A volume as it was acquired: without slices at the base (in a third of the volumes) and without a share `gaps` of the others."
     own = child(rng); top = len(records) - (own.integers(1, max(2, len(records) // 5 + 1)) if own.random() < 1 / 3 else 0)
@@ -170,17 +170,19 @@ def mmwhs(rng, size, appearance="CT", slices=16, gaps=0.):
     zyx = warp(rng, [(z - .5) * height + rng.normal(0, .02), y, x], .012, (2, 4, 4))
     parts, near = _heart(rng, zyx)
     hull, ct = np.minimum.reduce(list(parts.values())), appearance == "CT"
-    left, right, muscle = (rng.uniform(230, 420), rng.uniform(110, 400), rng.uniform(70, 130)) if ct else (
-            rng.uniform(.7, .95), rng.uniform(.62, .95), rng.uniform(.28, .45))
+    left, right, muscle = (rng.uniform(150, 430), rng.uniform(60, 430), rng.uniform(60, 140)) if ct else (
+            rng.uniform(.68, .95), rng.uniform(.6, .95), rng.uniform(.25, .48))
+    early = rng.uniform(.75, 1.25)                                     # contrast agent reaches the right atrium before the ventricle
     image = _chest_volume(rng, zyx, hull, _CT if ct else _MR)
-    mixed = np.exp(np.float32(.13 if ct else .06) * smooth_noise(rng, image.shape, (3, 8, 8)))      # blood is not one grey value
-    values = {1: left, 2: right, 3: left * .97, 4: right * .95, 5: muscle, 6: left, 7: (left + right) / 2}
+    mixed = np.exp(np.float32(.18 if ct else .08) * smooth_noise(rng, image.shape, (3, 8, 8)))      # blood is not one grey value
+    mean = right + rng.uniform(0, 1) * (left - right)                 # of the lungs' arteries, between the two hearts
+    values = {1: left, 2: right, 3: left * rng.uniform(.85, 1.1), 4: right * early, 5: muscle, 6: left * rng.uniform(.9, 1.05), 7: mean}
     label = np.zeros(hull.shape, np.uint8)
-    for name, value in (("veins", left), ("cava", right), ("down", left)): over(image, cover(near[name]), value)
+    for name, value in (("veins", values[3]), ("cava", values[4]), ("down", values[6])): over(image, cover(near[name]), value)
     for k in (7, 6, 4, 3, 5, 2, 1):                                    # later ones win
         over(image, cover(parts[k]), (values[k] + (12 if ct else .02) * white(rng, (1, 1, 1))) * mixed); label[parts[k] < 0] = k
     if ct:
-        image += rng.uniform(20, 60) * min(1, size / 160) * ct_noise(rng, image.shape) + 18 * streaks(rng, y[0], x[0], (.83, .5))
+        image += rng.uniform(30, 90) * min(1, size / 160) * ct_noise(rng, image.shape) + 18 * streaks(rng, y[0], x[0], (.83, .5))
         shown = hounsfield_window(blur(image, .003), rng.uniform(80, 200), rng.uniform(600, 1000))
     else:
         image = rician(rng, blur(image, .004) * bias_field(rng, image.shape, rng.uniform(.15, .4)), rng.uniform(.02, .06))

@@ -28,11 +28,11 @@ from .network import WIDTHS, UNetDecoder, UNetEncoder, load_weights, pooled, sav
 from .volumes import Volumes, labelled_subjects, neighbours, step_generator
 
 # %% auto #0
-__all__ = ['TASKS', 'PARTS', 'PRETRAININGS', 'ARMS', 'PretextBatch', 'PretextBatches', 'moves', 'move', 'shade', 'holes',
-           'standardised', 'neighbour_contrast', 'Pretext', 'save_pretrained', 'hand_on', 'Segmenter',
-           'LabelledBatches', 'segment', 'dice_scores', 'hausdorff95', 'score', 'SequenceConfig', 'networks',
-           'SliceBatches', 'pretrain', 'finetune', 'compare', 'volume_means', 'interval', 'arm_curves',
-           'arm_difference']
+__all__ = ['TASKS', 'BINS', 'PARTS', 'PRETRAININGS', 'ARMS', 'PretextBatch', 'PretextBatches', 'moves', 'move', 'shade', 'holes',
+           'standardised', 'class_weights', 'grey_bins', 'bin_loss', 'neighbour_contrast', 'Pretext', 'cut_skips',
+           'save_pretrained', 'hand_on', 'Segmenter', 'LabelledBatches', 'segment', 'dice_scores', 'hausdorff95',
+           'score', 'SequenceConfig', 'networks', 'SliceBatches', 'pretrain', 'finetune', 'compare', 'volume_means',
+           'interval', 'arm_curves', 'arm_difference']
 
 # %% ../../nbs/transfer/07_sequences.ipynb #e6a19f05
 TASKS = ("contrast", "order", "slice", "middle")
@@ -120,6 +120,26 @@ def standardised(images: Tensor) -> Tensor:
     "(B, 1, S, S) with mean 0 and standard deviation 1 in each image."
     return (images - images.mean((1, 2, 3), keepdim=True)) / images.std((1, 2, 3), keepdim=True).clamp(min=1e-3)
 
+# %% ../../nbs/transfer/07_sequences.ipynb #aee8512b
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    "Weights (classes,) of mean 1, the inverse square root of each class's share of the pixels (N, S, S) uint8; a class that is absent weighs as the rarest."
+    share = torch.bincount(labels.flatten().long(), minlength=classes).float() / labels.numel()
+    weights = share.clamp(min=float(share[share > 0].min())).rsqrt()
+    return weights / weights.mean()
+
+# %% ../../nbs/transfer/07_sequences.ipynb #6f5f30f4
+BINS = 12
+
+def grey_bins(images: Tensor, low: float = -1.2, high: float = 3.) -> Tensor:
+    "Bin (B, S, S) int64 of each pixel of `standardised` images (B, 1, S, S): `BINS` of equal width, the outer ones open."
+    inside = (images[:, 0] - low) / (high - low) * BINS
+    return inside.long().clamp(0, BINS - 1)
+
+def bin_loss(scores: Tensor, images: Tensor) -> Tensor:
+    "Cross-entropy of scores (B, BINS, S, S) for the bins of `standardised` images; rare bins weigh as in `class_weights`."
+    target = grey_bins(images)
+    return F.cross_entropy(scores.float(), target, weight=class_weights(target, BINS).to(scores.device))
+
 # %% ../../nbs/transfer/07_sequences.ipynb #ce46d21c
 def neighbour_contrast(anchors: Tensor, partners: Tensor, volume: Tensor, place: Tensor, partner_place: Tensor, temperature: float = .2, near: float = 2.) -> Tensor:
     """InfoNCE, both ways, of unit rows (B, D) whose i-th partner is the positive; a scalar.
@@ -132,17 +152,17 @@ def neighbour_contrast(anchors: Tensor, partners: Tensor, volume: Tensor, place:
     logits, target = logits.masked_fill(same, -torch.inf), torch.arange(len(anchors), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
-# %% ../../nbs/transfer/07_sequences.ipynb #3c579904
+# %% ../../nbs/transfer/07_sequences.ipynb #7a9f3e1c
 class Pretext(Fit):
     "Encoder and decoder under the pretext tasks of `weights` (name → weight; absent or 0: left out). Raises `ParameterError` for unknown tasks or none."
-    def __init__(self, encoder: UNetEncoder, decoder: UNetDecoder, weights: dict[str, float], temperature: float = .2, strength: float = 1.):
+    def __init__(self, encoder: UNetEncoder, decoder: UNetDecoder, weights: dict[str, float], temperature: float = .2, strength: float = 1., cut: float = .75):
         super().__init__()
         for name in weights:
             if name not in TASKS: raise ParameterError("There is no such pretext task.", field="weights", found=name, expected=", ".join(TASKS), fix=suggest(name, TASKS))
         self.weights = {name: float(w) for name, w in weights.items() if w}
         if not self.weights or min(self.weights.values()) < 0: raise ParameterError("Nothing to learn.", field="weights", found=weights, expected="a positive weight for at least one task")
         d = encoder.widths[-1]
-        self.encoder, self.decoder, self.temperature, self.strength = encoder, decoder, temperature, strength
+        self.encoder, self.decoder, self.temperature, self.strength, self.cut = encoder, decoder, temperature, strength, cut
         self.project = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, 64))
         self.compare = nn.Sequential(nn.Linear(2 * d, d), nn.ReLU(), nn.Linear(d, 2))
         self.to(memory_format=torch.channels_last)
@@ -177,7 +197,7 @@ def _losses(self: Pretext, batch: PretextBatch) -> dict[str, Tensor]:
 
 Pretext.losses = _losses
 
-# %% ../../nbs/transfer/07_sequences.ipynb #96c846fc
+# %% ../../nbs/transfer/07_sequences.ipynb #cfe870b0
 def _contrast(self, batch, parts, left, whole, between) -> Tensor:
     unit = lambda f: F.normalize(self.project(pooled(f)).float(), dim=1)
     partner = unit(parts["partner"]) if "partner" in parts else torch.where(left[:, None], unit(parts["low"]), unit(parts["high"]))
@@ -189,11 +209,17 @@ def _order(self, batch, parts, left, whole, between) -> Tensor:
     guess = self.compare(torch.cat([pooled(parts["anchor"]), pooled(parts["other"])], 1)).float()
     return F.binary_cross_entropy_with_logits(guess[:, 0], batch.higher.to(guess)) + F.l1_loss(guess[:, 1], batch.distance.to(guess))
 
+def cut_skips(features: list[Tensor], chance: float, generator: torch.Generator) -> list[Tensor]:
+    "Feature maps with each but the deepest set to zero, image by image, with this chance."
+    keep = lambda f: (torch.rand(len(f), 1, 1, 1, generator=generator) >= chance).to(f)
+    return [*(f * keep(f) for f in features[:-1]), features[-1]]
+
 def _slice(self, batch, parts, left, whole, between) -> Tensor:
-    return F.l1_loss(self.decoder(parts["anchor"]).float(), whole)
+    return bin_loss(self.decoder(cut_skips(parts["anchor"], self.cut, batch.generator)), whole)
 
 def _middle(self, batch, parts, left, whole, between) -> Tensor:
-    return F.l1_loss(self.decoder([(a + b) / 2 for a, b in zip(parts["low"], parts["high"])]).float(), between)
+    mean = [(a + b) / 2 for a, b in zip(parts["low"], parts["high"])]
+    return bin_loss(self.decoder(cut_skips(mean, self.cut, batch.generator)), between)
 
 _TASKS = dict(contrast=_contrast, order=_order, slice=_slice, middle=_middle)
 
@@ -210,13 +236,13 @@ def hand_on(path: str | Path, parts, encoder: UNetEncoder, decoder: UNetDecoder)
         if name not in PARTS: raise ParameterError("A network has no such part.", field="parts", found=name, expected=", ".join(PARTS), fix=suggest(name, PARTS))
     load_weights(path, **{name: dict(encoder=encoder, decoder=decoder.ups)[name] for name in parts})
 
-# %% ../../nbs/transfer/07_sequences.ipynb #a8085d69
+# %% ../../nbs/transfer/07_sequences.ipynb #625af7f5
 class Segmenter(Fit):
-    "A U-Net under Dice and cross-entropy on batches (images (B, 1, S, S), labels (B, S, S) int64); Dice over the batch, background left out."
-    def __init__(self, encoder: UNetEncoder, decoder: UNetDecoder):
+    "A U-Net under Dice and weighted cross-entropy on batches (images (B, 1, S, S), labels (B, S, S) int64); Dice over the whole batch."
+    def __init__(self, encoder: UNetEncoder, decoder: UNetDecoder, weights: Tensor | None = None):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-        self.criterion = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
+        self.criterion = DiceCELoss(to_onehot_y=True, softmax=True, batch=True, weight=weights)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor: return self.decoder(self.encoder(images.to(memory_format=torch.channels_last)))
@@ -224,6 +250,7 @@ class Segmenter(Fit):
     def loss(self, batch: tuple[Tensor, Tensor], step: int) -> Tensor:
         return self.criterion(self(batch[0]).float(), batch[1][:, None])
 
+# %% ../../nbs/transfer/07_sequences.ipynb #ecccc278
 @dataclass
 class LabelledBatches:
     "`batches(step)`: random slices of the given rows, moved and shaded, with their labels."
@@ -325,7 +352,7 @@ def networks(config: SequenceConfig, outputs: int, seed: int) -> tuple[UNetEncod
         torch.manual_seed(seed)
         return UNetEncoder(1, config.widths), UNetDecoder(outputs, config.widths)
 
-# %% ../../nbs/transfer/07_sequences.ipynb #4a6d4b27
+# %% ../../nbs/transfer/07_sequences.ipynb #2b667ce1
 class SliceBatches:
     "`batches(step)`: float images (count, 1, S, S) of the given subjects, each slice once an epoch (what does not fill a batch waits for the next)."
     def __init__(self, volumes: Volumes, subjects, count: int, seed: int = 0):
@@ -345,7 +372,7 @@ def pretrain(name: str, volumes: Volumes, config: SequenceConfig, seed: int, pat
     path = Path(path)
     if path.exists(): return path
     working, subjects = path.with_suffix(""), volumes.subjects("train")
-    encoder, decoder = networks(config, 1, seed)
+    encoder, decoder = networks(config, BINS, seed)
     if name == "moco":
         recipe, batches = MoCoConfig(), SliceBatches(volumes, subjects, config.moco_batch, seed)
         model = MoCo(encoder, recipe, scaled_queue(len(batches.rows), config.moco_batch, recipe.queue), seed)
@@ -359,19 +386,19 @@ def pretrain(name: str, volumes: Volumes, config: SequenceConfig, seed: int, pat
     fit(model, PretextBatches(volumes, subjects, config.anchors, seed), config.fit_config(steps=config.pretrain_steps, learning_rate=config.pretrain_rate), working)
     return save_pretrained(path, encoder, decoder if {"slice", "middle"} & model.weights.keys() else None)
 
-# %% ../../nbs/transfer/07_sequences.ipynb #68995d9a
+# %% ../../nbs/transfer/07_sequences.ipynb #5c3375a5
 def finetune(arm: str, volumes: Volumes, labelled: int | None, config: SequenceConfig, seed: int, weights: str | Path | None, folder: str | Path | None = None) -> Segmenter:
     "A segmenter of this arm after fine-tuning on so many labelled training subjects (None: all); `weights` is the file of its pre-training."
     if arm not in ARMS: raise ParameterError("There is no such arm.", field="arms", found=arm, expected=", ".join(ARMS), fix=suggest(arm, ARMS))
     encoder, decoder = networks(config, max(volumes.classes) + 1, seed)
     if ARMS[arm][1]: hand_on(weights, ARMS[arm][1], encoder, decoder)
-    model = Segmenter(encoder, decoder)
     rows = volumes.rows(labelled_subjects(volumes, labelled, seed))
+    model = Segmenter(encoder, decoder, class_weights(volumes.labels[rows], decoder.outputs))
     batches = LabelledBatches(volumes, rows, config.finetune_batch, seed, config.strength)
     fit(model, batches, config.fit_config(steps=config.finetune_steps, learning_rate=config.finetune_rate), folder)
     return model
 
-# %% ../../nbs/transfer/07_sequences.ipynb #bdc7d570
+# %% ../../nbs/transfer/07_sequences.ipynb #6282f320
 def compare(volumes: Volumes | Callable[[int], Volumes], config: SequenceConfig, folder: str | Path, arms, counts, seeds, split: str = "test", distances: bool = True, tell: Callable = print) -> pd.DataFrame:
     """Scores of every arm, number of labelled subjects (None: all) and seed on the volumes of `split`: the lines of `score` with arm, labelled (0: all), seed.
 
@@ -394,7 +421,7 @@ def _cell(data, config, folder, file, arm, labelled, seed, rows, distances, tell
     weights = by and pretrain(by, data, config, seed, folder / f"seed{seed}-{by}.safetensors")
     middle = time.perf_counter()
     model = finetune(arm, data, labelled, config, seed, weights, file.with_suffix(""))
-    prediction = segment(model.to(pick_device(config.device)), data.images[rows])
+    prediction = segment(model.to(pick_device(config.device)), data.images[torch.from_numpy(rows)])
     table = score(prediction, data, rows, distances)
     with atomic(file.with_suffix(".npz")) as spare: np.savez_compressed(spare, prediction=prediction.numpy(), rows=rows)
     with atomic(file) as spare: table.to_csv(spare, index=False)

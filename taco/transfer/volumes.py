@@ -45,7 +45,7 @@ def neighbours(table: pd.DataFrame) -> np.ndarray:
         out[order[1:][beside], 0] = order[:-1][beside]
     return out
 
-# %% ../../nbs/transfer/05_volumes.ipynb #fc013ad3
+# %% ../../nbs/transfer/05_volumes.ipynb #5bf1f5e5
 @dataclass
 class Volumes:
     "Slices of volumes in memory; row i of the tensors is line i of the table."
@@ -65,7 +65,7 @@ class Volumes:
     def rows(self, subjects) -> np.ndarray:
         "Rows of these subjects, (n,) int64, by volume and position."
         some = self.table[self.table["subject"].isin(list(subjects))]
-        return some.sort_values(["volume", "position"]).index.to_numpy()
+        return some.sort_values(["volume", "position"]).index.to_numpy(copy=True)
 
 # %% ../../nbs/transfer/05_volumes.ipynb #04c0ddd1
 def load_volumes(store: Store, dataset: str | None = None, modality: str | None = None) -> Volumes:
