@@ -15,8 +15,8 @@ from ..atlas.figures import style
 # %% auto #0
 __all__ = ['ARM_STYLE', 'draw_counts', 'draw_differences', 'draw_sequences', 'draw_predictions']
 
-# %% ../../nbs/transfer/08_figures_sequences.ipynb #8b9f50ba
-ARM_STYLE = {"scratch": ("0.35", "o", "from scratch"), "moco": ("#E69F00", "s", "MoCo v2, encoder"), "contrast": ("#56B4E9", "^", "contrast alone, encoder"),
+# %% ../../nbs/transfer/08_figures_sequences.ipynb #62d8b459
+ARM_STYLE = {"scratch": ("0.35", "o", "from scratch"), "moco": ("#E69F00", "s", "MoCo v2, encoder"), "contrast": ("#56B4E9", "^", "contrast alone, both"),
              "order": ("#009E73", "v", "order alone, encoder"), "reconstruction": ("#CC79A7", "D", "reconstruction alone, both"),
              "all-encoder": ("#0072B2", "P", "all tasks, encoder"), "all": ("#D55E00", "X", "all tasks, encoder and decoder")}
 
