@@ -375,7 +375,7 @@ def networks(config: SequenceConfig, outputs: int, seed: int) -> tuple[UNetEncod
         torch.manual_seed(seed)
         return UNetEncoder(1, config.widths), UNetDecoder(outputs, config.widths)
 
-# %% ../../nbs/transfer/07_sequences.ipynb #2b667ce1
+# %% ../../nbs/transfer/07_sequences.ipynb #6678431d
 class SliceBatches:
     "`batches(step)`: float images (count, 1, S, S) of the given subjects, each slice once an epoch (what does not fill a batch waits for the next)."
     def __init__(self, volumes: Volumes, subjects, count: int, seed: int = 0):
@@ -407,7 +407,7 @@ def pretrain(name: str, volumes: Volumes, config: SequenceConfig, seed: int, pat
         torch.manual_seed(seed + 1)  # of the heads that are thrown away
         model = Pretext(encoder, decoder, weights)
     fit(model, PretextBatches(volumes, subjects, config.anchors, seed), config.fit_config(steps=config.pretrain_steps, learning_rate=config.pretrain_rate), working)
-    return save_pretrained(path, encoder, decoder if {"slice", "middle"} & model.weights.keys() else None)
+    return save_pretrained(path, encoder, decoder if {"local", "slice", "middle"} & model.weights.keys() else None)
 
 # %% ../../nbs/transfer/07_sequences.ipynb #5c3375a5
 def finetune(arm: str, volumes: Volumes, labelled: int | None, config: SequenceConfig, seed: int, weights: str | Path | None, folder: str | Path | None = None) -> Segmenter:
