@@ -346,6 +346,17 @@ def test_a_pretraining_that_was_killed_resumes_exactly(hearts, tmp_path, monkeyp
     assert whole.keys() == part.keys() and all(torch.equal(whole[k], part[k]) for k in whole)
 
 
+@pytest.mark.parametrize("name", ["moco", *sequences.PRETRAININGS])
+def test_a_pretraining_depends_on_its_seed_alone_and_trains_what_its_arm_hands_on(hearts, tmp_path, name):
+    from safetensors.torch import load_file
+    torch.manual_seed(1); one = load_file(pretrain(name, hearts, TINY, 0, tmp_path / "one.safetensors"))
+    torch.manual_seed(2); two = load_file(pretrain(name, hearts, TINY, 0, tmp_path / "two.safetensors"))
+    other = load_file(pretrain(name, hearts, TINY, 1, tmp_path / "other.safetensors"))
+    assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one) and not all(torch.equal(one[k], other[k]) for k in one)
+    for by, parts in ARMS.values():
+        if by == name: assert set(parts) <= {k.split(".")[0] for k in one}
+
+
 def test_unknown_arms_and_modalities_are_named(hearts, tmp_path):
     with pytest.raises(ParameterError, match="Did you mean 'all-encoder'"): finetune("all-encodr", hearts, 1, TINY, 0, None)
     store = Store.open(pack(load_card("mmwhs"), out=tmp_path, size=32, source="phantom", subjects=3))

@@ -375,7 +375,7 @@ def networks(config: SequenceConfig, outputs: int, seed: int) -> tuple[UNetEncod
         torch.manual_seed(seed)
         return UNetEncoder(1, config.widths), UNetDecoder(outputs, config.widths)
 
-# %% ../../nbs/transfer/07_sequences.ipynb #6678431d
+# %% ../../nbs/transfer/07_sequences.ipynb #10c0bbda
 class SliceBatches:
     "`batches(step)`: float images (count, 1, S, S) of the given subjects, each slice once an epoch (what does not fill a batch waits for the next)."
     def __init__(self, volumes: Volumes, subjects, count: int, seed: int = 0):
@@ -398,7 +398,9 @@ def pretrain(name: str, volumes: Volumes, config: SequenceConfig, seed: int, pat
     encoder, decoder = networks(config, BINS, seed)
     if name == "moco":
         recipe, batches = MoCoConfig(), SliceBatches(volumes, subjects, config.moco_batch, seed)
-        model = MoCo(encoder, recipe, scaled_queue(len(batches.rows), config.moco_batch, recipe.queue), seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + 1)  # of the head that is thrown away
+            model = MoCo(encoder, recipe, scaled_queue(len(batches.rows), config.moco_batch, recipe.queue), seed)
         rate = {} if config.moco_rate is None else dict(learning_rate=config.moco_rate)
         fit(model, batches, moco_fit_config(recipe, config.moco_batch, config.pretrain_steps, device=config.device, precision=config.precision, **rate), working)
         return save_pretrained(path, model.query.encoder)
