@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env reproduce real atlas test bench chapters readme check lab hooks lock clean
+.PHONY: help env reproduce unified sequences all real atlas test bench chapters readme check lab hooks lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -24,10 +24,24 @@ $(VENV)/.ready: requirements.lock settings.ini setup.py pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-reproduce: env  ## train TaCo and draw every figure of PROFILE (quick: about 25 minutes on two cores)
-	@echo "── profile $(PROFILE): $$(sed -n 's/^description: *//p' profiles/$(PROFILE).yaml)"
-	@$(BIN)/python -m snakemake --cores $(CORES) --config profile=$(PROFILE) --quiet host rules --nolock --rerun-incomplete --rerun-triggers params input mtime
+# $(call run,TARGET): one target of the Snakefile for PROFILE, then its figures
+define run
+	@echo "── profile $(PROFILE), $(1): $$(sed -n 's/^description: *//p' profiles/$(PROFILE).yaml)"
+	@$(BIN)/python -m snakemake $(1) --cores $(CORES) --config profile=$(PROFILE) --quiet host rules --nolock --rerun-incomplete --rerun-triggers params input mtime
 	@$(BIN)/taco publish $(PROFILE)
+endef
+
+reproduce: env  ## train TaCo and draw its figures of PROFILE (quick: about 25 minutes on two cores)
+	$(call run,taco)
+
+unified: env  ## UMS-Rep: one representation, three tasks; figure 10 (quick: under 10 minutes on two cores)
+	$(call run,unified)
+
+sequences: env  ## self-supervision on slice sequences beside MoCo v2; figure 11 (quick: under 12 minutes on two cores)
+	$(call run,sequences)
+
+all: env  ## every figure of PROFILE
+	$(call run,all)
 
 real: env  ## DATA=<folder of datasets with cards> [CARDS=<folder of cards>]: a trained run on real data it has never seen
 	@test -n "$(DATA)" || { echo "Which data? make real DATA=<folder with one sub-folder per dataset> [CARDS=<folder of cards>]"; exit 1; }

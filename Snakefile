@@ -35,11 +35,15 @@ NEEDS = {
     "failures": ["pack", "train"],
     "generalisation": ["pack", "train", "embed"],
     "real": ["pack", "train", "embed"],
+    "ums_rep": [],
+    "sequence_ssl": [],
 }
+# The other two systems need nothing of TaCo's and are targets of their own: `make unified`, `make sequences`; `make all` is everything.
+PARTS = {"unified": ("ums_rep",), "sequences": ("sequence_ssl",)}
 STEPS = profile_steps(PROFILE, NEEDS)
 FOLDERS = {step: str(RUNS / step) for step in STEPS}
 # Training takes every core; the others leave room for each other.
-THREADS = {name: workflow.cores for name in ("pack", "train", "image_contrast", "embed", "failures", "alterations")}
+THREADS = {name: workflow.cores for name in ("pack", "train", "image_contrast", "embed", "failures", "alterations", "ums_rep", "sequence_ssl")}
 
 
 def code_of(name):
@@ -49,10 +53,26 @@ def code_of(name):
     return fingerprint(find_experiment(name)) + sha256(b"".join(c.read_bytes() for c in cards)).hexdigest()[:8]
 
 
-localrules: all
+def results_of(part):
+    "What the steps of a part leave behind; TaCo's are those of no other part."
+    others = [name for names in PARTS.values() for name in names]
+    mine = lambda name: name in PARTS[part] if part in PARTS else name not in others
+    return [f"{folder}/done.json" for step, folder in FOLDERS.items() if mine(step_experiment(PROFILE, step))]
+
+
+localrules: all, taco, unified, sequences
 
 rule all:
     input: [f"{folder}/done.json" for folder in FOLDERS.values()]
+
+rule taco:
+    input: results_of("taco")
+
+rule unified:
+    input: results_of("unified")
+
+rule sequences:
+    input: results_of("sequences")
 
 for step, needs in STEPS.items():
     rule:

@@ -107,19 +107,21 @@ def _later(name: str, module: str, function: str, summary: str) -> None:
 _later("atlas", "taco.atlas.explorer", "atlas_command", "Write the map of a run as one interactive page.")
 _later("place", "taco.atlas.place", "place_command", "Place your own task, shown by pairs of images, among the known ones.")
 
-# %% ../nbs/09_cli.ipynb #d07b29ab
+# %% ../nbs/09_cli.ipynb #9e4f816d
 @app.command(name="publish")
 def publish_profile(profile: Annotated[str, typer.Argument(help="Name of the profile that has run.")] = "quick",
                     runs: Annotated[Path, typer.Option(help="Where the runs lie.")] = Path("runs")) -> None:
     "Copy the figures of a finished profile to figures/PROFILE and merge metrics and provenance."
     root, name = project_root(), Path(profile).stem
     folders = {f.parent.name: f.parent for f in sorted((root / runs / name).glob("*/done.json"))}
+    keep = []
     if (root / f"profiles/{name}.yaml").exists():  # runs of steps that the profile no longer has are left where they are
         known = load_profile(name)
+        keep = [step for step in profile_folders(known) if step not in known.get("skip", [])]  # steps of another part, published before
         folders = {step: f for step, f in folders.items() if step in profile_folders(known) and step not in known.get("skip", [])}
     if not folders: raise TacoError("No run of this profile has finished.", file=root / runs / name, fix=f"make reproduce PROFILE={name}")
     target = root / "figures" / name
-    publish(folders, target)
+    publish(folders, target, keep)
     metrics(target)
     console.print(f"Figures, metrics.json and manifest.json are in [bold]figures/{name}[/].")
 

@@ -362,20 +362,21 @@ def phantom(*, modality: str, classes: dict[int, str], anatomy: str, instances: 
         return make
     return register
 
-# %% ../../nbs/data/03_phantoms.ipynb #7baf1e45
+# %% ../../nbs/data/03_phantoms.ipynb #f0af633d
 def photo(image: np.ndarray, semantic: np.ndarray, instances: np.ndarray | None = None, fov: float | None = None,
-          modality: str = "", psf: float = .5) -> list[Record]:
-    "The single record of a subject; image (H, W) or (3, H, W), `fov` the side in mm, `psf` the final blur in pixels."
+          modality: str = "", psf: float = .5, attributes: dict | None = None) -> list[Record]:
+    """The single record of a subject; image (H, W) or (3, H, W), `fov` the side in mm, `psf` the final blur in pixels, `attributes` what
+    is known of the whole image, name → int, float or str. Raises `DataError` for attributes that a `Record` refuses."""
     image = np.clip(image if image.ndim == 3 else image[None], 0, 1).astype(np.float32)
     if psf: image = ndimage.gaussian_filter(image, (0, psf, psf), mode="nearest", truncate=3)
     return [Record(image, semantic=semantic.astype(np.uint8), instances=None if instances is None else instances.astype(np.int32),
-                   spacing=fov and (fov / image.shape[1],) * 2, modality=modality)]
+                   spacing=fov and (fov / image.shape[1],) * 2, modality=modality, attributes=dict(attributes or {}))]
 
 def stack(volume: np.ndarray, semantic: np.ndarray, instances: np.ndarray | None = None, fov: float | None = None,
-          modality: str = "", psf: float = .4) -> list[Record]:
-    "The records of a volume (D, H, W), slice by slice."
+          modality: str = "", psf: float = .4, attributes: dict | None = None) -> list[Record]:
+    "The records of a volume (D, H, W), slice by slice; its `attributes` belong to every slice."
     each = zip(volume, semantic, [None] * len(volume) if instances is None else instances)
-    return [replace(photo(v, s, i, fov, modality, psf)[0], slice=n) for n, (v, s, i) in enumerate(each)]
+    return [replace(photo(v, s, i, fov, modality, psf, attributes)[0], slice=n) for n, (v, s, i) in enumerate(each)]
 
 # %% ../../nbs/data/03_phantoms.ipynb #15f6d76f
 def find_phantom(recipe: str) -> Phantom:

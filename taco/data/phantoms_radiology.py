@@ -431,7 +431,7 @@ def pandental(rng, size):
     image = blur(image + .015 * trabecular, .0025) * (1 - .25 * cover(.88 - y, .1))
     return photo(np.clip(image * rng.uniform(.9, 1.2), 0, 1)**np.float32(rng.uniform(.8, 1.3)) + sensor_noise(rng, shape, .015), bone > .5)
 
-# %% ../../nbs/data/03a_radiology.ipynb #b5b6c407
+# %% ../../nbs/data/03a_radiology.ipynb #284668ff
 def _shrink(image: np.ndarray, size: int) -> np.ndarray:
     "Block average to (size, size)."
     k = image.shape[0] // size
@@ -444,9 +444,20 @@ def _speckled(rng: np.random.Generator, strength: np.ndarray, absorption, grain=
     # compounded from two angles
     return blur(sum(log_compress(envelope(rng, through, (grain[0] * n, grain[1] * n)), decibels) for _ in range(2)) / 2, .0015)
 
+def _breast_tumour(rng: np.random.Generator, y, x, bad: bool) -> tuple[np.ndarray, float]:
+    """Distance function (S, S) of a tumour and how spiculated its margin is, 0 … 1. Benign ones lean towards smooth and wide,
+    malignant ones (`bad`) towards spiculated and tall; the ranges overlap."""
+    own = rng.spawn(1)[0]  # does not advance `rng`
+    margin = own.beta(3.2, 2) if bad else own.beta(2, 3.2)
+    radii = rng.uniform((.085, .075), (.17, .155)) if bad else rng.uniform((.065, .1), (.135, .2))
+    edge = outline(rng, (.053 if bad else .07) + .1 * margin, 11 if bad else 5)  # more harmonics are more angular at equal amplitude
+    at, angle = (rng.uniform(.32, .52), rng.uniform(.3, .7)), rng.normal(0, 12)
+    return blob(*warp(rng, [y, x], .002 + .009 * margin, 12), at, radii, angle, edge), margin
+
+# %% ../../nbs/data/03a_radiology.ipynb #d9402a2d
 @phantom(modality="ultrasound", classes={1: "tumour"}, anatomy="breast")
-def busi(rng, size):
-    "Linear-probe breast ultrasound with one tumour."
+def busi(rng, size, malignant=None):
+    "Linear-probe breast ultrasound with one tumour, malignant in 45 of 100 patients, or as `malignant` says."
     n = size * (2 if size < 128 else 1); shape = (n, n); y, x = grid(n)
     bend = .035 * smooth_noise(rng, shape, 3); depth = y + bend
     fat, muscle = rng.uniform(.12, .3), rng.uniform(.68, .92); fine = tissue(rng, shape, 5, .5)
@@ -456,17 +467,14 @@ def busi(rng, size):
     strength += .09 * ridge((7, 3)) * cover(depth - muscle, .02)                                                # septa and ligaments
     over(strength, cover(np.maximum(muscle - depth, depth - muscle - .12), .01), .018 + .05 * (np.sin(150 * depth + 3 * fine) > .5))
     strength += .3 * np.exp(-((depth - muscle - .13) / .006)**2) + .4 * np.exp(-((depth - .02) / .012)**2)       # chest wall; skin
-    bad = rng.random() < .45
-    radii = rng.uniform(.08, .17, 2) if bad else np.array([rng.uniform(.06, .12), rng.uniform(.11, .2)])
-    edge = outline(rng, .15 if bad else .06, 11 if bad else 5); at = (rng.uniform(.32, .52), rng.uniform(.3, .7)); angle = rng.normal(0, 12)
-    wy, wx = warp(rng, [y, x], .009 if bad else .003, 12)
-    tumour = blob(wy, wx, at, radii, angle, edge)
-    if bad: strength += .06 * cover(np.abs(tumour) - .015, .03)
-    over(strength, cover(tumour, .015 if bad else .006), rng.uniform(.004, .016) * np.exp(.5 * tissue(rng, shape, 7)))
-    absorption = (cover(tumour, .06) * (rng.uniform(1.5, 7) if bad else -rng.uniform(1, 5)) + .5 * smooth_noise(rng, (1, n), (1, 5))
-                  + rng.uniform(-.3, 1)).astype(np.float32)
+    chance = rng.random() < .45; bad = chance if malignant is None else malignant
+    tumour, margin = _breast_tumour(rng, y, x, bad)
+    strength += .1 * max(margin - .3, 0) * cover(np.abs(tumour) - .015, .03)
+    over(strength, cover(tumour, .004 + .014 * margin), rng.uniform(.004, .016) * np.exp(.5 * tissue(rng, shape, 7)))
+    behind = rng.uniform(-1.5, 7) if bad else -rng.uniform(-2.5, 5)                                            # shadow or enhancement
+    absorption = (cover(tumour, .06) * behind + .5 * smooth_noise(rng, (1, n), (1, 5)) + rng.uniform(-.3, 1)).astype(np.float32)
     grey = _speckled(rng, strength, np.broadcast_to(absorption, shape), decibels=rng.uniform(48, 58))
-    return photo(_shrink(grey, size), _shrink((tumour < 0).astype(np.float32), size) >= .5)
+    return photo(_shrink(grey, size), _shrink((tumour < 0).astype(np.float32), size) >= .5, attributes={"malignant": int(bad)})
 
 # %% ../../nbs/data/03a_radiology.ipynb #54a93f9b
 def _fan(rng: np.random.Generator) -> Fan:

@@ -53,16 +53,14 @@ def chuac(rng, size):
     "Enlarged cut-out of a coronary angiogram: wide vessels on a bright ground."
     return _angiogram(rng, size, 1.9, (.78, .95), (1., 1.6), .008, rng.random() < .3)
 
-# %% ../../nbs/data/03d_radiology2.ipynb #32ddee67
-def _infiltrates(rng: np.random.Generator, y, x, lungs: np.ndarray, high: bool) -> np.ndarray:
-    "Opacity (S, S) 0 … 0.4 of patches in the lungs: dense nodules above (`high`) or clouds below and at the sides."
+# %% ../../nbs/data/03d_radiology2.ipynb #5ae2b101
+def _infiltrates(rng: np.random.Generator, y, x, lungs: np.ndarray) -> np.ndarray:
+    "Opacity (S, S) 0 … 0.4 of clouds below and at the sides of the lungs."
     total, rough = np.zeros(lungs.shape, np.float32), tissue(rng, lungs.shape, 6, .5)
-    for _ in range(int(rng.integers(5, 16) if high else rng.integers(3, 8))):
-        at = (rng.uniform(.15, .42), .5 + rng.choice([-1, 1]) * rng.uniform(.1, .28)) if high else (
-              rng.uniform(.35, .75), .5 + rng.choice([-1, 1]) * rng.uniform(.14, .34))
-        radii = rng.uniform(.012, .05, 2) if high else rng.uniform(.06, .17, 2)
-        patch = blob(y, x, at, radii, rng.uniform(0, 180), outline(rng, .2)) + (.006 if high else .025) * rough
-        total = np.maximum(total, rng.uniform(.18, .36) * cover(patch, .02 if high else .05))
+    for _ in range(int(rng.integers(3, 8))):
+        at = rng.uniform(.35, .75), .5 + rng.choice([-1, 1]) * rng.uniform(.14, .34)
+        patch = blob(y, x, at, rng.uniform(.06, .17, 2), rng.uniform(0, 180), outline(rng, .2)) + .025 * rough
+        total = np.maximum(total, rng.uniform(.18, .36) * cover(patch, .05))
     return total * cover(lungs)
 
 def _reframe(maps: list[np.ndarray], scale: tuple[float, float], centre: tuple[float, float]) -> list[np.ndarray]:
@@ -71,7 +69,7 @@ def _reframe(maps: list[np.ndarray], scale: tuple[float, float], centre: tuple[f
     start = np.array(centre) * size - .5 - step * (size - 1) / 2
     return [ndimage.affine_transform(m.astype(np.float32), step, start, (size, size), order=1) for m in maps]
 
-# %% ../../nbs/data/03d_radiology2.ipynb #dd0cafc2
+# %% ../../nbs/data/03d_radiology2.ipynb #e66a8439
 def _leads(rng: np.random.Generator, image: np.ndarray) -> None:
     "Wires and electrodes of a monitor across a film, in place."
     size = image.shape[0]; count = int(rng.integers(1, 4))
@@ -83,32 +81,59 @@ def _leads(rng: np.random.Generator, image: np.ndarray) -> None:
 @phantom(modality="X-ray", classes={1: "infection"}, anatomy="chest")
 def covidquex(rng, size):
     "Close chest film of low contrast; the label is the infection in the lungs."
-    density, lungs, opacity = first._chest_film(rng, size, lambda *a: _infiltrates(*a, high=False))
+    density, lungs, opacity = first._chest_film(rng, size, _infiltrates)
     density, infected = _reframe([density, (opacity > .09).astype(np.float32)], (1.22, 1.2), (.49, .5))
     image = .3 + .62 * np.clip((density - .05) / rng.uniform(.8, .95), 0, 1)**np.float32(rng.uniform(.7, 1.))
     if rng.random() < .7: _leads(rng, image)
     return photo(image + sensor_noise(rng, image.shape, .012), infected > .5)
 
-# %% ../../nbs/data/03d_radiology2.ipynb #c3022718
+# %% ../../nbs/data/03d_radiology2.ipynb #5588c9bd
+def _in_lung(lungs: np.ndarray, side: int, down: float, across: float) -> tuple[float, float]:
+    "The point (y, x) of the lung on the left (-1) or right (1) of a film that lies `down` (0 … 1) its height and `across` its row."
+    size = len(lungs); inside = (lungs < 0) & ((grid(size)[1] - .5) * side > 0)
+    rows = np.flatnonzero(inside.any(1)); row = rows[int(down * len(rows))]
+    columns = np.flatnonzero(inside[row])
+    return (row + .5) / size, (columns[int(across * len(columns))] + .5) / size
+
+def _tuberculosis(rng: np.random.Generator, y, x, lungs: np.ndarray) -> np.ndarray:
+    "Opacity (S, S) 0 … 0.5 of two to five nodules and patches, some with a cavity, in the upper half of the lungs. Leaves `rng` as it was."
+    rng = rng.spawn(1)[0]  # a stream of its own: the patient would have the same anatomy without the disease
+    total, rough = np.zeros(lungs.shape, np.float32), tissue(rng, lungs.shape, 8, .4)
+    side, both, dense = rng.choice([-1, 1]), rng.random() < .35, rng.uniform(.17, .4)
+    for _ in range(int(rng.integers(2, 6))):
+        at = _in_lung(lungs, side * (-1 if both and rng.random() < .5 else 1), rng.uniform(.08, .6), rng.uniform(.15, .85))
+        radii, angle = rng.uniform(.022, .055) * rng.uniform(.75, 1.3, 2), rng.uniform(0, 180)
+        patch = blob(y, x, at, radii, angle, outline(rng, .2)) + .008 * rough
+        spot = dense * rng.uniform(.7, 1.2) * cover(patch, rng.uniform(.015, .04))
+        if rng.random() < .3: spot *= 1 - .8 * cover(blob(y, x, at, radii * .6, angle), .015)
+        total = np.maximum(total, spot)
+    return total * cover(lungs)
+
+def _healthy(rng: np.random.Generator, y, x, lungs: np.ndarray) -> np.ndarray:
+    "No opacity (S, S)."
+    return np.zeros(lungs.shape, np.float32)
+
+# %% ../../nbs/data/03d_radiology2.ipynb #b2eb0399
 @phantom(modality="X-ray", classes={1: "left lung", 2: "right lung"}, anatomy="chest")
-def montgomery(rng, size):
-    "Chest film with black margins and dark lungs; nodules in the upper lobes of every second patient."
-    sick = rng.random() < .5
-    density, lungs, _ = first._chest_film(rng, size, lambda *a: _infiltrates(*a, high=True) if sick else np.zeros(a[3].shape, np.float32))
+def montgomery(rng, size, sick=None):
+    "Chest film with black margins and dark lungs; tuberculosis of the upper lobes in every second patient, or as `sick` says."
+    chance = rng.random() < .5; sick = chance if sick is None else sick
+    density, lungs, _ = first._chest_film(rng, size, _tuberculosis if sick else _healthy)
     density, lung = _reframe([density, (lungs < 0).astype(np.float32)], (.98, rng.uniform(.84, .96)), (.48, .5))
-    image = np.clip((density - .16) / .72, 0, 1)**np.float32(rng.uniform(1.5, 2.))
+    image = np.clip((density - .11) / .79, 0, 1)**np.float32(rng.uniform(1.4, 1.9))
     stamp(image, (.06, rng.choice([.06, .94])), (.02, .016), .9, power=4)                                  # letter at the margin
-    return photo(image + sensor_noise(rng, image.shape, .006), (lung > .5) * (1 + (grid(size)[1] < .5)))                # the right lung is on the left
+    sides = (lung > .5) * (1 + (grid(size)[1] < .5))                                                      # the right lung is on the left
+    return photo(image + sensor_noise(rng, image.shape, .006), sides, attributes={"tuberculosis": int(sick)})
 
 @phantom(modality="X-ray", classes={1: "lung"}, anatomy="chest")
-def shenzhen(rng, size):
-    "Chest film that fills the frame, flat and sharp; nodules in the upper lobes of every second patient."
-    sick = rng.random() < .5
-    density, lungs, _ = first._chest_film(rng, size, lambda *a: _infiltrates(*a, high=True) if sick else np.zeros(a[3].shape, np.float32))
+def shenzhen(rng, size, sick=None):
+    "Chest film that fills the frame, flat and sharp; tuberculosis of the upper lobes in every second patient, or as `sick` says."
+    chance = rng.random() < .5; sick = chance if sick is None else sick
+    density, lungs, _ = first._chest_film(rng, size, _tuberculosis if sick else _healthy)
     density, lung = _reframe([density, (lungs < 0).astype(np.float32)], (1.02, 1.3), (.5, .5))
     image = np.clip((density - .1) / .85, 0, 1)**np.float32(rng.uniform(1., 1.3))
     image = image + .6 * (image - blur(image, .012))                                                      # sharpened by the machine
-    return photo(image * .95 + sensor_noise(rng, image.shape, .01), lung > .5)
+    return photo(image * .95 + sensor_noise(rng, image.shape, .01), lung > .5, attributes={"tuberculosis": int(sick)})
 
 # %% ../../nbs/data/03d_radiology2.ipynb #8cd1842d
 def _muscle(rng: np.random.Generator, strength: np.ndarray, inside: np.ndarray, y, x, angle: float) -> None:

@@ -93,7 +93,7 @@ class _Steps(IterableDataset):
         step = self.start
         while True: yield step, self.batches(step); step += 1
 
-# %% ../../nbs/transfer/01_fit.ipynb #1cb57617
+# %% ../../nbs/transfer/01_fit.ipynb #bbf35cbd
 def fit(module: Fit, batches: Callable[[int], object], config: FitConfig, folder: str | Path | None = None, progress: bool = False) -> pd.DataFrame:
     """Train `module` in place on `batches(step)` for `config.steps` steps; the history: step, loss, lr, samples_per_s.
 
@@ -101,6 +101,7 @@ def fit(module: Fit, batches: Callable[[int], object], config: FitConfig, folder
     evaluation mode. Raises `EncoderError` when the loss is no longer a number, or the checkpoint cannot be read.
     """
     module.config, module.batches = config, batches
+    module.to(memory_format=torch.channels_last)  # a third less time for small convolutions on a CPU, and what a GPU likes best
     if folder is not None: Path(folder).mkdir(parents=True, exist_ok=True)
     last = None if folder is None else Path(folder) / "training.ckpt"
     history = History(last and last.with_name("history.csv"), config, 1, progress)
