@@ -93,32 +93,41 @@ def mosmedplus(rng, size):
     hu = blur(hu, .0022) + rng.uniform(15, 45) * min(1, size / 160) * ct_noise(rng, shape) + 14 * streaks(rng, y, x, (back, .5))
     return photo(hounsfield_window(hu, rng.normal(-480, 60), rng.uniform(1150, 1500)), label, fov=rng.uniform(320, 400))
 
-# %% ../../nbs/data/03a_radiology.ipynb #b15abc5f
+# %% ../../nbs/data/03a_radiology.ipynb #66081f1c
+def _turn(rng: np.random.Generator, degrees: float) -> np.ndarray:
+    "(3, 3) rotation about a random axis by an angle with this standard deviation."
+    axis = rng.normal(size=3); x, y, z = axis / np.linalg.norm(axis); angle = np.radians(rng.normal(0, degrees))
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross      # Rodrigues
+
 def _heart(rng: np.random.Generator, zyx) -> tuple[dict[int, np.ndarray], dict[str, np.ndarray]]:
     "Distance functions of the seven labelled structures and of their neighbours; z is up, y to the back, x to the patient's left."
     unit = lambda v: np.asarray(v, float) / np.linalg.norm(v)
-    s = rng.uniform(1., 1.2); wall = rng.uniform(.035, .055)
-    a = unit(np.array([-.45, -.55, .7]) + rng.normal(0, .1, 3))                    # base to apex
-    r = np.array([.05, -.6, -.75]); r = unit(r - a * (r @ a)); u = np.cross(a, r)   # towards the right ventricle
-    c = np.array([-.06, .47, .6]) + rng.normal(0, .012, 3); axes = np.stack([a, r, u])
+    s, wall, turn = rng.uniform(.82, 1.24), rng.uniform(.024, .066), _turn(rng, 14)
+    to = lambda *v: turn @ np.array(v)                                              # an offset in the pose of this heart
+    left, right, back, side, tubes = np.exp(rng.normal(0, [.12, .13, .15, .15, .13])) * s   # LV, RV, LA, RA, great vessels
+    a = turn @ unit(np.array([-.45, -.55, .7]) + rng.normal(0, .1, 3))             # base to apex
+    r = to(.05, -.6, -.75); r = unit(r - a * (r @ a)); u = np.cross(a, r)           # towards the right ventricle
+    c = np.array([-.06, .47, .6]) + rng.normal(0, [.025, .03, .035]); axes = np.stack([a, r, u])
     along = sum(np.float32(k) * (p - np.float32(m)) for k, p, m in zip(a, zyx, c))
-    lv = np.maximum(ellipsoid(zyx, c, np.array([.17, .085, .09]) * s, axes), -along - .11 * s)
-    epi = np.maximum(ellipsoid(zyx, c, np.array([.17, .085, .09]) * s + wall, axes), -along - .11 * s)
-    rv = np.maximum(ellipsoid(zyx, c + r * .125 * s - a * .01, np.array([.165, .09, .125]) * s, axes),
+    lv = np.maximum(ellipsoid(zyx, c, np.array([.17, .085, .09]) * left, axes), -along - .11 * s)
+    epi = np.maximum(ellipsoid(zyx, c, np.array([.17, .085, .09]) * left + wall, axes), -along - .11 * s)
+    rv = np.maximum(ellipsoid(zyx, c + r * .125 * s - a * .01, np.array([.165, .09, .125]) * right, axes),
                     np.maximum(-epi - .012, -along - .12 * s))
     base, root = c - a * .11 * s, c - a * .13 * s + r * .05
-    la = ellipsoid(zyx, base - a * .085 + np.array([.05, .06, -.03]), np.array([.085, .075, .105]) * s * rng.uniform(.9, 1.1))
-    ra = ellipsoid(zyx, base + r * .13 - a * .06 + np.array([.0, .05, -.07]), np.array([.115, .095, .085]) * s * rng.uniform(.9, 1.1))
-    aorta = tube(zyx, [root, root + [.1, -.03, -.05], root + [.24, -.02, -.06], root + [.33, .06, -.01], root + [.35, .16, .06]],
-                 [.055 * s, .062 * s, .06 * s, .05 * s, .045 * s])
-    out = c + r * .13 * s - a * .09 + np.array([.08, -.02, .07]); fork = out + [.15, .1, .03]
-    pa = np.minimum(tube(zyx, [out, out + [.09, .02, .03], fork], .05 * s),
-                    np.minimum(tube(zyx, [fork, fork + [.02, .1, .16]], .038 * s),
-                               tube(zyx, [fork, fork + [-.03, .05, -.1], fork + [-.04, .05, -.28]], .038 * s)))
-    down = tube(zyx, [(-.6, .74, .58), (.2, .73, .6), root + [.35, .16, .06]], .045 * s)
+    la = ellipsoid(zyx, base - a * .085 + to(.05, .06, -.03), np.array([.085, .075, .105]) * back, turn.T)
+    ra = ellipsoid(zyx, base + r * .13 - a * .06 + to(.0, .05, -.07), np.array([.115, .095, .085]) * side, turn.T)
+    arch, last = root + to(.33, .06, -.01), root + [.35, .16, .06] + rng.normal(0, .012, 3)
+    aorta = tube(zyx, [root, root + to(.1, -.03, -.05), root + to(.24, -.02, -.06), arch, last],
+                 np.array([.055, .062, .06, .05, .045]) * tubes)
+    out = c + r * .13 * s - a * .09 + to(.08, -.02, .07); fork = out + to(.15, .1, .03)
+    pa = np.minimum(tube(zyx, [out, out + to(.09, .02, .03), fork], .05 * tubes),
+                    np.minimum(tube(zyx, [fork, fork + to(.02, .1, .16)], .038 * tubes),
+                               tube(zyx, [fork, fork + to(-.03, .05, -.1), fork + to(-.04, .05, -.28)], .038 * tubes)))
+    down = tube(zyx, [(-.6, .74, .58), (.2, .73, .6), last], .045 * tubes)
     cava = np.minimum(tube(zyx, [(.6, .48, .36), (.0, .52, .35)], .035), tube(zyx, [(0., .55, .37), (-.5, .56, .36)], .045))
-    veins = np.minimum(tube(zyx, [base - a * .08 + [.05, .07, 0], base + [.1, .16, .26]], .026),
-                       tube(zyx, [base - a * .08 + [.04, .07, 0], base + [.06, .14, -.42]], .026))
+    veins = np.minimum(tube(zyx, [base - a * .08 + to(.05, .07, 0), base + [.1, .16, .26]], .026),
+                       tube(zyx, [base - a * .08 + to(.04, .07, 0), base + [.06, .14, -.42]], .026))
     return {1: lv, 2: rv, 3: la, 4: ra, 5: epi, 6: aorta, 7: pa}, dict(down=down, cava=cava, veins=veins)
 
 # %% ../../nbs/data/03a_radiology.ipynb #133bfc74
@@ -145,31 +154,41 @@ def _chest_volume(rng: np.random.Generator, zyx, hull: np.ndarray, values: dict[
 _CT = dict(lung=-850, fat=-95, muscle=50, liver=95, bone=480, marrow=210, fluid=20, rough=18)
 _MR = dict(lung=.05, fat=.75, muscle=.22, liver=.33, bone=.12, marrow=.38, fluid=.7, rough=.035)
 
-# %% ../../nbs/data/03a_radiology.ipynb #3211e0a2
+# %% ../../nbs/data/03a_radiology.ipynb #3bd41e0f
+def _coverage(rng: np.random.Generator, records: list, slice_mm: float, gaps: float) -> list:
+    "A volume as it was acquired: without slices at the base (in a third of the volumes) and without a share `gaps` of the others."
+    own = child(rng); top = len(records) - (own.integers(1, max(2, len(records) // 5 + 1)) if own.random() < 1 / 3 else 0)
+    kept = [r for r in records[:top] if not 0 < r.slice < top - 1 or own.random() >= gaps]
+    for r in kept: r.attributes = dict(slice_mm=round(float(slice_mm), 3))
+    return kept
+
 @phantom(modality="CT", anatomy="heart", classes={1: "left ventricle", 2: "right ventricle", 3: "left atrium", 4: "right atrium",
                                                   5: "myocardium", 6: "aorta", 7: "pulmonary artery"})
-def mmwhs(rng, size, appearance="CT", slices=16):
-    "Whole-heart CT with contrast agent, or cine-like MR; slices from below upwards."
-    z, y, x = grid(size, slices)
-    zyx = warp(rng, [(z - .5) * .66, y, x], .012, (2, 4, 4))
+def mmwhs(rng, size, appearance="CT", slices=16, gaps=0.):
+    "Whole-heart CT with contrast agent, or cine-like MR; slices from below upwards, the top ones sometimes missing."
+    z, y, x = grid(size, slices); height, fov = .66, rng.uniform(190, 240)
+    zyx = warp(rng, [(z - .5) * height + rng.normal(0, .02), y, x], .012, (2, 4, 4))
     parts, near = _heart(rng, zyx)
-    hull = np.minimum.reduce(list(parts.values()))
-    ct = appearance == "CT"
+    hull, ct = np.minimum.reduce(list(parts.values())), appearance == "CT"
+    left, right, muscle = (rng.uniform(150, 430), rng.uniform(60, 430), rng.uniform(60, 140)) if ct else (
+            rng.uniform(.68, .95), rng.uniform(.6, .95), rng.uniform(.25, .48))
+    early = rng.uniform(.75, 1.25)                                     # contrast agent reaches the right atrium before the ventricle
     image = _chest_volume(rng, zyx, hull, _CT if ct else _MR)
-    left, right, muscle = (rng.uniform(260, 420), rng.uniform(120, 380), rng.uniform(80, 120)) if ct else (
-            rng.uniform(.75, .95), rng.uniform(.7, .9), rng.uniform(.3, .4))
-    values = {1: left, 2: right, 3: left * .97, 4: right * .95, 5: muscle, 6: left, 7: (left + right) / 2}
+    mixed = np.exp(np.float32(.18 if ct else .08) * smooth_noise(rng, image.shape, (3, 8, 8)))      # blood is not one grey value
+    mean = right + rng.uniform(0, 1) * (left - right)                 # of the lungs' arteries, between the two hearts
+    values = {1: left, 2: right, 3: left * rng.uniform(.85, 1.1), 4: right * early, 5: muscle, 6: left * rng.uniform(.9, 1.05), 7: mean}
     label = np.zeros(hull.shape, np.uint8)
-    for name, value in (("veins", left), ("cava", right), ("down", left)): over(image, cover(near[name]), value)
+    for name, value in (("veins", values[3]), ("cava", values[4]), ("down", values[6])): over(image, cover(near[name]), value)
     for k in (7, 6, 4, 3, 5, 2, 1):                                    # later ones win
-        over(image, cover(parts[k]), values[k] + (12 if ct else .02) * white(rng, (1, 1, 1))); label[parts[k] < 0] = k
+        over(image, cover(parts[k]), (values[k] + (12 if ct else .02) * white(rng, (1, 1, 1))) * mixed); label[parts[k] < 0] = k
     if ct:
-        image += rng.uniform(12, 30) * min(1, size / 160) * ct_noise(rng, image.shape) + 15 * streaks(rng, y[0], x[0], (.83, .5))
+        image += rng.uniform(30, 90) * min(1, size / 160) * ct_noise(rng, image.shape) + 18 * streaks(rng, y[0], x[0], (.83, .5))
         shown = hounsfield_window(blur(image, .003), rng.uniform(80, 200), rng.uniform(600, 1000))
     else:
-        image = rician(rng, blur(image, .004) * bias_field(rng, image.shape, .25), rng.uniform(.015, .04))
+        image = rician(rng, blur(image, .004) * bias_field(rng, image.shape, rng.uniform(.15, .4)), rng.uniform(.02, .06))
         shown = image / np.float32(np.quantile(image, .995))
-    return stack(shown, label, fov=rng.uniform(190, 240), modality="CT" if ct else "MR")
+    records = stack(shown, label, fov=fov, modality="CT" if ct else "MR")
+    return _coverage(rng, records, height * fov / slices, gaps)
 
 # %% ../../nbs/data/03a_radiology.ipynb #2e448074
 def _short_axis(rng: np.random.Generator, y, x, z) -> dict[str, np.ndarray]:

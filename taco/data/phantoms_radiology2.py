@@ -185,24 +185,27 @@ def fhpsaop(rng, size):
     image, seen = first._scan(rng, strength, absorption, size)
     return photo(image, np.where(seen, label[n // size // 2:: n // size, n // size // 2:: n // size], 0))
 
-# %% ../../nbs/data/03d_radiology2.ipynb #487a6973
+# %% ../../nbs/data/03d_radiology2.ipynb #dcebc8ab
 _HVSMR = {1: "left ventricle", 2: "right ventricle", 3: "left atrium", 4: "right atrium", 5: "aorta", 6: "pulmonary artery", 7: "superior vena cava",
           8: "inferior vena cava"}
 
 @phantom(modality="MR", anatomy="heart", classes=_HVSMR)
-def hvsmr(rng, size, slices=16):
-    "Whole-heart MR of patients with congenital heart disease; slices from below upwards."
+def hvsmr(rng, size, slices=16, gaps=0.):
+    "Whole-heart MR of patients with congenital heart disease; slices from below upwards, the top ones sometimes missing."
     z, y, x = grid(size, slices); x = x if rng.random() > 1 / 6 else 1 - x
-    zyx = warp(rng, [(z - .5) * .7, .03 + y * .94, .03 + x * .94], .016, (2, 4, 4))
+    height, fov = .7, rng.uniform(140, 200)
+    zyx = warp(rng, [(z - .5) * height + rng.normal(0, .02), .03 + y * .94, .03 + x * .94], .016, (2, 4, 4))
     parts, near = first._heart(rng, zyx); hull = np.minimum.reduce(list(parts.values()))
     image = first._chest_volume(rng, zyx, hull, first._MR | dict(fat=.28, muscle=.3, liver=.42, rough=.05))
     blood, label = rng.uniform(.75, .95), np.zeros(hull.shape, np.uint8); wide = lambda top: rng.uniform(-.004, top)
+    mixed = np.exp(np.float32(.07) * smooth_noise(rng, hull.shape, (3, 8, 8)))
     for name in ("veins", "down"): over(image, cover(near[name]), blood)
     cava = near["cava"] - wide(.012); over(image, cover(cava), blood * .95); label[cava < 0] = 8
     label[(cava < 0) & (zyx[0] > .0)] = 7
-    over(image, cover(parts[5]), .36)
+    over(image, cover(parts[5]), rng.uniform(.3, .44))
     for ours, theirs in ((6, 7), (5, 6), (4, 4), (3, 3), (2, 2), (1, 1)):                               # later ones win
         shape = parts[theirs] - wide(.02 if theirs > 5 else .01); shape = np.maximum(shape, -parts[5] - .008) if theirs in (2, 4) else shape
-        over(image, cover(shape), blood * rng.uniform(.88, 1.05)); label[shape < 0] = ours
-    image = rician(rng, blur(image, .003) * bias_field(rng, image.shape, .3), rng.uniform(.03, .06))
-    return stack(image / np.float32(np.quantile(image, .99)), label, fov=rng.uniform(140, 200))
+        over(image, cover(shape), blood * rng.uniform(.88, 1.05) * mixed); label[shape < 0] = ours
+    image = rician(rng, blur(image, .003) * bias_field(rng, image.shape, rng.uniform(.2, .45)), rng.uniform(.03, .07))
+    records = stack(image / np.float32(np.quantile(image, .99)), label, fov=fov)
+    return first._coverage(rng, records, height * fov / slices, gaps)

@@ -29,9 +29,9 @@ from .scans import Scan, choose_frames, choose_slices, frame_of, pixel_size, pla
 __all__ = ['READERS', 'COMMON', 'SOURCES', 'Item', 'Reader', 'reader', 'to_unit', 'stretch', 'finite', 'read_pixels', 'to_labels',
            'compile_pattern', 'identity', 'tidy', 'list_files', 'matches', 'subject_of', 'split_of', 'identities',
            'read_pairs', 'same_size', 'pair_labels', 'load_pair', 'first_identity', 'read_instances', 'load_instances',
-           'Stream', 'read_npz', 'load_row', 'read_volumes', 'load_volume', 'slice_scan', 'label_volume', 'rank',
-           'divide', 'assign_splits', 'Found', 'find', 'how_to_get', 'check_readers', 'phantom_items', 'read', 'load',
-           'choose_subjects']
+           'Stream', 'read_npz', 'load_row', 'read_volumes', 'load_volume', 'slice_scan', 'slice_distance',
+           'label_volume', 'rank', 'divide', 'assign_splits', 'Found', 'find', 'how_to_get', 'check_readers',
+           'phantom_items', 'read', 'load', 'choose_subjects']
 
 # %% ../../nbs/data/02_readers.ipynb #88a0ed02
 @dataclass
@@ -453,7 +453,7 @@ def load_volume(card: Card, table: dict, folder: Path, name: str, path: str, mas
     scan = read_scan(file)
     return slice_scan(card, table, name, scan, label_volume(card, table, scan, masks) if masks else None)
 
-# %% ../../nbs/data/02_readers.ipynb #4f5c7ff7
+# %% ../../nbs/data/02_readers.ipynb #3a69e4d9
 def slice_scan(card: Card, table: dict, name: str, scan: Scan, labels: np.ndarray | None) -> list[Record]:
     "Records of the chosen frames and slices of a canonical scan with its classes (X, Y, Z) or (X, Y, Z, T). Raises `DataError`."
     sizes = _sizes(card, table, scan)
@@ -468,8 +468,12 @@ def slice_scan(card: Card, table: dict, name: str, scan: Scan, labels: np.ndarra
             records.append(Record(stretch(view_slice(voxels, k, axis), low, high)[None],
                                   None if classes is None else view_slice(classes, k, axis), dataset=card.name, key=f"{stem}-{k:03d}",
                                   slice=int(k), spacing=pixel_size(sizes, axis), modality=table.get("modality", card.modality[0]),
-                                  file=scan.file))
+                                  attributes=slice_distance(sizes, axis), file=scan.file))
     return records
+
+def slice_distance(sizes: np.ndarray, axis: int) -> dict:
+    "The attribute `slice_mm`, millimetres from one slice number to the next, where the size of voxels is known."
+    return dict(slice_mm=round(float(sizes[axis]), 4)) if np.isfinite(sizes[axis]) else {}
 
 # %% ../../nbs/data/02_readers.ipynb #e99f27ea
 def _sizes(card, table, scan: Scan) -> np.ndarray:
