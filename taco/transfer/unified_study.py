@@ -252,7 +252,7 @@ def gains(row: pd.Series, metrics: Iterable[str] = ("accuracy", "auroc", "dice")
     "The metrics in which an arm is above the baseline beyond the interval."
     return [m for m in metrics if row.get(f"{m} gain low", np.nan) > 0]
 
-# %% ../../nbs/transfer/03_unified_study.ipynb #f8e75049
+# %% ../../nbs/transfer/03_unified_study.ipynb #c406f016
 STRATEGY_COLOURS = dict(separate="0.35", joint="#999999", frozen="#56B4E9", last2="#0072B2", full="#D55E00", gradual="#CC79A7")
 STRATEGY_NAMES = dict(separate="separate networks", joint="joint, from scratch", frozen="encoder frozen", last2="last two stages", full="full", gradual="gradual unfreezing")
 
@@ -263,7 +263,7 @@ def draw_study(studies: Sequence[Results], tables: Sequence[pd.DataFrame], curve
     for row, (results, table) in enumerate(zip(studies, tables)):
         for ax, metric in zip(axes[row], metrics): _against_cost(ax, table[table["labelled"] == "all"], metric)
         for ax, metric in zip(axes[row, len(metrics):], curve): _learning_curve(ax, table[(table["budget"] == 1) & (table["note"] == "")], metric)
-        axes[row, 0].annotate(results.modality, (0, 1.12), xycoords="axes fraction", fontweight="bold", fontsize=8)
+        axes[row, 0].set_ylabel(results.modality, fontweight="bold")
     handles = [plt.Line2D([], [], color=STRATEGY_COLOURS[s], marker="o", ms=4, lw=1, label=STRATEGY_NAMES[s]) for s in STRATEGY_COLOURS if (tables[0]["strategy"] == s).any()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=7)
     return figure
@@ -287,5 +287,6 @@ def _learning_curve(ax, table: pd.DataFrame, metric: str) -> None:
         rows = rows.assign(place=[places[str(c)] for c in rows["labelled"]]).sort_values("place")
         ax.plot(rows["place"], rows[metric], color=colour, marker="o", ms=3.5, lw=1)
         ax.fill_between(rows["place"], rows[f"{metric} low"], rows[f"{metric} high"], color=colour, alpha=.12, lw=0)
-    ax.set(xticks=range(len(places)), xlabel="labelled images", title=METRICS[metric])
+    low, high = ax.get_ylim()
+    ax.set(xticks=range(len(places)), xlabel="labelled images", title=METRICS[metric], ylim=(max(low, 0), min(high, 1.02)))
     ax.set_xticklabels(list(places))
