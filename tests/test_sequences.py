@@ -12,7 +12,7 @@ from taco.data.store import Store, pack
 from taco.transfer import sequences
 from taco.transfer.network import UNetDecoder, UNetEncoder
 from taco.transfer.sequences import (ARMS, PARTS, TASKS, Pretext, PretextBatches, SequenceConfig, SliceBatches, arm_curves, arm_difference, compare, dice_scores,
-                                     finetune, hand_on, hausdorff95, neighbour_contrast, pretrain, save_pretrained, score)
+                                     finetune, hand_on, handed, hausdorff95, neighbour_contrast, pretrain, save_pretrained, score)
 from taco.transfer.volumes import Volumes, labelled_subjects, load_volumes, neighbours, positions, rotate_splits
 
 TINY = SequenceConfig(widths=(4, 8, 8), pretrain_steps=4, anchors=3, moco_batch=8, finetune_steps=4, finetune_batch=4, device="cpu", precision="32")
@@ -229,10 +229,12 @@ def test_what_is_handed_on_is_really_loaded_and_nothing_else(pretrained, parts):
     encoder, decoder, path = pretrained
     torch.manual_seed(9)
     new_encoder, new_decoder = UNetEncoder(1, TINY.widths), UNetDecoder(3, TINY.widths)
-    last = new_decoder.final.weight.clone()
+    last, finest = new_decoder.final.weight.clone(), {k: t.clone() for k, t in new_decoder.ups[-1].state_dict().items()}
     hand_on(path, parts, new_encoder, new_decoder)
     same = lambda a, b: all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
-    assert same(new_encoder, encoder) and same(new_decoder.ups, decoder.ups) == ("decoder" in parts) and torch.equal(new_decoder.final.weight, last)
+    assert same(new_encoder, encoder) and same(handed(new_decoder), handed(decoder)) == ("decoder" in parts) and torch.equal(new_decoder.final.weight, last)
+    assert all(torch.equal(finest[k], t) for k, t in new_decoder.ups[-1].state_dict().items())  # the finest stage starts afresh
+    with pytest.raises(ParameterError, match="nothing to hand on"): handed(UNetDecoder(3, (4, 8)))
 
 
 def test_a_missing_part_or_key_raises(pretrained, tmp_path):
@@ -259,7 +261,8 @@ def test_finetuning_starts_from_what_its_arm_hands_on(hearts, tmp_path, monkeypa
     hand_on(weights, PARTS, *ready)
     equal = lambda a, b: all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
     assert not equal(starts["scratch"].encoder, ready[0]) and equal(starts["all-encoder"].encoder, ready[0]) and equal(starts["all"].encoder, ready[0])
-    assert equal(starts["all-encoder"].decoder, starts["scratch"].decoder) and equal(starts["all"].decoder.ups, ready[1].ups)
+    assert equal(starts["all-encoder"].decoder, starts["scratch"].decoder) and equal(handed(starts["all"].decoder), handed(ready[1]))
+    assert equal(starts["all"].decoder.ups[-1], starts["scratch"].decoder.ups[-1])
     assert equal(starts["all"].decoder.final, starts["scratch"].decoder.final)
 
 

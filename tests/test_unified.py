@@ -153,6 +153,17 @@ def test_a_new_target_is_attached_to_a_trained_representation(representation, im
     with pytest.raises(ParameterError, match="a target of this name"): net.attach(Target("either", "segmentation", 2))
 
 
+def test_heads_start_from_the_denoisers_decoder(representation, images, monkeypatch):
+    "The denoising head as it was, segmentations without the finest stage; the classifier and networks from scratch know nothing of it."
+    monkeypatch.setattr(unified, "fit", lambda module, *a, **k: pd.DataFrame(dict(loss=[0.])))
+    equal = lambda a, b: all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+    (net, _), (scratch, _) = tune(representation, images), tune(None, images)
+    trained = representation.net.heads["denoising"]
+    assert equal(net.heads["denoising"], trained) and not equal(scratch.heads["denoising"], trained)
+    assert all(equal(a, b) for a, b in zip(net.heads["organs"].ups[:-1], trained.ups[:-1])) and not any(equal(a, b) for a, b in zip(scratch.heads["organs"].ups, trained.ups))
+    for part in (lambda h: h["organs"].ups[-1], lambda h: h["organs"].final, lambda h: h["finding"]): assert equal(part(net.heads), part(scratch.heads))
+
+
 def test_unknown_classes_do_not_count():
     answer = torch.tensor([[2., 0.], [0., 5.]], requires_grad=True)
     assert target_loss("classification", answer, torch.tensor([0, -1])).item() == pytest.approx(np.log(1 + np.exp(-2)), rel=1e-5)

@@ -30,7 +30,7 @@ from .volumes import Volumes, labelled_subjects, neighbours, step_generator
 # %% auto #0
 __all__ = ['TASKS', 'BINS', 'PARTS', 'PRETRAININGS', 'ARMS', 'PretextBatch', 'PretextBatches', 'moves', 'move', 'shade', 'holes',
            'standardised', 'class_weights', 'grey_bins', 'bin_loss', 'neighbour_contrast', 'Pretext', 'way_up',
-           'at_points', 'cut_skips', 'save_pretrained', 'hand_on', 'Segmenter', 'LabelledBatches', 'segment',
+           'at_points', 'cut_skips', 'handed', 'save_pretrained', 'hand_on', 'Segmenter', 'LabelledBatches', 'segment',
            'dice_scores', 'hausdorff95', 'score', 'SequenceConfig', 'networks', 'SliceBatches', 'pretrain', 'finetune',
            'compare', 'volume_means', 'interval', 'arm_curves', 'arm_difference']
 
@@ -246,18 +246,23 @@ def _middle(self, batch, parts, about) -> Tensor:
 
 _TASKS = dict(contrast=_contrast, local=_local, order=_order, slice=_slice, middle=_middle)
 
-# %% ../../nbs/transfer/07_sequences.ipynb #22101d7a
+# %% ../../nbs/transfer/07_sequences.ipynb #f7723692
 PARTS = ("encoder", "decoder")
 
+def handed(decoder: UNetDecoder) -> nn.ModuleList:
+    "What of a decoder is handed on: its way up without the finest stage. Raises `ParameterError` for a decoder that has no other."
+    if len(decoder.ups) < 2: raise ParameterError("A decoder of one stage has nothing to hand on.", field="widths", found=decoder.widths, expected="at least three widths")
+    return decoder.ups[:-1]
+
 def save_pretrained(path: str | Path, encoder: UNetEncoder, decoder: UNetDecoder | None = None) -> Path:
-    "Write the encoder and, when given, the decoder without its last convolution."
-    return save_weights(path, encoder=encoder, **({} if decoder is None else dict(decoder=decoder.ups)))
+    "Write the encoder and, when given, what of the decoder is handed on."
+    return save_weights(path, encoder=encoder, **({} if decoder is None else dict(decoder=handed(decoder))))
 
 def hand_on(path: str | Path, parts, encoder: UNetEncoder, decoder: UNetDecoder) -> None:
     "Load the named parts (of `PARTS`) in place. Raises `EncoderError` when the file lacks a part or one of its tensors, `ParameterError` for an unknown part."
     for name in parts:
         if name not in PARTS: raise ParameterError("A network has no such part.", field="parts", found=name, expected=", ".join(PARTS), fix=suggest(name, PARTS))
-    load_weights(path, **{name: dict(encoder=encoder, decoder=decoder.ups)[name] for name in parts})
+    load_weights(path, **{name: encoder if name == "encoder" else handed(decoder) for name in parts})
 
 # %% ../../nbs/transfer/07_sequences.ipynb #625af7f5
 class Segmenter(Fit):

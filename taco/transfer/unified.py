@@ -310,7 +310,7 @@ def learn_representation(images: Examples, modality: str, config: FitConfig, wid
     fit(module, draw, config, folder)
     return Representation(module.net, modality, flops)
 
-# %% ../../nbs/transfer/02_unified.ipynb #7856df51
+# %% ../../nbs/transfer/02_unified.ipynb #1d8c8e4c
 def fine_tune(start: Representation | None, labelled: Examples, unlabelled: Examples, targets: Sequence[Target], config: FitConfig, strategy: str = "full", widths: Sequence[int] = WIDTHS, size: int = 16,
               noise: Noise = Noise(), rate: float = 1., seed: int = 0, folder: str | Path | None = None) -> tuple[UnifiedNet, dict]:
     """Fit all targets together, from a representation (which is left as it is) or from random weights; the network and what it cost.
@@ -326,13 +326,20 @@ def fine_tune(start: Representation | None, labelled: Examples, unlabelled: Exam
                                fix="Use the representation of this modality, or read the images with as many channels.")
         net.encoder.load_state_dict(start.net.encoder.state_dict())
     for t in targets: net.attach(t)
-    if start and "denoising" in net.heads: net.heads["denoising"].load_state_dict(start.net.heads["denoising"].state_dict())
-    trained = ["encoder", *(["denoising"] if "denoising" in net.heads else [])] if start else []
+    if start: _hand_on(start.net.heads["denoising"], net)
+    trained = ["encoder", *(n for n, kind in net.kinds.items() if kind == "denoising")] if start else []
     module, draw = Tuning(net, targets, strategy, trained, rate), batches(labelled, unlabelled, size, noise, seed)
     module.config = config
     cost = dict(flops=_flops(module, draw), weights=sum(p.numel() for p in module.learns()), all_weights=sum(p.numel() for p in net.parameters()))
     history = fit(module, draw, config, folder)
     return net, cost | dict(loss=float(history["loss"].iloc[-1]))
+
+# %% ../../nbs/transfer/02_unified.ipynb #91778d3a
+def _hand_on(denoiser: UNetDecoder, net: UnifiedNet) -> None:
+    for name, head in net.heads.items():
+        if net.kinds[name] == "denoising": head.load_state_dict(denoiser.state_dict())
+        elif net.kinds[name] == "segmentation":
+            for fresh, trained in list(zip(head.ups, denoiser.ups))[:-1]: fresh.load_state_dict(trained.state_dict())
 
 # %% ../../nbs/transfer/02_unified.ipynb #9077cfc9
 def _flops(module: Tuning, draw) -> int:
