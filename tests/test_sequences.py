@@ -369,3 +369,13 @@ def test_unknown_arms_and_modalities_are_named(hearts, tmp_path):
 def test_records_without_a_slice_number_are_no_sequence(tmp_path):
     store = Store.open(pack(load_card("drive"), out=tmp_path, size=32, source="phantom", subjects=3))
     with pytest.raises(DataError, match="no sequence"): load_volumes(store)
+
+
+def test_several_processes_give_what_one_gives(hearts, tmp_path):
+    arms, said = ("scratch", "order", "all"), []
+    one = compare(hearts, TINY, tmp_path / "one", arms, (1,), (0, 1), distances=False, tell=lambda line: None)
+    two = compare(hearts, TINY, tmp_path / "two", arms, (1,), (0, 1), distances=False, tell=said.append, workers=2)
+    pd.testing.assert_frame_equal(one, two)
+    assert len(said) == 6 and all("Dice" in line for line in said)
+    compare(hearts, TINY, tmp_path / "two", arms, (1,), (0, 1), distances=False, tell=said.append, workers=2)
+    assert len(said) == 6  # nothing is computed twice
