@@ -85,7 +85,7 @@ def test_parts_run_their_own_experiments_and_nothing_else(tmp_path):
     "`make reproduce` is TaCo's; the two transfer studies need nothing of it."
     folder = project(tmp_path)
     def part(name):
-        text = snakemake(folder, name, "-n", "--quiet", "host", "--config", "profile=quick").stdout
+        text = snakemake(folder, "-n", name, "--quiet", "host", "--config", "profile=quick").stdout
         return {line.split()[1].rstrip(":") for line in text.splitlines() if line.startswith(("rule ", "localrule "))} - {name}
     parts = {name: part(name) for name in ("taco", "unified", "sequences", "all")}
     assert parts["unified"] == {"ums_rep"} and all(step.startswith("sequence") for step in parts["sequences"]) and "sequence_ssl" in parts["sequences"]
