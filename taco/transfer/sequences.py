@@ -429,7 +429,7 @@ def finetune(arm: str, volumes: Volumes, labelled: int | None, config: SequenceC
     fit(model, batches, config.fit_config(steps=config.finetune_steps, learning_rate=config.finetune_rate), folder)
     return model
 
-# %% ../../nbs/transfer/07_sequences.ipynb #ccbb0bfe
+# %% ../../nbs/transfer/07_sequences.ipynb #0420e7de
 def compare(volumes: Volumes | Callable[[int], Volumes], config: SequenceConfig, folder: str | Path, arms, counts, seeds, split: str = "test", distances: bool = True, tell: Callable = print, workers: int = 1) -> pd.DataFrame:
     """Scores of every arm, number of labelled subjects (None: all) and seed on the volumes of `split`: the lines of `score` with arm, labelled (0: all), seed.
 
@@ -447,6 +447,7 @@ def compare(volumes: Volumes | Callable[[int], Volumes], config: SequenceConfig,
                 tables.append(pd.read_csv(file).assign(arm=arm, labelled=labelled or 0, seed=seed))
     return pd.concat(tables, ignore_index=True)
 
+# %% ../../nbs/transfer/07_sequences.ipynb #13da7f01
 def _beforehand(divided: dict, config: SequenceConfig, folder: Path, arms, counts, split: str, distances: bool, tell: Callable, workers: int) -> None:
     "Everything that is not there yet, in several processes; networks of this size gain nothing from a second thread."
     first = sorted({(ARMS[a][0], seed) for a in arms if a in ARMS and ARMS[a][0] for seed in divided}, key=lambda job: job[0] != "all")  # the longest first
