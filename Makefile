@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env reproduce unified sequences all real atlas test bench chapters readme check lab hooks lock clean
+.PHONY: help env reproduce unified sequences all real real-sequences atlas test bench chapters readme check lab hooks lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -47,6 +47,12 @@ real: env  ## DATA=<folder of datasets with cards> [CARDS=<folder of cards>]: a 
 	@test -n "$(DATA)" || { echo "Which data? make real DATA=<folder with one sub-folder per dataset> [CARDS=<folder of cards>]"; exit 1; }
 	@test -f runs/$(PROFILE)/embed/done.json || { echo "This needs a trained run: make reproduce PROFILE=$(PROFILE)"; exit 1; }
 	@$(BIN)/taco run real --profile $(PROFILE) -p folder=runs/real/real -p data=$(abspath $(DATA)) $(if $(CARDS),-p cards=$(abspath $(CARDS))) -p per_cell=8 -p draws=1000
+	@$(BIN)/taco publish real
+
+real-sequences: env  ## DATA=<folder of datasets> CARDS=<folder of cards> [REAL=name,name]: figure 11 on small real volumes
+	@test -n "$(DATA)" -a -n "$(CARDS)" || { echo "Which data? make real-sequences DATA=<folder with one sub-folder per dataset> CARDS=<folder of cards>"; exit 1; }
+	@$(BIN)/taco run sequence_ssl --profile $(PROFILE) -p folder=runs/real/sequence_ssl -p domain_data=none -p data=$(abspath $(DATA)) -p cards=$(abspath $(CARDS)) $(if $(REAL),-p real='[$(REAL)]') \
+	  -p arms='[scratch, moco, all-encoder, all]' -p labelled='[1]' -p labelled_sets='[1]' -p pretrain_steps=200
 	@$(BIN)/taco publish real
 
 atlas: env  ## the map of a finished run as one interactive page, atlas.html

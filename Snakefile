@@ -42,7 +42,8 @@ NEEDS = {
 PARTS = {"unified": ("ums_rep",), "sequences": ("sequence_ssl",)}
 STEPS = profile_steps(PROFILE, NEEDS)
 FOLDERS = {step: str(RUNS / step) for step in STEPS}
-# Training takes every core; the others leave room for each other.
+# Training takes every core; the others leave room for each other. Snakemake 9.10 and later may run two such steps at once
+# (snakemake issue 3913: a job that is the only one ready takes no cores), and two trainings beside each other stall; hence <9.10 in settings.ini.
 THREADS = {name: workflow.cores for name in ("pack", "train", "image_contrast", "embed", "failures", "alterations", "ums_rep", "sequence_ssl")}
 
 

@@ -107,7 +107,7 @@ def _later(name: str, module: str, function: str, summary: str) -> None:
 _later("atlas", "taco.atlas.explorer", "atlas_command", "Write the map of a run as one interactive page.")
 _later("place", "taco.atlas.place", "place_command", "Place your own task, shown by pairs of images, among the known ones.")
 
-# %% ../nbs/09_cli.ipynb #9e4f816d
+# %% ../nbs/09_cli.ipynb #c298cecb
 @app.command(name="publish")
 def publish_profile(profile: Annotated[str, typer.Argument(help="Name of the profile that has run.")] = "quick",
                     runs: Annotated[Path, typer.Option(help="Where the runs lie.")] = Path("runs")) -> None:
@@ -119,6 +119,8 @@ def publish_profile(profile: Annotated[str, typer.Argument(help="Name of the pro
         known = load_profile(name)
         keep = [step for step in profile_folders(known) if step not in known.get("skip", [])]  # steps of another part, published before
         folders = {step: f for step, f in folders.items() if step in profile_folders(known) and step not in known.get("skip", [])}
+    elif (before := root / "figures" / name / "manifest.json").exists():  # runs of no profile: each adds its own
+        keep = list(json.loads(before.read_text(encoding="utf-8")).get("runs", {}))
     if not folders: raise TacoError("No run of this profile has finished.", file=root / runs / name, fix=f"make reproduce PROFILE={name}")
     target = root / "figures" / name
     publish(folders, target, keep)

@@ -105,6 +105,15 @@ def test_publishing_one_part_keeps_the_others(smoke, tmp_path):
     assert set(before["manifest"]) - set(after["manifest"]) == {k for k, v in before["manifest"].items() if v.get("step") == "map"} != set()
 
 
+def test_steps_that_take_every_core_run_alone(smoke):
+    "Snakemake from 9.10 on counted a job that was the only one ready as using no cores; two trainings at once then stalled each other."
+    whole = ("pack", "train", "image_contrast", "embed", "failures", "alterations", "ums_rep", "sequence_ssl")
+    steps = [(f.stat().st_mtime, json.loads(f.read_text())) for f in (smoke / "runs/smoke").glob("*/done.json")]
+    spans = sorted((end - done["seconds"], end, done["experiment"]) for end, done in steps if done["experiment"] in whole)
+    assert len(spans) >= len(whole)
+    assert all(start >= end - .5 for (_, end, _), (start, _, _) in zip(spans, spans[1:])), spans
+
+
 def test_nothing_runs_twice(smoke):
     assert jobs(smoke) == set()
 

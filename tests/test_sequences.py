@@ -99,6 +99,10 @@ def test_rotated_splits_keep_subjects_whole(hearts):
 def test_labelled_subjects_grow_and_are_training_subjects(hearts):
     orders = [labelled_subjects(hearts, n, 4) for n in (1, 2, 4)]
     assert orders[0] == orders[1][:1] and orders[1] == orders[2][:2] and set(orders[2]) <= set(hearts.subjects("train"))
+    train = hearts.subjects("train")
+    takes = [labelled_subjects(hearts, 1, 4, t)[0] for t in range(len(train) + 1)]
+    assert sorted(takes[:-1]) == sorted(train) and takes[-1] == takes[0], "further sets take other subjects, round and round"
+    assert not set(labelled_subjects(hearts, 2, 4, 0)) & set(labelled_subjects(hearts, 2, 4, 1))
     with pytest.raises(ParameterError, match="cannot be labelled"): labelled_subjects(hearts, 99, 0)
 
 
@@ -379,3 +383,16 @@ def test_several_processes_give_what_one_gives(hearts, tmp_path):
     assert len(said) == 6 and all("Dice" in line for line in said)
     compare(hearts, TINY, tmp_path / "two", arms, (1,), (0, 1), distances=False, tell=said.append, workers=2)
     assert len(said) == 6  # nothing is computed twice
+
+
+def test_several_sets_of_labels_share_a_pretraining(hearts, tmp_path, monkeypatch):
+    made, truly = [], sequences.finetune
+    monkeypatch.setattr(sequences, "finetune", lambda arm, volumes, labelled, config, seed, weights, folder, take: made.append((arm, labelled, take, weights and weights.name)) or truly(arm, volumes, labelled, config, seed, weights, folder, take))
+    scores = compare(hearts, TINY, tmp_path, ("scratch", "order"), (1, None), (0,), distances=False, tell=lambda line: None, sets=(2, 3))
+    assert made == [(a, n, take, None if a == "scratch" else "seed0-order.safetensors") for n, take in ((1, 0), (1, 1), (None, 0)) for a in ("scratch", "order")], "all subjects are one set"
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
+    one = scores[(scores["arm"] == "order") & (scores["labelled"] == 1)]
+    mean = sequences.volume_means(scores).query("arm == 'order' and labelled == 1")
+    assert len(mean) == len(hearts.subjects("test")) and np.isclose(mean["dice"].mean(), one.groupby("volume")["dice"].mean().mean())
+    for wrong in ((1,), 0): 
+        with pytest.raises(ParameterError, match="How many sets"): compare(hearts, TINY, tmp_path, ("scratch",), (1, None), (0,), sets=wrong)

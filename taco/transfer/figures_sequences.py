@@ -31,18 +31,21 @@ def draw_counts(ax, table: pd.DataFrame, value: str = "dice") -> None:
         ax.plot(x, rows["value"], marker=mark, color=colour, ms=4.5, lw=.7, label=name)
     ax.set_xticks(range(len(counts)), counts); ax.set(xlabel="labelled volumes", ylabel={"dice": "mean Dice", "hd95": "Hausdorff 95 (mm)"}[value])
 
-# %% ../../nbs/transfer/08_figures_sequences.ipynb #384e9d6e
+# %% ../../nbs/transfer/08_figures_sequences.ipynb #5cd2d000
 def draw_differences(ax, table: pd.DataFrame) -> None:
-    "`table`: columns contrast (text), value, low, high; paired differences of mean Dice with their intervals."
-    for y, row in enumerate(table.itertuples()):
-        clear = row.low > 0 or row.high < 0
-        ax.plot([row.low, row.high], [y, y], color="0.2", lw=1)
-        ax.plot(row.value, y, "o", color="0.2", mfc="0.2" if clear else "white", ms=4.5)
+    "`table`: columns contrast (text), labelled (a word), value, low, high; paired differences of mean Dice with their intervals, filled where these leave 0 out."
+    counts, names = list(dict.fromkeys(table["labelled"])), list(dict.fromkeys(table["contrast"]))
+    for row in table.itertuples():
+        at, shade = counts.index(row.labelled), str(.15 + .35 * counts.index(row.labelled) / max(1, len(counts) - 1))
+        y = names.index(row.contrast) + (at - (len(counts) - 1) / 2) * .26
+        ax.plot([row.low, row.high], [y, y], color=shade, lw=1)
+        ax.plot(row.value, y, "osDv^"[at % 5], color=shade, mfc=shade if row.low > 0 or row.high < 0 else "white", ms=4.2)
     ax.axvline(0, color="0.5", lw=.7, ls=":")
-    ax.set_yticks(range(len(table)), table["contrast"], fontsize=6.5); ax.set(ylim=(len(table) - .4, -.6), xlabel="difference of mean Dice"); ax.tick_params(axis="y", length=0)
+    if len(counts) > 1: ax.legend([plt.Line2D([], [], marker="osDv^"[i % 5], ls="", color="0.3", mfc="white", ms=4.2) for i in range(len(counts))], counts, title="labelled", fontsize=6, title_fontsize=6, loc="best", handletextpad=.1)
+    ax.set_yticks(range(len(names)), names, fontsize=6.5); ax.set(ylim=(len(names) - .4, -.6), xlabel="difference of mean Dice"); ax.tick_params(axis="y", length=0)
 
 def draw_sequences(curves: dict[str, pd.DataFrame], differences: dict[str, pd.DataFrame], hausdorff: dict[str, pd.DataFrame] | None = None) -> Figure:
-    "A row a domain: Dice against labelled volumes, Hausdorff 95 where given, paired differences with the fewest labels."
+    "A row a domain: Dice against labelled volumes, Hausdorff 95 where given, paired differences."
     columns = 3 if hausdorff else 2
     with style():
         figure, axes = plt.subplots(len(curves), columns, figsize=(3.1 * columns, 2.7 * len(curves) + .7), squeeze=False, layout="constrained")

@@ -109,13 +109,16 @@ def _places(table: pd.DataFrame) -> pd.DataFrame:
         out.loc[lines.index, "position"], out.loc[lines.index, "slice_mm"] = place, mm[lines.index] * step
     return out
 
-# %% ../../nbs/transfer/05_volumes.ipynb #109e1849
-def labelled_subjects(volumes: Volumes, count: int | None, seed: int = 0) -> list[str]:
-    "The first `count` (None: all) training subjects in an order that only depends on the seed. Raises `ParameterError` when there are fewer."
+# %% ../../nbs/transfer/05_volumes.ipynb #42252b1d
+def labelled_subjects(volumes: Volumes, count: int | None, seed: int = 0, take: int = 0) -> list[str]:
+    """The first `count` (None: all) training subjects in an order that only depends on the seed; `take` 1 gives the next `count`, and so on, round and round.
+
+    Raises `ParameterError` when there are fewer.
+    """
     known = volumes.subjects("train")
     if count is not None and not 1 <= count <= len(known):
         raise ParameterError("So many subjects cannot be labelled.", field="labelled", found=count, expected=f"1 … {len(known)}, or all", fix="Pack more subjects, or ask for fewer labels.")
-    order = np.random.default_rng([seed, 7]).permutation(len(known))
+    order = np.roll(np.random.default_rng([seed, 7]).permutation(len(known)), -take * (count or 0))
     return [known[i] for i in order[:count]]
 
 # %% ../../nbs/transfer/05_volumes.ipynb #d3aeba44
