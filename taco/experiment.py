@@ -319,7 +319,7 @@ def plan(profile: dict, step: str, folders: dict[str, str]) -> dict:
     check_parameters(declared, given, where)
     return given
 
-# %% ../nbs/08_experiment.ipynb #3fc27726
+# %% ../nbs/08_experiment.ipynb #a1462827
 def _bare(value):
     "Absolute paths, also those in lists, by their last name: folders of one machine mean nothing elsewhere."
     if isinstance(value, list): return [_bare(v) for v in value]
@@ -369,4 +369,16 @@ def publish(folders: dict[str, Path], target: str | Path, keep: Iterable[str] = 
         manifest.setdefault("runs", {})[name] = provenance
         if (Path(folder) / "executed.ipynb").exists(): _strip(Path(folder) / "executed.ipynb", target / "executed" / f"{name}.ipynb")
     write_json(target / "metrics.json", metrics); write_json(target / "manifest.json", manifest)
+    with atomic(target / "README.md") as spare: spare.write_text(_captions(target.name, manifest), encoding="utf-8")
     return metrics
+
+# %% ../nbs/08_experiment.ipynb #a5f104fe
+def _captions(name: str, manifest: dict) -> str:
+    "A page with every figure above its caption, in the order of their numbers."
+    number = lambda figure: (int(found[1]) if (found := re.search(r"fig(\d+)", figure)) else 99, figure)
+    lines = [f"# Figures of `figures/{name}`", "Written by `taco publish`; `manifest.json` has parameters and versions, `metrics.json` the numbers."]
+    for figure in sorted((f for f in manifest if f != "runs"), key=number):
+        about = manifest[figure]
+        data = ", ".join(f"{n:,} {kind}" for kind, n in about["data"].items()) if isinstance(about.get("data"), dict) else about.get("data", "")
+        lines += [f"## {figure}", f"![{figure}]({figure}.png)", about["caption"], f"*`{about['notebook']}`, commit {str(about['commit'])[:7]}; images: {data or 'none of its own'}.*"]
+    return "\n\n".join(lines) + "\n"

@@ -70,6 +70,8 @@ def test_smoke_profile_runs_and_publishes(smoke):
         assert (smoke / f"figures/smoke/{figure}.png").stat().st_size > 5000
         assert (smoke / f"figures/smoke/{figure}.svg").read_text()[:200].count("svg")
         assert {"notebook", "parameters", "commit", "data", "versions", "device", "seconds", "caption"} <= set(manifest[figure])
+    page = (smoke / "figures/smoke/README.md").read_text()
+    assert all(f"({figure}.png)" in page and manifest[figure]["caption"] in page for figure in manifest if figure != "runs")
     for name in names:
         text = (smoke / f"figures/smoke/executed/{name}.ipynb").read_text()
         assert str(smoke) not in text, "an executed notebook names a folder of this machine"

@@ -17,7 +17,7 @@ def test_the_defaults_are_the_official_ones():
     c = MoCoConfig()
     assert (c.queue, c.dimension, c.momentum, c.temperature) == (65536, 128, .999, .2)
     assert (c.batch, c.learning_rate, c.sgd_momentum, c.weight_decay, c.epochs) == (256, .03, .9, 1e-4, 200)
-    assert (c.crop, c.jitter, c.jitter_chance, c.grey_chance, c.blur, c.blur_chance, c.flip_chance) == ((.2, 1.), (.4, .4, .4, .1), .8, .2, (.1, 2.), .5, .5)
+    assert (c.crop, c.jitter, c.jitter_chance, c.grey_chance, c.blur, c.blur_chance, c.flip_chance, c.splits) == ((.2, 1.), (.4, .4, .4, .1), .8, .2, (.1, 2.), .5, .5, 8)
     how = moco_fit_config(c, 256, 10)
     assert (how.optimiser, how.learning_rate, how.weight_decay, how.warmup, how.clip) == ("sgd", .03, 1e-4, 0, 0)
 
@@ -39,13 +39,13 @@ def test_the_head_is_linear_relu_linear_without_batch_norm():
     assert head(16)[0].weight.shape == (16, 16) and head(16)[2].weight.shape == (128, 16)
 
 
-@pytest.mark.parametrize("slices, batch, queue", [(10**6, 256, 65536), (700, 32, 672), (672, 32, 640), (65, 64, 64), (10**6, 48, 65520)])
-def test_the_queue_is_a_multiple_of_the_batch_below_the_number_of_slices(slices, batch, queue):
+@pytest.mark.parametrize("slices, batch, queue", [(10**6, 256, 65536), (700, 32, 160), (640, 32, 160), (256, 64, 64), (10**6, 48, 65520)])
+def test_the_queue_is_a_multiple_of_the_batch_and_a_quarter_of_the_slices_at_most(slices, batch, queue):
     found = scaled_queue(slices, batch)
-    assert found == queue and found % batch == 0 and found < slices
+    assert found == queue and found % batch == 0 and found <= slices / 4
 
 
-@pytest.mark.parametrize("slices, batch", [(32, 32), (10, 32), (5, 0)])
+@pytest.mark.parametrize("slices, batch", [(127, 32), (10, 32), (5, 0)])
 def test_a_queue_that_cannot_be_scaled_says_so(slices, batch):
     with pytest.raises(ParameterError, match="smaller batch"): scaled_queue(slices, batch)
 
@@ -87,13 +87,13 @@ def test_a_step_by_hand_in_the_official_order(monkeypatch):
     before = queue.clone()
     truly = moco.follow
     monkeypatch.setattr(moco, "follow", lambda *a: (log.append(("follow", None)), truly(*a)))
-    loss = model.contrast(torch.zeros(2, 1, 32, 32), torch.zeros(2, 1, 32, 32))
+    loss = model.contrast(torch.zeros(2, 1, 32, 32), torch.zeros(2, 1, 32, 32), torch.tensor([1, 0]))
     assert [name for name, _ in log] == ["query", "follow", "key"]
     assert torch.equal(log[2][1], torch.tensor([.5, .5])), "the key is encoded after the momentum update"
     logits = np.array([np.sqrt(.5), 1, 0, -1, 0]) / .2  # against the queue as it was
     assert loss.item() == pytest.approx(-np.log(np.exp(logits[0]) / np.exp(logits).sum()), abs=1e-5)
     assert torch.allclose(model.queue[:2], torch.full((2, 2), np.sqrt(.5))) and torch.equal(model.queue[2:], before[2:]) and model.place == 2
-    model.contrast(torch.zeros(2, 1, 32, 32), torch.zeros(2, 1, 32, 32))
+    model.contrast(torch.zeros(2, 1, 32, 32), torch.zeros(2, 1, 32, 32), torch.arange(2))
     assert model.place == 0 and torch.allclose(model.queue[2:], nn.functional.normalize(torch.tensor([[.75, .25]]), dim=1).expand(2, 2)), "the oldest go first"
     loss.backward()
     assert model.key.w.grad is None and model.query.w.grad is not None
@@ -101,7 +101,36 @@ def test_a_step_by_hand_in_the_official_order(monkeypatch):
 
 def test_a_batch_that_does_not_divide_the_queue_is_refused():
     model = MoCo(UNetEncoder(widths=SMALL), MoCoConfig(), 10)
-    with pytest.raises(ParameterError, match="multiple of the batch"): model.contrast(torch.rand(4, 1, 32, 32), torch.rand(4, 1, 32, 32))
+    with pytest.raises(ParameterError, match="multiple of the batch"): model.contrast(torch.rand(4, 1, 32, 32), torch.rand(4, 1, 32, 32), torch.arange(4))
+
+
+class Marked(nn.Module):
+    "A tower whose embedding is the image's number and that of the part it was encoded in."
+    def __init__(self): super().__init__(); self.parts = []; self.w = nn.Parameter(torch.zeros(1))
+    def forward(self, x):
+        self.parts.append(x.flatten(1)[:, 0].int().tolist())
+        return torch.stack([x.flatten(1)[:, 0] + self.w, torch.ones(len(x))], 1)
+
+
+def test_keys_are_encoded_in_shuffled_parts_and_put_back(monkeypatch):
+    "Parts share the statistics of batch norm; those of a key must not be those of its query."
+    model = MoCo(UNetEncoder(widths=SMALL), MoCoConfig(dimension=2, splits=4), 32)
+    model.query, model.key = Marked(), Marked()
+    images, seen = torch.arange(32.)[:, None, None, None].expand(32, 1, 8, 8), {}
+    monkeypatch.setattr(moco, "info_nce", lambda query, key, queue, t: seen.update(query=query, key=key) or query.sum())
+    model.contrast(images, images, torch.randperm(32, generator=torch.Generator().manual_seed(3)))
+    assert torch.equal(seen["query"], seen["key"]), "each key stands beside its query again"
+    assert model.query.parts == [list(range(i, i + 8)) for i in range(0, 32, 8)]
+    assert len(model.key.parts) == 4 and sorted(sum(model.key.parts, [])) == list(range(32)) and not any(set(a) == set(b) for a in model.query.parts for b in model.key.parts)
+    assert len(moco._parts(few := Marked(), images[:9], 8)) == 9 and len(few.parts) == 1, "no part of less than eight images"
+
+
+def test_images_seldom_meet_themselves_in_the_queue():
+    "Epochs in random order, as `SliceBatches` makes them: the share of images whose embedding of the epoch before is still there."
+    slices, batch, rng = 640, 32, np.random.default_rng(0)
+    share = lambda queue: np.mean([i in set(stream[max(0, at - queue):at]) for stream in streams for at in range(slices, 2 * slices, batch) for i in stream[at:at + batch]])
+    streams = [np.concatenate([rng.permutation(slices) for _ in range(2)]).tolist() for _ in range(3)]
+    assert share(scaled_queue(slices, batch)) == pytest.approx(1 / 32, abs=.015) and share(slices - batch) > .4
 
 
 def test_training_moves_the_key_slowly_and_resumes_exactly(tmp_path):

@@ -378,3 +378,38 @@ def test_no_subject_of_the_test_split_is_trained_on(tmp_path, monkeypatch):
     table = Store.open(packed).table
     test = set(table[table["split"] == "test"]["subject"])
     assert test and len(seen) == 5 and not any(test & s for s in seen)
+
+
+def test_skips_are_cut_whatever_the_noise_is(images, monkeypatch):
+    "The cuts had followed the noise: drawn from a generator of the same seed, weak noise was always cut at the finest skip."
+    drawn, kept, truly = [], [], unified.target_loss
+    noisy = unified.add_noise
+    monkeypatch.setattr(unified, "add_noise", lambda clean, *a, **k: drawn.append((noisy(clean, *a, **k) - clean).flatten(1).std(1)) or clean)
+    module = unified.Denoising(UnifiedNet(1, [TARGETS[0]], WIDTHS), TARGETS[0], cut=.5, seed=3)
+    monkeypatch.setattr(module.net.heads[TARGETS[0].name], "forward", lambda features: kept.append(torch.stack([f.flatten(1).abs().amax(1) > 0 for f in features[:-1]])) or features[0][:, :1] * 0)
+    draw = batches(images, images, 8, seed=3)
+    for step in range(60): module.loss(draw(step), step)
+    strength, keep = torch.cat(drawn), torch.cat(kept, 1).float()
+    assert .4 < keep.mean() < .6
+    for row in keep: assert abs(np.corrcoef(row, strength > strength.median())[0, 1]) < .2
+
+
+def test_what_comes_from_a_representation_learns_at_its_own_rate(representation, images, monkeypatch):
+    made = {}
+    monkeypatch.setattr(unified, "fit", lambda module, *a, **k: made.update(module=module) or pd.DataFrame(dict(loss=[0.])))
+    net, _ = unified.fine_tune(representation, images, images, TARGETS, FitConfig(steps=1, device="cpu", precision="32"), "full", rate=.25)
+    slow = {id(p) for p in made["module"].rates()}
+    heads = {t.kind: net.heads[t.name] for t in TARGETS}
+    ids = lambda *parts: {id(p) for part in parts for p in part.parameters()}
+    assert slow == ids(net.encoder, heads["denoising"], *list(heads["segmentation"].ups)[:-1]) and set(made["module"].rates().values()) == {.25}
+
+
+def test_first_weights_differ_between_heads_and_seeds():
+    "torch reads 32 bits of a seed; names had been cut to four letters."
+    nets = [UnifiedNet(1, [Target("lungs", "segmentation", 3), Target("lungs_too", "segmentation", 3)], WIDTHS, seed) for seed in (100, 1001)]
+    weights = [n.heads[name].final.weight for n in nets for name in n.heads] 
+    assert not any(torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
+
+
+def test_several_devices_are_refused():
+    with pytest.raises(ParameterError, match="one device"): FitConfig(devices=2)

@@ -239,7 +239,7 @@ def _import(name: str):
     "A module of the optional extra `clip`. Raises `EncoderError` when it is not installed."
     try: return __import__(name)
     except ImportError as error:
-        _refuse("CLIP needs a package that is not installed.", name, error, "the optional extra 'clip'", "pip install 'taco[clip]', or pip install transformers.")
+        _refuse("CLIP needs a package that is not installed.", name, error, "the optional extra 'clip'", "pip install -e '.[clip]', or pip install transformers.")
 
 # %% ../../nbs/atlas/01_baselines.ipynb #23a868ae
 OPENAI_MEAN, OPENAI_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

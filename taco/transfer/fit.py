@@ -22,9 +22,9 @@ from ..base import EncoderError, ParameterError, suggest
 from ..learning.training import Checkpoint, History, _quiet, _read_step, _trainer
 
 # %% auto #0
-__all__ = ['FitConfig', 'schedule', 'Fit', 'fit', 'count_flops', 'trainable', 'seed_interval']
+__all__ = ['FitConfig', 'schedule', 'Fit', 'step_generator', 'fit', 'count_flops', 'trainable']
 
-# %% ../../nbs/transfer/01_fit.ipynb #362b7002
+# %% ../../nbs/transfer/01_fit.ipynb #d0081d0f
 @dataclass(frozen=True)
 class FitConfig:
     "How long and how fast. Raises `ParameterError` for impossible values."
@@ -36,12 +36,13 @@ class FitConfig:
     clip: float = 5.              # largest norm of the gradient; 0: not clipped
     precision: str = "auto"       # 32, bf16, or auto: bf16 where the device computes it natively
     device: str = "auto"          # auto, cpu, cuda, mps
-    devices: int = 1
+    devices: int = 1              # more would all be given the same batches, and are refused
     checkpoint_every: int = 200   # steps
     log_every: int = 10           # steps that one row of the history sums up
 
     def __post_init__(self):
-        for name, least in dict(steps=1, learning_rate=0, weight_decay=0, warmup=0, clip=0, devices=1, checkpoint_every=1, log_every=1).items():
+        if self.devices != 1: raise ParameterError("Networks of this size are fitted on one device.", field="devices", found=self.devices, expected=1, fix="Run seeds beside each other, one on each device.")
+        for name, least in dict(steps=1, learning_rate=0, weight_decay=0, warmup=0, clip=0, checkpoint_every=1, log_every=1).items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < math.inf:
                 raise ParameterError("Impossible value for fitting.", field=name, found=value, expected=f"a number of at least {least}")
@@ -98,17 +99,24 @@ class _Steps(IterableDataset):
         step = self.start
         while True: yield step, self.batches(step); step += 1
 
-# %% ../../nbs/transfer/01_fit.ipynb #bbf35cbd
+# %% ../../nbs/transfer/01_fit.ipynb #5c7b493b
+def step_generator(*numbers: int) -> torch.Generator:
+    "A CPU generator that depends on these non-negative numbers, such as seed, step and purpose, and on nothing else."
+    state = np.random.SeedSequence(list(numbers)).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+# %% ../../nbs/transfer/01_fit.ipynb #f13644fd
 def fit(module: Fit, batches: Callable[[int], object], config: FitConfig, folder: str | Path | None = None, progress: bool = False) -> pd.DataFrame:
-    """Train `module` in place on `batches(step)` for `config.steps` steps; the history: step, loss, lr, samples_per_s.
+    """Train `module` in place on `batches(step)` for `config.steps` steps; the history: step, loss, lr, samples_per_s (a sample is a step here).
 
     With a `folder`, goes on from its `training.ckpt`, which is deleted at the end, and writes `history.csv`. Leaves the module on the CPU, in
-    evaluation mode. Raises `EncoderError` when the loss is no longer a number, or the checkpoint cannot be read.
+    evaluation mode. A resumed run ends exactly as an unbroken one on a CPU; on a GPU some sums have no fixed order. Raises `EncoderError` when the loss is no longer a number, or the checkpoint cannot be read.
     """
     module.config, module.batches = config, batches
     module.to(memory_format=torch.channels_last)  # a third less time for small convolutions on a CPU, and what a GPU likes best
     if folder is not None: Path(folder).mkdir(parents=True, exist_ok=True)
     last = None if folder is None else Path(folder) / "training.ckpt"
+    module.train()
     history = History(last and last.with_name("history.csv"), config, 1, progress)
     checkpoint = Checkpoint(last, config.checkpoint_every, history) if last else None
     module.start = _read_step(last) if last and last.exists() else 0
@@ -135,12 +143,3 @@ def count_flops(module: Fit, batch, step: int = 0) -> int:
 def trainable(module: nn.Module) -> int:
     "Number of weights that learn."
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-# %% ../../nbs/transfer/01_fit.ipynb #d18016bb
-def seed_interval(values, level: float = .95) -> tuple[float, float, float]:
-    "Mean and confidence interval over seeds (Student's t); the interval is NaN for fewer than two."
-    from scipy.stats import t
-    values = np.asarray(values, float)
-    mean, n = values.mean(), len(values)
-    half = t.ppf(.5 + level / 2, n - 1) * values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    return float(mean), float(mean - half), float(mean + half)

@@ -18,7 +18,7 @@ from ..data.card import SPLITS
 from ..data.store import Store
 
 # %% auto #0
-__all__ = ['positions', 'neighbours', 'Volumes', 'load_volumes', 'labelled_subjects', 'rotate_splits', 'step_generator']
+__all__ = ['positions', 'neighbours', 'Volumes', 'load_volumes', 'labelled_subjects', 'rotate_splits']
 
 # %% ../../nbs/transfer/05_volumes.ipynb #f820c4df
 def positions(slices) -> tuple[np.ndarray, float]:
@@ -134,9 +134,3 @@ def rotate_splits(volumes: Volumes, turn: int, parts: int) -> Volumes:
     test = {s for i, s in enumerate(order) if i % parts == turn % parts}
     split = np.where(volumes.table["subject"].isin(test), "test", "train")
     return replace(volumes, table=volumes.table.assign(split=split))
-
-# %% ../../nbs/transfer/05_volumes.ipynb #9818038f
-def step_generator(*numbers: int) -> torch.Generator:
-    "A CPU generator that depends on these non-negative numbers, such as seed, step and purpose, and on nothing else."
-    state = np.random.SeedSequence(list(numbers)).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
