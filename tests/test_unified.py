@@ -365,8 +365,11 @@ def test_the_denoiser_alone_is_the_same_for_any_number_of_labels(images):
 
 
 def test_no_loss_and_gain_are_read_from_intervals():
-    row = pd.Series({"accuracy gain low": -.02, "accuracy gain high": .01, "dice gain low": .001, "dice gain high": .01, "psnr gain low": -2., "psnr gain high": -1.})
+    row = pd.Series({"accuracy change": -.01, "accuracy change high": .01, "dice change": -.001, "dice change high": .01, "psnr change": -1.5, "psnr change high": -1.,
+                     "accuracy gain low": -.02, "dice gain low": .001})
     assert not no_loss(row) and no_loss(row, ("accuracy", "dice")) and gains(row) == ["dice"]
+    assert not no_loss(pd.Series({"accuracy change": -.17, "accuracy change high": .3}), ("accuracy",)), "a wide interval is not the same as no loss"
+    assert not no_loss(pd.Series({"accuracy change": -.01, "accuracy change high": -.001}), ("accuracy",))
 
 
 def test_no_subject_of_the_test_split_is_trained_on(tmp_path, monkeypatch):

@@ -515,12 +515,13 @@ def interval(table: pd.DataFrame, value: str = "dice", draws: int = 1000) -> tup
     pooled = table.dropna(subset=[value])
     return combine([pooled[value].to_numpy()], pooled["subject"].to_numpy(), draws=draws)
 
-# %% ../../nbs/transfer/07_sequences.ipynb #2952c54a
+# %% ../../nbs/transfer/07_sequences.ipynb #78a16bd3
 def arm_curves(scores: pd.DataFrame, value: str = "dice", draws: int = 1000) -> pd.DataFrame:
     "One line an arm and number of labels: arm, labelled (a word), value, low, high."
     means, out = volume_means(scores, value), []
     for (labelled, arm), lines in means.groupby(["labelled", "arm"], sort=False):
         mean, (low, high) = interval(lines, value, draws)
+        low, high = max(low, 0.), min(high, 1.) if value == "dice" else high  # with few seeds Student's t reaches beyond what is possible
         out.append(dict(arm=arm, labelled="all" if labelled == 0 else str(labelled), value=mean, low=low, high=high, order=labelled or np.inf))
     return pd.DataFrame(out).sort_values(["order", "arm"]).drop(columns="order").reset_index(drop=True)
 

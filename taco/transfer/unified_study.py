@@ -30,8 +30,9 @@ from .network import WIDTHS
 from .unified import Examples, Noise, Representation, Target, UnifiedNet, add_noise, choose_labelled, fine_tune, learn_representation, read_examples
 
 # %% auto #0
-__all__ = ['NOISES', 'METRICS', 'STRATEGY_COLOURS', 'STRATEGY_NAMES', 'psnr', 'image_dice', 'score', 'summary', 'Setting', 'Arm',
-           'train_arm', 'study', 'Results', 'value', 'difference', 'table_of', 'no_loss', 'gains', 'draw_study']
+__all__ = ['NOISES', 'METRICS', 'MARGINS', 'STRATEGY_COLOURS', 'STRATEGY_NAMES', 'psnr', 'image_dice', 'score', 'summary',
+           'Setting', 'Arm', 'train_arm', 'study', 'Results', 'value', 'difference', 'table_of', 'no_loss', 'gains',
+           'draw_study']
 
 # %% ../../nbs/transfer/03_unified_study.ipynb #0d46f7a7
 NOISES = {"Gaussian": Noise(gaussian=(.2, .2)), "speckle": Noise(speckle=(.5, .5))}  # what denoising is tested on
@@ -195,7 +196,7 @@ class Results:
         own = np.mean([c["flops"] for c in self.costs[name]])
         return own + (np.mean([f["flops"] for f in self.first]) if with_first and self.costs[name][0]["strategy"] not in ("separate", "joint") else 0)
 
-# %% ../../nbs/transfer/03_unified_study.ipynb #9d95f565
+# %% ../../nbs/transfer/03_unified_study.ipynb #8879f459
 METRICS = dict(accuracy="accuracy", auroc="AUROC", dice="Dice", psnr="PSNR (dB)", ssim="SSIM")
 
 def _samples(scores: pd.DataFrame, targets: Sequence[Target], metric: str) -> np.ndarray:
@@ -217,15 +218,20 @@ def _aurocs(tables: Sequence[pd.DataFrame], targets: Sequence[Target], draws: in
         with np.errstate(invalid="ignore", divide="ignore"): return (np.where(wanted == 1, ranks, 0).sum(1) - sick * (sick + 1) / 2) / (sick * well)
     return np.stack([of(t) for t in tables])
 
+def _within(found: tuple[float, tuple[float, float]], most: float = 1.) -> tuple[float, tuple[float, float]]:
+    "An interval cut at 0 and at the most that the metric can be: with few seeds Student's t reaches further."
+    mean, (low, high) = found
+    return mean, (max(low, 0.), min(high, most))
+
 def _of_seeds(found: np.ndarray) -> tuple[float, tuple[float, float]]:
     "Mean and interval of a number a seed (S, 1 + draws), whose draws tell its error over images."
     return combine(list(found[:, 0]), errors=[float(np.nanstd(found[:, 1:].mean(0)))] * len(found))
 
 def value(results: Results, arm: str, metric: str) -> tuple[float, tuple[float, float]]:
-    "Mean and 95 % interval over seeds and test images (`combine`)."
-    if metric == "auroc": return _of_seeds(_aurocs(results.scores[arm], results.targets))
+    "Mean and 95 % interval over seeds and test images (`combine`), within what is possible."
+    if metric == "auroc": return _within(_of_seeds(_aurocs(results.scores[arm], results.targets)))
     each = [_samples(s, results.targets, metric) for s in results.scores[arm]]
-    return combine(each, np.arange(len(each[0])))
+    return _within(combine(each, np.arange(len(each[0]))), np.inf if metric == "psnr" else 1.)
 
 def difference(results: Results, arm: str, other: str, metric: str) -> tuple[float, tuple[float, float]]:
     "Mean of arm − other, paired by seed and test image, with its 95 % interval."
@@ -233,9 +239,9 @@ def difference(results: Results, arm: str, other: str, metric: str) -> tuple[flo
     pairs = [[_samples(s, results.targets, metric) for s in results.scores[a]] for a in (arm, other)]
     return combine([a - b for a, b in zip(*pairs)], np.arange(len(pairs[0][0])))
 
-# %% ../../nbs/transfer/03_unified_study.ipynb #19cf1b2b
+# %% ../../nbs/transfer/03_unified_study.ipynb #d806995b
 def table_of(results: Results, baseline: str = "separate-all-1") -> pd.DataFrame:
-    "One row an arm: strategy, labelled, steps, each metric with interval and difference to the baseline, cost relative to it."
+    "One row an arm: strategy, labelled, budget, each metric with interval, gain and change, cost relative to the reference."
     rows = []
     for arm, costs in results.costs.items():
         c = costs[0]
@@ -244,10 +250,10 @@ def table_of(results: Results, baseline: str = "separate-all-1") -> pd.DataFrame
             if metric not in summary(results.scores[arm][0], results.targets): continue
             mean, (low, high) = value(results, arm, metric)
             row |= {metric: mean, f"{metric} low": low, f"{metric} high": high}
-            against = f"separate-{row['labelled']}-1"
-            if against in results.costs:
-                mean, (low, high) = difference(results, arm, against, metric)
-                row |= {f"{metric} gain": mean, f"{metric} gain low": low, f"{metric} gain high": high}
+            for word, other in dict(gain=f"separate-{row['labelled']}-{c['budget']:g}", **({} if c["labelled"] else dict(change=baseline))).items():
+                if other not in results.costs: continue
+                mean, (low, high) = difference(results, arm, other, metric)
+                row |= {f"{metric} {word}": mean, f"{metric} {word} low": low, f"{metric} {word} high": high}
         row |= dict(gflops=results.cost(arm, False) / 1e9, gflops_with_first=results.cost(arm, True) / 1e9, seconds=float(np.mean([k["seconds"] for k in costs])),
                     weights=c["weights"], all_weights=c["all_weights"])
         rows.append(row)
@@ -255,26 +261,29 @@ def table_of(results: Results, baseline: str = "separate-all-1") -> pd.DataFrame
     base = table.set_index("arm").loc[baseline]
     return table.assign(saved=1 - table["gflops"] / base["gflops"], saved_with_first=1 - table["gflops_with_first"] / base["gflops"], saved_seconds=1 - table["seconds"] / base["seconds"])
 
-# %% ../../nbs/transfer/03_unified_study.ipynb #7ab6ebea
-def no_loss(row: pd.Series, metrics: Iterable[str] = ("accuracy", "dice", "psnr")) -> bool:
-    "Whether no metric of an arm is below the baseline's beyond the interval."
-    return all(row[f"{m} gain high"] >= 0 for m in metrics if f"{m} gain high" in row and np.isfinite(row[f"{m} gain high"]))
+# %% ../../nbs/transfer/03_unified_study.ipynb #7a33d8c9
+MARGINS = dict(accuracy=.02, dice=.02, psnr=.2)
+
+def no_loss(row: pd.Series, metrics: Iterable[str] = tuple(MARGINS)) -> bool:
+    "Whether an arm's change from the reference is within its interval and the margin in each of the metrics."
+    known = [m for m in metrics if np.isfinite(row.get(f"{m} change high", np.nan))]
+    return all(row[f"{m} change high"] >= 0 and row[f"{m} change"] >= -MARGINS[m] for m in known)
 
 def gains(row: pd.Series, metrics: Iterable[str] = ("accuracy", "auroc", "dice")) -> list[str]:
     "The metrics in which an arm is above the baseline beyond the interval."
     return [m for m in metrics if row.get(f"{m} gain low", np.nan) > 0]
 
-# %% ../../nbs/transfer/03_unified_study.ipynb #c406f016
+# %% ../../nbs/transfer/03_unified_study.ipynb #22a58202
 STRATEGY_COLOURS = dict(separate="0.35", joint="#999999", frozen="#56B4E9", last2="#0072B2", full="#D55E00", gradual="#CC79A7")
 STRATEGY_NAMES = dict(separate="separate networks", joint="joint, from scratch", frozen="encoder frozen", last2="last two stages", full="full", gradual="gradual unfreezing")
 
-def draw_study(studies: Sequence[Results], tables: Sequence[pd.DataFrame], curve: Sequence[str] = ("auroc", "dice")) -> Figure:
-    "Measures against cost, and against the number of labelled images."
+def draw_study(studies: Sequence[Results], tables: Sequence[pd.DataFrame], curve: Sequence[str] = ("auroc", "dice"), budget: float = 1.) -> Figure:
+    "Measures against cost, and, for arms of one budget, against the number of labelled images."
     metrics = ("accuracy", "dice", "psnr")
     figure, axes = plt.subplots(len(studies), len(metrics) + len(curve), figsize=(2.05 * (len(metrics) + len(curve)), 2.1 * len(studies) + .5), squeeze=False, layout="constrained")
     for row, (results, table) in enumerate(zip(studies, tables)):
         for ax, metric in zip(axes[row], metrics): _against_cost(ax, table[table["labelled"] == "all"], metric)
-        for ax, metric in zip(axes[row, len(metrics):], curve): _learning_curve(ax, table[(table["budget"] == 1) & (table["note"] == "")], metric)
+        for ax, metric in zip(axes[row, len(metrics):], curve): _learning_curve(ax, table[(table["budget"] == budget) & (table["note"] == "")], metric)
         axes[row, 0].set_ylabel(results.modality, fontweight="bold")
     handles = [plt.Line2D([], [], color=STRATEGY_COLOURS[s], marker="o", ms=4, lw=1, label=STRATEGY_NAMES[s]) for s in STRATEGY_COLOURS if (tables[0]["strategy"] == s).any()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=7)
