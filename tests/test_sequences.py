@@ -197,13 +197,13 @@ def test_middle_averages_the_neighbours_features(monkeypatch):
 def test_weights_switch_tasks_and_their_cost():
     v = made({"a": list(range(8))})
     batch = lambda: PretextBatches(v, ["a"], 4, 0)(0)
-    for task, encoded in dict(contrast=2, order=2, slice=1, middle=2).items():
+    for task, encoded in dict(contrast=2, local=2, order=2, slice=1, middle=2).items():
         model = Pretext(UNetEncoder(1, (4, 8)), UNetDecoder(sequences.BINS, (4, 8)), {task: 1., "order" if task != "order" else "slice": 0.})
         counted = []
         model.encoder.register_forward_hook(lambda m, x, y: counted.append(len(x[0])))
         assert set(model.losses(batch())) == {task} and counted == [encoded * 4]
         model.loss(batch(), 0).backward()
-        assert any(p.grad is not None for p in model.decoder.parameters()) == (task in ("slice", "middle"))
+        assert any(p.grad is not None for p in model.decoder.parameters()) == (task in ("local", "slice", "middle"))
     both = Pretext(UNetEncoder(1, (4, 8)), UNetDecoder(sequences.BINS, (4, 8)), dict(slice=2., order=.5), cut=0.).eval()
     parts, b = both.losses(batch()), batch()
     assert both.loss(b, 0).item() == pytest.approx(2 * parts["slice"].item() + .5 * parts["order"].item(), abs=1e-5)
@@ -362,6 +362,12 @@ def test_a_pretraining_depends_on_its_seed_alone_and_trains_what_its_arm_hands_o
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one) and not all(torch.equal(one[k], other[k]) for k in one)
     for by, parts in ARMS.values():
         if by == name: assert set(parts) <= {k.split(".")[0] for k in one}
+
+
+@pytest.mark.parametrize("name", ["moco", "all"])
+def test_pretraining_runs_in_bf16(hearts, tmp_path, name):
+    "Where a device computes bf16 natively this is what `auto` means; logits stay in full precision."
+    assert pretrain(name, hearts, replace(TINY, precision="bf16"), 0, tmp_path / "weights.safetensors").exists()
 
 
 def test_unknown_arms_and_modalities_are_named(hearts, tmp_path):

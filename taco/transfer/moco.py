@@ -132,9 +132,10 @@ def follow(key: nn.Module, query: nn.Module, momentum: float) -> None:
     "Move every parameter of `key` towards that of `query`: k ← m k + (1 - m) q. Buffers, such as the statistics of batch norm, are left alone."
     for k, q in zip(key.parameters(), query.parameters()): k.mul_(momentum).add_(q, alpha=1 - momentum)
 
-# %% ../../nbs/transfer/06_moco.ipynb #6319de75
+# %% ../../nbs/transfer/06_moco.ipynb #3e66c380
 def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
     "Cross-entropy of class 0 among [q·k, q·queue] / temperature; unit rows (B, D), (B, D) and (K, D)."
+    query, key = query.float(), key.float()
     with torch.autocast(query.device.type, enabled=False):
         logits = torch.cat([(query * key).sum(1, keepdim=True), query @ queue.T], 1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
