@@ -12,7 +12,7 @@ from taco.data.store import Store, pack
 from taco.transfer import sequences
 from taco.transfer.network import UNetDecoder, UNetEncoder
 from taco.transfer.sequences import (ARMS, PARTS, TASKS, Pretext, PretextBatches, SequenceConfig, SliceBatches, arm_curves, arm_difference, compare, dice_scores,
-                                     finetune, hand_on, handed, hausdorff95, neighbour_contrast, pretrain, save_pretrained, score)
+                                     finetune, hand_on, handed, hausdorff95, neighbour_contrast, no_negatives, pretrain, save_pretrained, score)
 from taco.transfer.volumes import Volumes, labelled_subjects, load_volumes, neighbours, positions, rotate_splits
 
 TINY = SequenceConfig(widths=(4, 8, 8), pretrain_steps=4, anchors=3, moco_batch=8, finetune_steps=4, finetune_batch=4, device="cpu", precision="32")
@@ -211,11 +211,20 @@ def test_weights_switch_tasks_and_their_cost():
         with pytest.raises(ParameterError): Pretext(UNetEncoder(1, (4, 8)), UNetDecoder(sequences.BINS, (4, 8)), wrong)
 
 
-def test_near_slices_of_the_same_volume_are_no_negatives():
+def test_what_shows_the_same_is_no_negative():
     a = torch.eye(2)
-    far = neighbour_contrast(a, a, torch.zeros(2), torch.tensor([0., 9]), torch.tensor([1., 10]))
-    near = neighbour_contrast(a, a, torch.zeros(2), torch.tensor([0., 1]), torch.tensor([1., 2]))
+    mask = lambda volume, place, height: no_negatives(torch.tensor(volume), torch.tensor(place), torch.tensor(place) + 1, torch.tensor(height), torch.tensor(height))
+    far, near = (neighbour_contrast(a, a, mask([0, 0], place, [0., 1.])) for place in ([0., 9.], [0., 1.]))
     assert near.item() == pytest.approx(0, abs=1e-6) and far.item() == pytest.approx(np.log(1 + np.exp(-5)), abs=1e-5)
+    assert mask([0, 1], [0., 9.], [.5, .55]).tolist() == [[False, True], [True, False]], "two volumes, the same height"
+    assert not mask([0, 1], [0., 0.], [.1, .9]).any(), "two volumes, other heights"
+
+
+def test_heights_are_shares_of_the_volumes_extent(hearts):
+    batch = PretextBatches(hearts, hearts.subjects("train"), 6, 0)(0)
+    extent = hearts.table.groupby("volume")["position"].transform("max").to_numpy()
+    assert np.allclose(batch.height.numpy(), batch.position.numpy() / extent[batch.rows.numpy()]) and 0 <= batch.height.min() and batch.height.max() <= 1
+    assert ((batch.height[0] < batch.height[1]) & (batch.height[1] < batch.height[2])).all()
 
 
 # --- handing on

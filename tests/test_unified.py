@@ -389,6 +389,7 @@ def test_skips_are_cut_whatever_the_noise_is(images, monkeypatch):
     noisy = unified.add_noise
     monkeypatch.setattr(unified, "add_noise", lambda clean, *a, **k: drawn.append((noisy(clean, *a, **k) - clean).flatten(1).std(1)) or clean)
     module = unified.Denoising(UnifiedNet(1, [TARGETS[0]], WIDTHS), TARGETS[0], cut=.5, seed=3)
+    module.config = FitConfig(steps=60)
     monkeypatch.setattr(module.net.heads[TARGETS[0].name], "forward", lambda features: kept.append(torch.stack([f.flatten(1).abs().amax(1) > 0 for f in features[:-1]])) or features[0][:, :1] * 0)
     draw = batches(images, images, 8, seed=3)
     for step in range(60): module.loss(draw(step), step)

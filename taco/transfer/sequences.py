@@ -30,12 +30,12 @@ from .volumes import Volumes, labelled_subjects, neighbours
 
 # %% auto #0
 __all__ = ['TASKS', 'BINS', 'PARTS', 'PRETRAININGS', 'ARMS', 'PretextBatch', 'PretextBatches', 'moves', 'move', 'shade', 'holes',
-           'standardised', 'class_weights', 'grey_bins', 'bin_loss', 'neighbour_contrast', 'Pretext', 'way_up',
-           'at_points', 'cut_skips', 'handed', 'save_pretrained', 'hand_on', 'Segmenter', 'LabelledBatches', 'segment',
-           'dice_scores', 'hausdorff95', 'score', 'SequenceConfig', 'networks', 'SliceBatches', 'pretrain', 'finetune',
-           'compare', 'volume_means', 'interval', 'arm_curves', 'arm_difference']
+           'standardised', 'class_weights', 'grey_bins', 'bin_loss', 'no_negatives', 'neighbour_contrast', 'Pretext',
+           'way_up', 'at_points', 'cut_skips', 'handed', 'save_pretrained', 'hand_on', 'Segmenter', 'LabelledBatches',
+           'segment', 'dice_scores', 'hausdorff95', 'score', 'SequenceConfig', 'networks', 'SliceBatches', 'pretrain',
+           'finetune', 'compare', 'volume_means', 'interval', 'arm_curves', 'arm_difference']
 
-# %% ../../nbs/transfer/07_sequences.ipynb #dfec3a0c
+# %% ../../nbs/transfer/07_sequences.ipynb #f8842bee
 TASKS = ("contrast", "local", "order", "slice", "middle")
 
 @dataclass
@@ -45,11 +45,12 @@ class PretextBatch:
     images: Tensor    # (4, B, S, S) uint8
     volume: Tensor    # (B,) int64, number of the volume
     position: Tensor  # (4, B) float32, steps from the volume's first slice
+    height: Tensor    # (4, B) float32 in [0, 1], the same as a share of the volume's extent
     higher: Tensor    # (B,) float32, 1 where the other lies above the anchor, else 0
     distance: Tensor  # (B,) float32 in [-1, 1], steps from the anchor to the other as a share of the longest volume
     generator: torch.Generator
 
-# %% ../../nbs/transfer/07_sequences.ipynb #276ce137
+# %% ../../nbs/transfer/07_sequences.ipynb #db37f2f2
 class PretextBatches:
     """`batches(step)`: a pure function of seed and step, with slices of the given subjects only, whose labels it does not read.
 
@@ -66,6 +67,7 @@ class PretextBatches:
         self.codes = pd.factorize(volumes.table["volume"])[0]
         self.place = volumes.table["position"].to_numpy(np.float32)
         self.reach = float(table["position"].max())
+        self.height = self.place / volumes.table.groupby("volume")["position"].transform("max").clip(lower=1).to_numpy(np.float32)
         self.inside = {c: self.rows[self.codes[self.rows] == c] for c in np.unique(self.codes[self.rows])}
 
     def __call__(self, step: int) -> PretextBatch:
@@ -75,7 +77,7 @@ class PretextBatches:
         rows = np.stack([self.beside[anchor, 0], anchor, self.beside[anchor, 1], other])
         apart = self.place[other] - self.place[anchor]
         tensor = lambda a, kind=torch.float32: torch.as_tensor(a, dtype=kind)
-        return PretextBatch(tensor(rows, torch.int64), self.volumes.images[rows], tensor(self.codes[anchor], torch.int64), tensor(self.place[rows]),
+        return PretextBatch(tensor(rows, torch.int64), self.volumes.images[rows], tensor(self.codes[anchor], torch.int64), tensor(self.place[rows]), tensor(self.height[rows]),
                             tensor(apart > 0), tensor(apart / self.reach), generator)
 
     def _others(self, anchor: np.ndarray, chance: np.ndarray) -> np.ndarray:
@@ -141,16 +143,20 @@ def bin_loss(scores: Tensor, images: Tensor) -> Tensor:
     target = grey_bins(images)
     return F.cross_entropy(scores.float(), target, weight=class_weights(target, BINS).to(scores.device))
 
-# %% ../../nbs/transfer/07_sequences.ipynb #e10def8c
-def neighbour_contrast(anchors: Tensor, partners: Tensor, volume: Tensor, place: Tensor, partner_place: Tensor, temperature: float = .2, near: float = 2.) -> Tensor:
-    """InfoNCE, both ways, of unit rows (B, D) whose i-th partner is the positive; a scalar.
+# %% ../../nbs/transfer/07_sequences.ipynb #7022b5b4
+def no_negatives(volume: Tensor, place: Tensor, partner_place: Tensor, height: Tensor, partner_height: Tensor, near: float = 2., alike: float = .12) -> Tensor:
+    """Pairs (B, B) of anchors and partners that show nearly the same: of one volume at most `near` steps apart, or of two volumes at heights closer than `alike`.
 
-    `volume` (B,) and the positions (B,) of anchors and partners say which pairs are left out: same volume, at most `near` steps apart.
+    Numbers of the volumes, positions in steps and heights as shares of the volumes' extents, (B,) each. The diagonal is False.
     """
+    same = volume[:, None] == volume
+    found = torch.where(same, (place[:, None] - partner_place).abs() <= near, (height[:, None] - partner_height).abs() < alike)
+    return found.fill_diagonal_(False)
+
+def neighbour_contrast(anchors: Tensor, partners: Tensor, left_out: Tensor, temperature: float = .2) -> Tensor:
+    "InfoNCE, both ways, of unit rows (B, D) whose i-th partner is the positive, without the pairs in `left_out` (B, B) bool; a scalar."
     with torch.autocast(anchors.device.type, enabled=False): logits = anchors.float() @ partners.float().T / temperature
-    same = (volume[:, None] == volume) & ((place[:, None] - partner_place).abs() <= near)
-    same.fill_diagonal_(False)
-    logits, target = logits.masked_fill(same, -torch.inf), torch.arange(len(anchors), device=logits.device)
+    logits, target = logits.masked_fill(left_out.to(logits.device), -torch.inf), torch.arange(len(anchors), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 # %% ../../nbs/transfer/07_sequences.ipynb #a4e0bb31
@@ -201,11 +207,12 @@ def _losses(self: Pretext, batch: PretextBatch) -> dict[str, Tensor]:
 
 Pretext.losses = _losses
 
-# %% ../../nbs/transfer/07_sequences.ipynb #73630307
+# %% ../../nbs/transfer/07_sequences.ipynb #74c05709
 def _contrast(self, batch, parts, about) -> Tensor:
     anchor, partner = (F.normalize(self.project(pooled(parts[n])).float(), dim=1) for n in ("anchor", "partner"))
-    place = batch.position.to(anchor.device)
-    return neighbour_contrast(anchor, partner, batch.volume.to(anchor.device), place[1], torch.where(about["left"], place[0], place[2]), self.temperature)
+    beside = lambda values: torch.where(about["left"].cpu(), values[0], values[2])
+    place, height = batch.position.cpu(), batch.height.cpu()
+    return neighbour_contrast(anchor, partner, no_negatives(batch.volume.cpu(), place[1], beside(place), height[1], beside(height)), self.temperature)
 
 def way_up(decoder: UNetDecoder, features: list[Tensor]) -> Tensor:
     "The last feature maps (B, widths[0], H, W) of a decoder, before its last convolution."
@@ -218,16 +225,17 @@ def at_points(maps: Tensor, points: Tensor, theta: Tensor) -> Tensor:
     where = torch.linalg.solve(theta[:, :, :2], (points - theta[:, None, :, 2]).transpose(1, 2)).transpose(1, 2)
     return F.grid_sample(maps.float(), where[:, None].to(maps.device), align_corners=False)[:, :, 0].transpose(1, 2)
 
-def _local(self, batch, parts, about, count: int = 32, reach: float = .7, near: float = .12) -> Tensor:
-    "InfoNCE between `count` places of each anchor and the same places of its neighbour; places of the same volume closer than `near` (half sides) are no negatives."
+def _local(self, batch, parts, about, count: int = 32, reach: float = .7, near: float = .12, around: float = .35, alike: float = .12) -> Tensor:
+    """InfoNCE between `count` places of each anchor and the same places of its neighbour.
+
+    No negatives are places of one volume closer than `near` (half sides), and of two volumes closer than `around` at heights closer than `alike`.
+    """
     points = reach * (2 * torch.rand(batch.images.shape[1], count, 2, generator=batch.generator) - 1)
     sides = [F.normalize(self.project_local(at_points(way_up(self.decoder, parts[n]), points, about[m])).float().flatten(0, 1), dim=1) for n, m in (("anchor", "one"), ("partner", "two"))]
     flat, volume = points.flatten(0, 1), batch.volume.cpu().repeat_interleave(count)
-    close = (torch.cdist(flat, flat) < near) & (volume[:, None] == volume)
-    with torch.autocast(sides[0].device.type, enabled=False): logits = sides[0] @ sides[1].T / self.temperature
-    logits = logits.masked_fill(close.fill_diagonal_(False).to(sides[0].device), -torch.inf)
-    target = torch.arange(len(flat), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    height, apart = batch.height[1].cpu().repeat_interleave(count), torch.cdist(flat, flat)
+    close = torch.where(volume[:, None] == volume, apart < near, (apart < around) & ((height[:, None] - height).abs() < alike))
+    return neighbour_contrast(*sides, close.fill_diagonal_(False), self.temperature)
 
 def _order(self, batch, parts, about) -> Tensor:
     "Cross-entropy of which lies higher, plus the absolute error of the distance."
