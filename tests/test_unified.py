@@ -372,6 +372,13 @@ def test_no_loss_and_gain_are_read_from_intervals():
     assert not no_loss(pd.Series({"accuracy change": -.01, "accuracy change high": -.001}), ("accuracy",))
 
 
+def test_what_chance_is():
+    scores = lambda right: pd.DataFrame({"correct finding": right, "class finding": [0., 1.] * 20, "margin finding": 0.})
+    results = lambda *each: Results("toy", TARGETS, [0, 1], {"separate-all-1": [scores(e) for e in each]}, {}, [])
+    good, coin = [1.] * 38 + [0.] * 2, [1., 0.] * 20
+    assert unified_study.beats_chance(results(good, good)) and not unified_study.beats_chance(results(coin, coin)) and not unified_study.beats_chance(results(good, coin)), "seeds that disagree"
+
+
 def test_no_subject_of_the_test_split_is_trained_on(tmp_path, monkeypatch):
     packed = [str(pack("busi", out=tmp_path, size=32, subjects=24, source="phantom"))]
     seen, take, draw = [], unified.Examples.clean, unified.batches

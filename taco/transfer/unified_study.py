@@ -31,8 +31,8 @@ from .unified import Examples, Noise, Representation, Target, UnifiedNet, add_no
 
 # %% auto #0
 __all__ = ['NOISES', 'METRICS', 'MARGINS', 'STRATEGY_COLOURS', 'STRATEGY_NAMES', 'psnr', 'image_dice', 'score', 'summary',
-           'Setting', 'Arm', 'train_arm', 'study', 'Results', 'value', 'difference', 'table_of', 'no_loss', 'gains',
-           'draw_study']
+           'Setting', 'Arm', 'train_arm', 'study', 'Results', 'value', 'difference', 'table_of', 'no_loss',
+           'beats_chance', 'gains', 'draw_study']
 
 # %% ../../nbs/transfer/03_unified_study.ipynb #0d46f7a7
 NOISES = {"Gaussian": Noise(gaussian=(.2, .2)), "speckle": Noise(speckle=(.5, .5))}  # what denoising is tested on
@@ -261,13 +261,19 @@ def table_of(results: Results, baseline: str = "separate-all-1") -> pd.DataFrame
     base = table.set_index("arm").loc[baseline]
     return table.assign(saved=1 - table["gflops"] / base["gflops"], saved_with_first=1 - table["gflops_with_first"] / base["gflops"], saved_seconds=1 - table["seconds"] / base["seconds"])
 
-# %% ../../nbs/transfer/03_unified_study.ipynb #7a33d8c9
+# %% ../../nbs/transfer/03_unified_study.ipynb #ece22727
 MARGINS = dict(accuracy=.02, dice=.02, psnr=.2)
 
 def no_loss(row: pd.Series, metrics: Iterable[str] = tuple(MARGINS)) -> bool:
     "Whether an arm's change from the reference is within its interval and the margin in each of the metrics."
     known = [m for m in metrics if np.isfinite(row.get(f"{m} change high", np.nan))]
     return all(row[f"{m} change high"] >= 0 and row[f"{m} change"] >= -MARGINS[m] for m in known)
+
+def beats_chance(results: Results, arm: str = "separate-all-1") -> bool:
+    "Whether an arm's accuracy is above the share of the most common class in the test images, beyond its interval; where the reference is not, there is nothing to lose."
+    name = next(t.name for t in results.targets if t.kind == "classification")
+    share = results.scores[arm][0][f"class {name}"].dropna().value_counts(normalize=True).max()
+    return value(results, arm, "accuracy")[1][0] > share
 
 def gains(row: pd.Series, metrics: Iterable[str] = ("accuracy", "auroc", "dice")) -> list[str]:
     "The metrics in which an arm is above the baseline beyond the interval."
