@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env reproduce unified sequences all real real-sequences sequences-seeds atlas test bench chapters readme check lab hooks lock clean
+.PHONY: help env reproduce unified sequences all real real-sequences unified-seeds sequences-seeds atlas test bench chapters readme check lab hooks lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -39,6 +39,10 @@ unified: env  ## UMS-Rep: one representation, three tasks; figure 10 (quick: und
 
 sequences: env  ## self-supervision on slice sequences beside MoCo v2; figure 11 (quick: under 12 minutes on two cores)
 	$(call run,sequences)
+
+unified-seeds: env  ## eight further seeds of one modality and one strategy of UMS-Rep (about 10 minutes on two cores)
+	@$(BIN)/taco run ums_rep --profile $(PROFILE) -p folder=runs/$(PROFILE)_seeds/ums_rep -p modalities='{breast ultrasound: [busi, malignant]}' -p strategies='[full]' -p counts='[10, 25]' -p seeds='[10, 11, 12, 13, 14, 15, 16, 17]'
+	@$(BIN)/taco publish $(PROFILE)_seeds
 
 sequences-seeds: env  ## eight further seeds of three arms with one labelled volume, for narrower intervals (about 10 minutes on two cores)
 	@$(BIN)/taco run sequence_ssl --profile $(PROFILE) -p folder=runs/$(PROFILE)_seeds/sequence_ssl -p arms='[scratch, moco, all]' -p labelled='[1]' -p labelled_sets='[3]' -p seeds='[10, 11, 12, 13, 14, 15, 16, 17]'
