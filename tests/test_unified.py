@@ -424,3 +424,108 @@ def test_first_weights_differ_between_heads_and_seeds():
 
 def test_several_devices_are_refused():
     with pytest.raises(ParameterError, match="one device"): FitConfig(devices=2)
+
+
+# ---------------------------------------------------------------- a class within structures, cheaper batches, sets of labels
+
+WITHIN = (TARGETS[0], TARGETS[1], Target("finding", "classification", 2, within="organs"))
+
+
+def test_a_class_within_structures_depends_on_nothing_beyond_their_rim():
+    head, g = unified.RegionClassifier(2, (4, 4)).eval(), torch.Generator().manual_seed(0)
+    maps, logits = [torch.rand(2, 4, s, s, generator=g) for s in (40, 20)], torch.zeros(2, 3, 40, 40)
+    logits[:, 0] = 60; logits[:, 0, 10:20, 10:20] = -60; logits[:, 2, 10:20, 10:20] = 60
+    far, near = [m.clone() for m in maps], [m.clone() for m in maps]
+    for m, s in zip(far, (40, 20)): m[..., s * 30 // 40:, :] += 5
+    for m, s in zip(near, (40, 20)): m[..., s * 22 // 40:s * 24 // 40, s * 12 // 40:s * 16 // 40] += 5  # two pixels below: the rim is four wide
+    assert torch.equal(head(maps, logits), head(far, logits)) and not torch.allclose(head(maps, logits), head(near, logits))
+
+
+def test_the_mask_is_used_and_not_taught(images):
+    draw = batches(images, images, 8)(0)
+    def gradient(weight):
+        targets = [Target("organs", "segmentation", 3), Target("finding", "classification", 2, weight, within="organs")]
+        module = Tuning(UnifiedNet(1, targets, WIDTHS), targets)
+        module.config = FitConfig(steps=1)
+        module.loss(draw, 0).backward()
+        part = lambda m: torch.cat([p.grad.flatten() for p in m.parameters() if p.grad is not None])
+        return part(module.net.heads["organs"]), part(module.net.encoder)
+    (head, encoder), (same, other) = gradient(.1), gradient(3.)
+    assert torch.equal(head, same) and not torch.allclose(encoder, other)
+
+
+def test_within_needs_a_segmentation_that_learns(images):
+    with pytest.raises(ParameterError, match="no such segmentation"): UnifiedNet(1, [WITHIN[2]], WIDTHS)
+    with pytest.raises(ParameterError, match="no such segmentation"): UnifiedNet(1, [WITHIN[0], Target("finding", "classification", 2, within="denoising")], WIDTHS)
+    with pytest.raises(ParameterError, match="Only a classification"): Target("organs", "segmentation", 3, within="lungs")
+    with pytest.raises(ParameterError, match="are not learnt"): tune(None, images, targets=[WITHIN[0], Target("organs", "segmentation", 3, 0.), WITHIN[2]])
+    with pytest.raises(ParameterError, match="are not learnt"): Tuning(UnifiedNet(1, WITHIN, WIDTHS), [WITHIN[2]])
+
+
+def test_heads_may_be_attached_in_any_order_and_asked_one_by_one(images):
+    net = UnifiedNet(1, WITHIN[::-1], WIDTHS).eval()
+    twin = UnifiedNet(1, WITHIN, WIDTHS).eval()
+    image = images.clean([0, 1, 2])
+    with torch.inference_mode():
+        assert torch.equal(net(image)["finding"], twin(image, ["finding"])["finding"]) and list(twin(image, ["finding"])) == ["finding"]
+        assert torch.equal(net(image)["organs"], twin(image)["organs"])
+
+
+def test_a_stage_that_is_frozen_stays_so_under_a_class_within_structures(representation, images):
+    net, cost = tune(representation, images, "last1", targets=WITHIN)
+    assert moved(representation.net.encoder, net.encoder) == [False, False, False, True]
+    assert np.isfinite(cost["loss"])
+
+
+def test_a_representation_computes_what_it_learnt_with_the_norms_it_began_with(images, monkeypatch):
+    kept, rescale = {}, unified._rescale
+    def keep(net, norms):
+        net.eval(); kept["before"] = net(images.clean([0, 1, 2]))["denoising"].detach(); kept["grown"] = unified._norms(net); kept["first"] = norms
+        rescale(net, norms)
+    monkeypatch.setattr(unified, "_rescale", keep)
+    found = learn_representation(images, "toy", FitConfig(steps=40, learning_rate=2e-2, precision="32", device="cpu"), WIDTHS, 8)
+    with torch.inference_mode(): after = found.net(images.clean([0, 1, 2]))["denoising"]
+    assert (after - kept["before"]).abs().max() < 2e-3
+    assert max(kept["grown"][n] / kept["first"][n] for n in kept["first"]) > 1.1, "nothing grew, so nothing was tested"
+    fresh = unified._norms(UnifiedNet(1, TARGETS[:1], WIDTHS))
+    assert fresh.keys() == kept["first"].keys() and len(fresh) == 2 * (2 * len(WIDTHS) - 1)
+    for name, norm in unified._norms(found.net).items(): assert norm.item() == pytest.approx(fresh[name].item(), rel=1e-4)
+
+
+def test_fewer_images_to_denoise_cost_less_and_leave_the_labelled_ones_as_they_are(representation, images):
+    many, few = batches(images, images, 8, seed=3), batches(images, images, 8, seed=3, noisy=2)
+    assert torch.equal(many(5).image, few(5).image) and few(5).noisy.shape[0] == few(5).clean.shape[0] == 2
+    seen = torch.cat([few(step).clean for step in range(len(images) // 2)])
+    assert sorted(seen.flatten(1).sum(1).tolist()) == pytest.approx(sorted(images.clean(np.arange(len(images))).flatten(1).sum(1).tolist()))
+    assert .4 < tune(representation, images, noisy=2)[1]["flops"] / tune(representation, images)[1]["flops"] < .8
+    with pytest.raises(ParameterError, match="at least one image"): batches(images, images, 8, noisy=0)
+
+
+def test_sets_of_labels_are_averaged(images):
+    setting = Setting(WITHIN, 3, 3, 8, widths=WIDTHS, device="cpu", precision="32", noisy=2)
+    arms = {sets: unified_study.train_arm(Arm("separate", 6, sets=sets), setting, None, images, images, 0) for sets in (1, 2)}
+    (one, _), (two, cost) = arms[1], arms[2]
+    assert len(two) == 2 * len(one) and set(two["set"]) == {0, 1}
+    pd.testing.assert_frame_equal(one.reset_index(drop=True), two[two["set"] == 0].reset_index(drop=True))
+    second = two[two["set"] == 1]
+    assert not np.allclose(one["margin finding"], second["margin finding"]) and np.allclose(one["psnr Gaussian"], second["psnr Gaussian"])
+    results = Results("toy", WITHIN, [0], {"a": [two]}, {}, [])
+    for metric in ("accuracy", "dice"):
+        assert unified_study.value(results, "a", metric)[0] == pytest.approx(np.mean([unified_study._samples(part, WITHIN, metric).mean() for part in (one, second)]))
+    assert unified_study.value(results, "a", "auroc")[0] == pytest.approx(np.mean([summary(part, WITHIN)["auroc"] for part in (one, second)])) == pytest.approx(summary(two, WITHIN)["auroc"])
+    assert cost["flops"] == arms[1][1]["flops"]
+
+
+def test_another_take_is_another_choice_and_as_balanced(images):
+    takes = [choose_labelled(images, 6, "finding", 0, take) for take in (0, 1, 2)]
+    assert len({tuple(sorted(t)) for t in takes}) == 3
+    for t in takes: assert images.labels["finding"][t].sum() == 3
+    assert set(choose_labelled(images, 4, "finding", 0, 1)) < set(takes[1])
+
+
+def test_the_separate_class_looks_everywhere(images, monkeypatch):
+    seen, tune_ = [], unified_study.fine_tune
+    monkeypatch.setattr(unified_study, "fine_tune", lambda start, labelled, unlabelled, targets, *a, **k: (seen.append((tuple(t.within for t in targets), k["noisy"])), tune_(start, labelled, unlabelled, targets, *a, **k))[1])
+    setting = Setting(WITHIN, 2, 2, 8, widths=WIDTHS, device="cpu", precision="32", noisy=3)
+    for strategy in ("separate", "joint"): unified_study.train_arm(Arm(strategy), setting, None, images, images, 0)
+    assert seen == [((None,), None), ((None,), 3), ((None,), 3), ((None, None, "organs"), 3)]
