@@ -290,7 +290,7 @@ def gains(row: pd.Series, metrics: Iterable[str] = ("accuracy", "auroc", "dice")
     "The metrics in which an arm is above the baseline beyond the interval."
     return [m for m in metrics if row.get(f"{m} gain low", np.nan) > 0]
 
-# %% ../../nbs/transfer/03_unified_study.ipynb #22a58202
+# %% ../../nbs/transfer/03_unified_study.ipynb #7d2ad9a9
 STRATEGY_COLOURS = dict(separate="0.35", joint="#999999", frozen="#56B4E9", last2="#0072B2", full="#D55E00", gradual="#CC79A7")
 STRATEGY_NAMES = dict(separate="separate networks", joint="joint, from scratch", frozen="encoder frozen", last2="last two stages", full="full", gradual="gradual unfreezing")
 
@@ -314,7 +314,7 @@ def _against_cost(ax, table: pd.DataFrame, metric: str) -> None:
         ax.errorbar(rows["gflops_with_first"] / base, rows[metric], spread, color=colour, marker="o", ms=3.5, lw=.8, elinewidth=.6)
         if (rows["gflops"] != rows["gflops_with_first"]).any(): ax.plot(rows["gflops"] / base, rows[metric], color=colour, marker="o", ms=3.5, mfc="w", lw=.6, ls=":")
     ax.axvspan(0, .2, color="0.94", zorder=0, lw=0)
-    ax.set(xlabel="computation / baseline's", title=METRICS[metric], xlim=(0, None))
+    ax.set(xlabel="computation / reference's", title=METRICS[metric], xlim=(0, None), xticks=(0, .5, 1))
 
 def _learning_curve(ax, table: pd.DataFrame, metric: str) -> None:
     counts = sorted((c for c in table["labelled"].unique() if c != "all"), key=int)
