@@ -40,7 +40,7 @@ unified: env  ## UMS-Rep: one representation, three tasks; figure 10 (quick: und
 sequences: env  ## self-supervision on slice sequences beside MoCo v2; figure 11 (quick: under 12 minutes on two cores)
 	$(call run,sequences)
 
-unified-seeds: env  ## twelve further seeds of one modality and one strategy of UMS-Rep, three choices of few labels each (about 20 minutes on two cores)
+unified-seeds: env  ## twelve further seeds of one modality and one strategy of UMS-Rep, three choices of few labels each (about 25 minutes on two cores)
 	@$(BIN)/taco run ums_rep --profile $(PROFILE) -p folder=runs/$(PROFILE)_seeds/ums_rep -p modalities='{breast ultrasound: [busi, malignant]}' -p subjects=1800 -p strategies='[full]' -p curves='[joint, full]' -p equal=False -p counts='[10, 25]' -p sets='[3]' -p seeds='[20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31]'
 	@$(BIN)/taco publish $(PROFILE)_seeds
 
