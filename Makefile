@@ -7,7 +7,8 @@ BIN     := $(VENV)/bin
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env reproduce unified sequences all real real-sequences unified-seeds sequences-seeds atlas test bench chapters readme check lab hooks lock clean
+.PHONY: help env reproduce unified sequences all real real-sequences unified-seeds sequences-seeds atlas test test-long test-all bench \
+        chapters readme lint check lab hooks lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -40,56 +41,67 @@ unified: env  ## UMS-Rep: one representation, three tasks; figure 10 (quick: und
 sequences: env  ## self-supervision on slice sequences beside MoCo v2; figure 11 (quick: under 12 minutes on two cores)
 	$(call run,sequences)
 
-unified-seeds: env  ## twelve further seeds of one modality and one strategy of UMS-Rep, three choices of few labels each (about 25 minutes on two cores)
-	@$(BIN)/taco run ums_rep --profile $(PROFILE) -p folder=runs/$(PROFILE)_seeds/ums_rep -p modalities='{breast ultrasound: [busi, malignant]}' -p subjects=1800 -p strategies='[full]' -p curves='[joint, full]' -p equal=False -p counts='[10, 25]' -p sets='[3]' -p seeds='[20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31]'
-	@$(BIN)/taco publish $(PROFILE)_seeds
+unified-seeds: env  ## twelve further seeds of one modality and one strategy of UMS-Rep (about 25 minutes on two cores)
+	@$(MAKE) --no-print-directory unified PROFILE=$(PROFILE)_seeds
 
-sequences-seeds: env  ## eight further seeds of three arms with one labelled volume, for narrower intervals (about 10 minutes on two cores)
-	@$(BIN)/taco run sequence_ssl --profile $(PROFILE) -p folder=runs/$(PROFILE)_seeds/sequence_ssl -p arms='[scratch, moco, all]' -p labelled='[1]' -p labelled_sets='[3]' -p seeds='[10, 11, 12, 13, 14, 15, 16, 17]'
-	@$(BIN)/taco publish $(PROFILE)_seeds
+sequences-seeds: env  ## eight further seeds of three arms with one labelled volume, for narrower intervals (about 10 minutes)
+	@$(MAKE) --no-print-directory sequences PROFILE=$(PROFILE)_seeds
 
 all: env  ## every figure of PROFILE
 	$(call run,all)
 
+# $(call ours,STEP …): the runs of PROFILE that a step reads
+ours = $(foreach step,$(1),-p $(step)_run=runs/$(PROFILE)/$(step))
+theirs = -p data=$(abspath $(DATA)) $(if $(CARDS),-p cards=$(abspath $(CARDS)))
+
 real: env  ## DATA=<folder of datasets with cards> [CARDS=<folder of cards>]: a trained run on real data it has never seen
 	@test -n "$(DATA)" || { echo "Which data? make real DATA=<folder with one sub-folder per dataset> [CARDS=<folder of cards>]"; exit 1; }
 	@test -f runs/$(PROFILE)/embed/done.json || { echo "This needs a trained run: make reproduce PROFILE=$(PROFILE)"; exit 1; }
-	@$(BIN)/taco run real --profile $(PROFILE) -p folder=runs/real/real -p data=$(abspath $(DATA)) $(if $(CARDS),-p cards=$(abspath $(CARDS))) -p per_cell=8 -p draws=1000
+	@$(BIN)/taco run real --profile real $(call ours,pack train embed) $(theirs)
 	@$(BIN)/taco publish real
 
 real-sequences: env  ## DATA=<folder of datasets> CARDS=<folder of cards> [REAL=name,name]: figure 11 on small real volumes
 	@test -n "$(DATA)" -a -n "$(CARDS)" || { echo "Which data? make real-sequences DATA=<folder with one sub-folder per dataset> CARDS=<folder of cards>"; exit 1; }
-	@$(BIN)/taco run sequence_ssl --profile $(PROFILE) -p folder=runs/real/sequence_ssl -p domain_data=none -p data=$(abspath $(DATA)) -p cards=$(abspath $(CARDS)) $(if $(REAL),-p real='[$(REAL)]') \
-	  -p arms='[scratch, moco, all-encoder, all]' -p labelled='[1]' -p labelled_sets='[1]' -p pretrain_steps=200
+	@$(BIN)/taco run sequence_ssl --profile real $(theirs) $(if $(REAL),-p real='[$(REAL)]')
 	@$(BIN)/taco publish real
 
 atlas: env  ## the map of a finished run as one interactive page, atlas.html
 	@$(BIN)/taco atlas runs/$(PROFILE) -o atlas.html
 
-test: env  ## run all tests (about 10 minutes on two cores)
-	@echo "── tests, including every notebook and the smoke profile (about 10 minutes on two cores)"
-	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile -q --durations 8 tests
+test: env  ## run the tests that a change should pass (under 8 minutes on two cores)
+	@echo "── tests, including every notebook (under 8 minutes on two cores)"
+	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile -q --durations 8 -m "not long" tests
+
+test-long: env  ## what takes long and seldom breaks: the whole smoke profile (about 7 minutes on two cores)
+	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile -q --durations 8 -m long tests
+
+test-all: test test-long  ## both
 
 bench: env  ## measure speed; prints a table and writes benchmarks/latest.json
 	@$(BIN)/python -m benchmarks.bench
 
-chapters: env  ## re-execute the tour and all chapters, so that their stored outputs are true
-	@for n in nbs/index.ipynb nbs/0*.ipynb nbs/data/*.ipynb nbs/tasks/*.ipynb nbs/learning/*.ipynb nbs/atlas/*.ipynb nbs/transfer/*.ipynb; do echo "── $$n"; \
+chapters: env  ## re-execute the tour, guides and chapters, so that their stored outputs are true
+	@for n in $$(find nbs -name '*.ipynb' -not -path '*/experiments/*' -not -path '*/.*' | sort); do echo "── $$n"; \
 	  $(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR $$n || exit 1; done
+	@$(BIN)/python -m tools.lighten nbs
 	@$(BIN)/nbdev_clean
 	@$(MAKE) --no-print-directory readme
 
 readme:  ## write README.md from nbs/index.ipynb
 	@$(BIN)/python -m tools.readme
 
-check: env  ## is everything generated in step with the notebooks?
+lint: env  ## ruff on code and notebooks, and the type check
+	@$(BIN)/ruff check . && $(BIN)/ty check --python $(VENV) taco
+
+check: lint  ## is everything generated in step with the notebooks, and lint
 	@$(BIN)/nbdev_export && $(BIN)/nbdev_clean && $(BIN)/python -m tools.readme && git diff --exit-code --stat -- taco nbs README.md
 
 lab: env  ## open JupyterLab
 	@$(BIN)/jupyter lab nbs
 
-hooks: env  ## clean notebooks on commit and merge them cell by cell (for people who edit)
+hooks: env  ## on commit: clean notebooks, lint; merge notebooks cell by cell (for people who edit)
 	@$(BIN)/nbdev_install_hooks
+	@$(BIN)/pre-commit install
 
 lock:  ## write requirements.lock anew from the ranges in settings.ini
 	@$(PYTHON) tools/lock.py

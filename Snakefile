@@ -1,7 +1,8 @@
-# Which experiment needs which. One rule is one papermill call:
+# Which step of a profile needs which. One rule is one papermill call:
 #   snakemake --cores 2 --config profile=quick
 # `make reproduce` calls this and then publishes runs/<profile>/ to figures/<profile>/.
 #
+# What an experiment needs is declared in its parameters cell: `embed_run: str = "runs/smoke/embed"` needs `embed`.
 # What is stale is decided by parameters and fingerprints (code cells and the modules they use), never by the time
 # stamp of a notebook: opening and saving one re-runs nothing.
 #
@@ -9,55 +10,39 @@
 # own, and `{train_seed1}` in the parameters of another step is its folder, and makes that step need it.
 import json
 import sys
+from hashlib import sha256
 from pathlib import Path
 from shlex import quote
 
-from taco.experiment import find_experiment, fingerprint, load_profile, plan, profile_steps, step_experiment
+from taco.fingerprint import fingerprint
+from taco.workflow.parameters import find_experiment
+from taco.workflow.profile import load_profile, plan, profile_steps, step_experiment
 
 PROFILE = load_profile(config.get("profile", "quick"))
 PYTHON = quote(sys.executable)
 RUNS = Path(config.get("runs", "runs")) / PROFILE["name"]
 
-# experiment: the experiments whose results it reads
-NEEDS = {
-    "pack": [],
-    "train": ["pack"],
-    "embed": ["pack", "train"],
-    "gallery": ["pack"],
-    "neighbours": ["embed"],
-    "map": ["embed"],
-    "similarity": ["embed"],
-    "image_contrast": ["pack"],
-    "encoders": ["embed"],
-    "blending": ["embed"],
-    "datasets": ["embed"],
-    "alterations": ["pack", "train", "embed", "map"],
-    "failures": ["pack", "train"],
-    "generalisation": ["pack", "train", "embed"],
-    "real": ["pack", "train", "embed"],
-    "ums_rep": [],
-    "sequence_ssl": [],
-}
-# The other two systems need nothing of TaCo's and are targets of their own: `make unified`, `make sequences`; `make all` is everything.
+# The other two systems need nothing of TaCo's and are targets of their own: `make unified`, `make sequences`.
 PARTS = {"unified": ("ums_rep",), "sequences": ("sequence_ssl",)}
-STEPS = profile_steps(PROFILE, NEEDS)
+STEPS = profile_steps(PROFILE)
 FOLDERS = {step: str(RUNS / step) for step in STEPS}
-# Training takes every core; the others leave room for each other. Snakemake 9.10 and later may run two such steps at once
-# (snakemake issue 3913: a job that is the only one ready takes no cores), and two trainings beside each other stall; hence <9.10 in settings.ini.
-THREADS = {name: workflow.cores for name in ("pack", "train", "image_contrast", "embed", "failures", "alterations", "ums_rep", "sequence_ssl")}
+# Training takes every core; the others leave room for each other. Snakemake 9.10 and later may run two such steps at
+# once (snakemake issue 3913: a job that is the only one ready takes no cores), and two trainings beside each other
+# stall; hence <9.10 in settings.ini.
+WHOLE = ("pack", "train", "image_contrast", "embed", "failures", "alterations", "ums_rep", "sequence_ssl")
+THREADS = {name: workflow.cores for name in WHOLE}
 
 
 def code_of(name):
     "What the experiment computes with: its own code, and for packing the cards as well."
     cards = sorted(Path("taco/data/cards").glob("*.toml")) if name == "pack" else []
-    from hashlib import sha256
     return fingerprint(find_experiment(name)) + sha256(b"".join(c.read_bytes() for c in cards)).hexdigest()[:8]
 
 
 def results_of(part):
     "What the steps of a part leave behind; TaCo's are those of no other part."
     others = [name for names in PARTS.values() for name in names]
-    mine = lambda name: name in PARTS[part] if part in PARTS else name not in others
+    def mine(name): return name in PARTS[part] if part in PARTS else name not in others
     return [f"{folder}/done.json" for step, folder in FOLDERS.items() if mine(step_experiment(PROFILE, step))]
 
 
@@ -85,4 +70,4 @@ for step, needs in STEPS.items():
             given=json.dumps(plan(PROFILE, step, FOLDERS)),
             code=code_of(step_experiment(PROFILE, step)),
         threads: THREADS.get(step_experiment(PROFILE, step), 1)
-        shell: "{PYTHON} -c 'from taco.cli import main; main()' run {params.experiment} --threads {threads} --json {params.given:q}"
+        shell: "{PYTHON} -c 'from taco.cli.main import main; main()' run {params.experiment} --threads {threads} --json {params.given:q}"

@@ -37,7 +37,13 @@ def shared_data() -> Path:
     return folder
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes minutes and seldom breaks; `make test-long` runs these")
+
+
 def pytest_collection_modifyitems(items):
-    "The files that take longest come first; `--dist loadfile` keeps a file on one worker, so that its fixtures are made once."
-    first = ("test_experiments.py", "test_notebooks.py")
+    "The files that take longest come first; `--dist loadfile` keeps a file on one worker, with its fixtures."
+    first = ("test_execute.py", "test_notebooks.py")
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
+    for item in items:
+        if "smoke" in item.fixturenames: item.add_marker(pytest.mark.long)

@@ -10,8 +10,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def shown(cell):
     "What a cell produced, without its code."
-    parts = [output["data"].get("text/markdown", output["data"]["text/plain"]) for output in cell.outputs if "data" in output]
+    data = [output["data"] for output in cell.outputs if "data" in output]
+    parts = [d.get("text/markdown", d["text/plain"]) for d in data]
     return nbformat.v4.new_markdown_cell("\n\n".join("".join(part) for part in parts))
+
+
+def from_root(link: re.Match) -> str:
+    "Links of the notebook start from nbs/, those of the README from its parent."
+    goal = link[1]
+    if goal.startswith(("http", "#", "mailto:")): return link[0]
+    return f"]({goal[3:]}" if goal.startswith("../") else f"](nbs/{goal}"
 
 
 def readme() -> str:
@@ -21,8 +29,7 @@ def readme() -> str:
     nb.cells = [c for c in nb.cells if not re.match(r"#\|\s*(hide|default_exp)", c.source)]
     nb.cells = [shown(c) if c.source.startswith("#| echo: false") else c for c in nb.cells]
     text, _ = MarkdownExporter().from_notebook_node(nb)
-    text = re.sub(r"\]\(\.\./", "](", text)  # links in the notebook start from nbs/
-    text = re.sub(r'src="\.\./', 'src="', text)
+    text = re.sub(r"\]\(([^)\s]*)", from_root, text)
     return "<!-- written by `make readme` from nbs/index.ipynb -->\n\n" + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
