@@ -1,9 +1,47 @@
+"""How do medical vision tasks relate to each other? The door: `taco.<tab>` shows what most people need.
+
+Each name is imported from its module when it is first asked for, so that `import taco` takes no time and no memory.
+"""
 __version__ = "0.1.0"
+
+# module → its names that stand in the door
+DOOR = {
+    "taco.data.card": "load_card list_cards",
+    "taco.data.find": "read",
+    "taco.data.record": "Record",
+    "taco.data.prepare": "Batch",
+    "taco.data.pack": "pack",
+    "taco.data.store": "Store",
+    "taco.tasks.catalogue": "ALL_TASKS",
+    "taco.tasks.task": "Task task Uniform Choice get_task show_pairs",
+    "taco.learning.encoder": "EncoderConfig PairEncoder",
+    "taco.learning.training": "TrainConfig train",
+    "taco.learning.pairs": "make_pairs",
+    "taco.atlas.embedding": "plan_pairs embed Embeddings",
+    "taco.atlas.baselines": "baseline",
+    "taco.atlas.neighbours": "weighted_knn",
+    "taco.atlas.figures": "draw_map",
+    "taco.atlas.place": "place",
+    "taco.atlas.explorer": "write_atlas",
+    "taco.base": "TacoError",
+}
+_WHERE = {name: module for module, names in DOOR.items() for name in names.split()}
+__all__ = sorted(_WHERE)
 
 
 def __getattr__(name: str):
-    "`taco.place`, imported when first asked for, so that `import taco` stays light."
-    if name == "place":
-        from .atlas.place import place
-        return place
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    "A name of the door, imported when first asked for."
+    from importlib import import_module
+    if name in _WHERE:
+        # `get_task` and the like look tasks up by name, so whoever asks for one gets all thirty.
+        if _WHERE[name] == "taco.tasks.task": import_module("taco.tasks.catalogue")
+        value = getattr(import_module(_WHERE[name]), name)
+        globals()[name] = value  # the next time, without this function
+        return value
+    from taco.base import suggest
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}. {suggest(name, __all__)}", name=name, obj=None)
+
+
+def __dir__() -> list[str]:
+    "What `taco.<tab>` shows: the door, and nothing that happens to be imported."
+    return __all__
