@@ -1,4 +1,5 @@
 "What all tests share."
+import json
 import os
 
 # One thread a worker: pytest-xdist already uses every core, and oversubscribed cores are slower than one.
@@ -26,6 +27,12 @@ def one_thread():
 def root() -> Path:
     "The repository."
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def known_digests() -> dict:
+    "What was before the house was rebuilt; see tests/test_nothing_changed.py."
+    return json.loads((ROOT / "tests/digests.json").read_text())
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
-"""What a move of code must not change: the phantoms' first subjects and the pairs of all thirty tasks, by their digests.
+"""What a move of code must not change: phantoms' first subjects, pairs of all thirty tasks, the smoke profile's metrics.
 
-`python -m tests.test_nothing_changed` writes `tests/digests.json` anew, for a change that is meant. Images are rounded to 255 steps first,
-so that another processor's last bits do not matter; labels, boxes and keys count as they are.
+`python -m tests.test_nothing_changed [RUNS]` writes `tests/digests.json` anew, for a change that is meant; with the
+folder of finished runs of the smoke profile, their metrics too. Images are rounded to 255 steps first, so that another
+processor's last bits do not matter; labels, boxes and keys count as they are.
 """
 import hashlib
 import json
@@ -39,7 +40,7 @@ def recipe_digest(recipe: str, size: int) -> str:
                 exact = np.round(np.asarray(value, dtype=np.float64) * 1e4).astype(np.int64)  # boxes and points are fractions
                 digest.update(field.encode() + exact.tobytes())
             known = (record.key, record.subject, record.slice, record.modality, sorted(record.attributes.items()))
-            digest.update(repr(known).encode())
+            digest.update(repr(known_digests).encode())
     return digest.hexdigest()[:24]
 
 
@@ -57,35 +58,41 @@ def pair_digest(store: Store, task: str, randomise: bool) -> str:
     return hashlib.sha256(rounded(pairs.input) + rounded(pairs.output)).hexdigest()[:24]
 
 
+def metrics_digest(run: Path) -> str:
+    "Digest of the metrics of a finished run, without what a clock measured."
+    metrics = json.loads((run / "done.json").read_text())["metrics"]
+    timeless = {name: {k: v for k, v in m.items() if k != "seconds"} for name, m in metrics.items()}
+    return hashlib.sha256(json.dumps(timeless, sort_keys=True).encode()).hexdigest()[:24]
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Store:
     return make_store(tmp_path_factory.mktemp("stores"))
 
 
-@pytest.fixture(scope="module")
-def known() -> dict:
-    return json.loads(FILE.read_text())
-
-
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_draws_what_it_drew(recipe, size, known):
-    assert recipe_digest(recipe, size) == known["recipes"][f"{recipe} {size}"]
+def test_a_recipe_draws_what_it_drew(recipe, size, known_digests):
+    assert recipe_digest(recipe, size) == known_digests["recipes"][f"{recipe} {size}"]
 
 
 @pytest.mark.parametrize("task", ALL_TASKS)
-def test_a_task_makes_the_pairs_it_made(task, store, known):
-    assert [pair_digest(store, task, randomise) for randomise in (False, True)] == known["pairs"][task]
+def test_a_task_makes_the_pairs_it_made(task, store, known_digests):
+    assert [pair_digest(store, task, randomise) for randomise in (False, True)] == known_digests["pairs"][task]
 
 
-def test_every_digest_is_asked_for(known):
-    assert set(known["recipes"]) == {f"{r} {s}" for r in RECIPES for s in SIZES} and set(known["pairs"]) == set(ALL_TASKS)
+def test_every_digest_is_asked_for(known_digests):
+    assert set(known_digests["recipes"]) == {f"{r} {s}" for r in RECIPES for s in SIZES} and set(known_digests["pairs"]) == set(ALL_TASKS)
 
 
 if __name__ == "__main__":
+    import sys
     import tempfile
+    found = json.loads(FILE.read_text()) if FILE.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         made = make_store(Path(folder))
-        FILE.write_text(json.dumps(dict(
-            recipes={f"{r} {s}": recipe_digest(r, s) for r in RECIPES for s in SIZES},
-            pairs={t: [pair_digest(made, t, randomise) for randomise in (False, True)] for t in ALL_TASKS}), indent=1) + "\n")
+        found["recipes"] = {f"{r} {s}": recipe_digest(r, s) for r in RECIPES for s in SIZES}
+        found["pairs"] = {t: [pair_digest(made, t, how) for how in (False, True)] for t in ALL_TASKS}
+    for runs in sys.argv[1:]:
+        found["smoke"] = {f.parent.name: metrics_digest(f.parent) for f in sorted(Path(runs).glob("*/done.json"))}
+    FILE.write_text(json.dumps(found, indent=1) + "\n")

@@ -1,0 +1,48 @@
+"A run: what it opens, what it says when that is absent, and what it leaves."
+import json
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from taco.workflow.execute import execute
+from taco.workflow.parameters import ExperimentError
+from taco.workflow.run import Run, content_key, finished
+
+
+def test_missing_input_says_what_to_run(tmp_path):
+    with pytest.raises(ExperimentError, match="taco run pack"):
+        execute("train", dict(folder=str(tmp_path / "train"), pack_run=str(tmp_path / "pack")), echo=False)
+
+
+def test_a_metric_says_what_data_it_came_from(tmp_path):
+    run = Run("map", tmp_path, {})
+    with pytest.raises(ExperimentError, match="data"): run.metric("x", 1, n=1, seeds=1, data="invented")
+    run.count(pd.DataFrame(dict(record=[0, 0, 1], source=["real", "real", "phantom"])))
+    run.metric("x", 1, n=1, seeds=1)
+    assert run.metrics["x"]["data"] == "phantom+real" and run.data == dict(real=1, phantom=1)
+
+
+def test_a_figure_is_saved_once_and_referred_to(tmp_path, capsys):
+    run = Run("map", tmp_path, {})
+    run.figure(Figure(), "fig2_map", "A caption.")
+    run.finish()
+    assert (tmp_path / "fig2_map.png").exists() and finished(tmp_path, "map")["figures"] == {"fig2_map": {"caption": "A caption."}}
+
+
+def test_state_depends_on_parameters_and_inputs_and_on_no_folder(tmp_path):
+    def pack(name: str, key: str):
+        store = tmp_path / name / "stores/a"
+        store.mkdir(parents=True)
+        (store / "manifest.json").write_text(json.dumps(dict(key=key)))
+        (tmp_path / name / "stores.txt").write_text("a")
+        (tmp_path / name / "done.json").write_text("{}")
+        return tmp_path / name
+    one, same, other = pack("one", "k"), pack("same", "k"), pack("other", "l")
+    assert content_key(one) == content_key(same) != content_key(other)
+    run = Run("train", tmp_path, dict(folder="x", pack_run="runs/a", steps=3))
+    states = [run.state(folder, free=("folder", "pack_run")).name for folder in (one, same, other)]
+    assert states[0] == states[1] != states[2]
+    for name in (*states, "state-old"): (tmp_path / name).mkdir(exist_ok=True)
+    run.keep_only(tmp_path / states[2])
+    assert [f.name for f in tmp_path.glob("state-*")] == [states[2]]
