@@ -42,5 +42,6 @@ def test_a_wrong_option_is_a_usage_error():
 
 
 def test_help_starts_without_torch():
-    done = subprocess.run([sys.executable, "-c", "import sys, taco.cli.main; sys.exit('torch' in sys.modules)"], timeout=60)
+    code = "import sys, taco.cli.main; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], timeout=60)
     assert done.returncode == 0

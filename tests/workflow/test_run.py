@@ -27,7 +27,8 @@ def test_a_figure_is_saved_once_and_referred_to(tmp_path, capsys):
     run = Run("map", tmp_path, {})
     run.figure(Figure(), "fig2_map", "A caption.")
     run.finish()
-    assert (tmp_path / "fig2_map.png").exists() and finished(tmp_path, "map")["figures"] == {"fig2_map": {"caption": "A caption."}}
+    assert (tmp_path / "fig2_map.png").exists()
+    assert finished(tmp_path, "map")["figures"] == {"fig2_map": {"caption": "A caption."}}
 
 
 def test_state_depends_on_parameters_and_inputs_and_on_no_folder(tmp_path):
