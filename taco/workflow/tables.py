@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 # %% auto #0
-__all__ = ['ENCODER_ROWS', 'GROUPS', 'ARMS', 'PRETRAINED', 'GAPS', 'STUDY_TABLES', 'with_interval', 'markdown_table',
+__all__ = ['ENCODER_ROWS', 'GROUPS', 'ARMS', 'SCORES', 'PRETRAINED', 'GAPS', 'STUDY_TABLES', 'with_interval', 'markdown_table',
            'encoders_table', 'modalities_of', 'short_budget', 'ums_rep_table', 'few_labels_table', 'sequence_tables',
            'study_tables']
 
@@ -27,7 +27,7 @@ def markdown_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
-# %% ../../nbs/workflow/04_tables.ipynb #926af953
+# %% ../../nbs/workflow/04_tables.ipynb #6fa516d0
 ENCODER_ROWS = {
     "taco": "TaCo, full training", "taco_short": "TaCo, a third of the steps",
     "image-contrast": "contrast of images without tasks, a third of the steps", "image_contrast": "",
@@ -42,7 +42,9 @@ def encoders_table(metrics: dict) -> str:
         for name, title in ENCODER_ROWS.items():
             m = metrics.get(f"encoders_task_knn_{group}_{name}")
             title = title or ENCODER_ROWS["image-contrast"]
-            if m: rows.append([f"{title}, {words}", with_interval(m), str(m["n"]), str(m["images"]), str(m["seeds"]), m["data"]])
+            if not m: continue
+            counts = [str(m[field]) for field in ("n", "images", "seeds")]
+            rows.append([f"{title}, {words}", with_interval(m), *counts, m["data"]])
     return markdown_table(["task kNN of", "value (95 % interval)", "pairs", "images", "seeds", "data"], rows)
 
 # %% ../../nbs/workflow/04_tables.ipynb #26c85b67
@@ -64,7 +66,9 @@ def short_budget(metrics: dict) -> str:
     "The part of the budget that the shared networks have, as the metrics' names have it."
     return next((k.split("_full-all-")[1].split("_")[0] for k in metrics if "_full-all-" in k), "")
 
-# %% ../../nbs/workflow/04_tables.ipynb #e3d7f9d4
+# %% ../../nbs/workflow/04_tables.ipynb #4da33268
+SCORES = dict(accuracy=2, dice=3, psnr=1)  # and the digits that they are worth
+
 def ums_rep_table(metrics: dict) -> str:
     "Accuracy, Dice, PSNR and computation of every arm of UMS-Rep with all labels."
     rows, short = [], short_budget(metrics)
@@ -73,7 +77,7 @@ def ums_rep_table(metrics: dict) -> str:
             start = f"ums_rep_{modality}_{arm.format(short=short)}"
             saved = metrics.get(f"{start}_saved")
             if not saved: continue
-            scores = [with_interval(metrics.get(f"{start}_{m}"), d) for m, d in (("accuracy", 2), ("dice", 3), ("psnr", 1))]
+            scores = [with_interval(metrics.get(f"{start}_{m}"), digits) for m, digits in SCORES.items()]
             rows.append([f"{title}, {words}", *scores, f"{saved['value']:.0%}", f"{saved['with_stage_1']:.0%}"])
     heads = ["UMS-Rep, all labels", "accuracy", "Dice", "PSNR (dB)", "computation saved", "with stage 1"]
     return markdown_table(heads, rows)
@@ -88,10 +92,11 @@ def few_labels_table(metrics: dict) -> str:
              *(with_interval(metrics.get(f"{start}-{n}-{short}{gain}"), sign="+") for n in found)] for start in starts]
     return markdown_table(["gain of accuracy, by labelled images", *map(str, found)], rows if found else [])
 
-# %% ../../nbs/workflow/04_tables.ipynb #24cb0b69
+# %% ../../nbs/workflow/04_tables.ipynb #957bba09
 PRETRAINED = {
     "scratch": "from scratch", "moco": "MoCo v2, encoder", "contrast": "contrast alone", "order": "order alone",
-    "reconstruction": "reconstruction alone", "all_encoder": "all tasks, encoder", "all": "all tasks, encoder and decoder",
+    "reconstruction": "reconstruction alone", "all_encoder": "all tasks, encoder",
+    "all": "all tasks, encoder and decoder",
 }
 GAPS = {"all_over_moco": "all tasks, both − MoCo v2", "moco_over_scratch": "MoCo v2 − from scratch",
         "all_over_scratch": "all tasks, both − from scratch"}
