@@ -1,9 +1,11 @@
 """Data: packing, reading from the store beside reading the files, memory of a training-like loop, opening many stores.
 
-The files are PNG pictures of phantoms with PNG masks, so that the section needs no download. Reading takes turns between the two
-sides, so that a busy moment of the machine hits both. Memory is measured from outside the code that reads, in processes of
-their own: one that reads few images, one that reads ten times as many, the same number of steps.
+The files are PNG pictures of phantoms with PNG masks, so that the section needs no download. Reading takes turns
+between the two sides, so that a busy moment of the machine hits both. Memory is measured from outside the code that
+reads, in processes of their own: one that reads few images, one that reads ten times as many, the same number of
+steps.
 """
+
 import json
 import os
 import subprocess
@@ -26,18 +28,37 @@ from taco.data.store import RAGGED, Store, pack
 from .tasks import race
 
 THREADS = 1
-RECIPES = ("monusac", "drive", "busi", "isic2018")  # two with many objects, one with vessels, one with a single lesion
-CARD = '''name = "pictures"\ntitle = "Phantoms as PNG files"\nmodality = "light microscopy"\nanatomy = "any"\nannotation = "semantic"\nchannels = 3
-labels_from = "the phantom's own geometry"\nlicence = "none"\npermits = "benchmarks"\ncitation = "none"\nhomepage = "none"\nclasses = {1 = "a", 2 = "b", 3 = "c", 4 = "d"}
-split = {rule = "subject"}\nread = [{reader = "pairs", images = "images/*.png", masks = "masks/*.png"}]'''
+RECIPES = (
+    "monusac",
+    "drive",
+    "busi",
+    "isic2018",
+)  # two with many objects, one with vessels, one with a single lesion
+CARD = """
+name = "pictures"
+title = "Phantoms as PNG files"
+modality = "light microscopy"
+anatomy = "any"
+annotation = "semantic"
+channels = 3
+labels_from = "the phantom's own geometry"
+licence = "none"
+permits = "benchmarks"
+citation = "none"
+homepage = "none"
+classes = {1 = "a", 2 = "b", 3 = "c", 4 = "d"}
+split = {rule = "subject"}\nread = [{reader = "pairs", images = "images/*.png", masks = "masks/*.png"}]"""
 
 
 def write_files(root: Path, count: int, side: int) -> Card:
     "PNG images and masks of `count` phantoms, and a card for them."
-    for kind in ("images", "masks"): (root / "pictures" / kind).mkdir(parents=True)
+    for kind in ("images", "masks"):
+        (root / "pictures" / kind).mkdir(parents=True)
     for n in range(count):
         record = make_subject(RECIPES[n % len(RECIPES)], n, side)[0]
-        pixels = (np.broadcast_to(record.image, (3, side, side)).transpose(1, 2, 0) * 255).round().astype(np.uint8)
+        pixels = (
+            (np.broadcast_to(record.image, (3, side, side)).transpose(1, 2, 0) * 255).round().astype(np.uint8)
+        )
         Image.fromarray(pixels).save(root / "pictures/images" / f"{n:04d}.png")
         Image.fromarray(record.semantic.astype(np.uint8)).save(root / "pictures/masks" / f"{n:04d}.png")
     return parse_card(CARD, "pictures.toml")
@@ -48,13 +69,23 @@ def enlarge(folder: Path, out: Path, times: int, name: str = "") -> Path:
     out.mkdir(parents=True)
     for path in folder.glob("*.npy"):
         array, ragged = np.load(path), path.stem.removesuffix("_start")
-        if path.stem.endswith("_start") and ragged in RAGGED: array = np.concatenate([array[:1], *(array[1:] + i * array[-1] for i in range(times))])
-        else: array = np.concatenate([array] * times)
+        if path.stem.endswith("_start") and ragged in RAGGED:
+            array = np.concatenate([array[:1], *(array[1:] + i * array[-1] for i in range(times))])
+        else:
+            array = np.concatenate([array] * times)
         np.save(out / path.name, array)
-    table, manifest = pd.read_csv(folder / "table.csv", dtype=str), json.loads((folder / "manifest.json").read_text())
+    table, manifest = (
+        pd.read_csv(folder / "table.csv", dtype=str),
+        json.loads((folder / "manifest.json").read_text()),
+    )
     manifest["records"] *= times
     manifest["name"] = name or manifest["name"]
-    pd.concat([table.assign(key=table.key + f"-{i}", subject=table.subject + f"-{i}", dataset=manifest["name"]) for i in range(times)]).to_csv(out / "table.csv", index=False)
+    pd.concat(
+        [
+            table.assign(key=table.key + f"-{i}", subject=table.subject + f"-{i}", dataset=manifest["name"])
+            for i in range(times)
+        ]
+    ).to_csv(out / "table.csv", index=False)
     (out / "manifest.json").write_text(json.dumps(manifest))
     return out
 
@@ -62,8 +93,13 @@ def enlarge(folder: Path, out: Path, times: int, name: str = "") -> Path:
 def packing(card: Card, root: Path, place: Path, size: int) -> tuple[Path, dict]:
     "Images per second of `pack` with one process and with as many as there are cores."
     rates = {}
-    for workers in sorted({1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()}):
-        if workers > 1: pack(card, root, place / "warm", 16, subjects=8, workers=workers)  # starting the processes is not packing
+    for workers in sorted(
+        {1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()}
+    ):
+        if workers > 1:
+            pack(
+                card, root, place / "warm", 16, subjects=8, workers=workers
+            )  # starting the processes is not packing
         start = time.perf_counter()
         folder = pack(card, root, place / f"packed{workers}", size, workers=workers)
         rates[str(workers)] = round(len(Store.open([folder])) / (time.perf_counter() - start), 1)
@@ -71,16 +107,31 @@ def packing(card: Card, root: Path, place: Path, size: int) -> tuple[Path, dict]
 
 
 def reading(card: Card, root: Path, folder: Path, size: int, batch: int, seconds: float) -> dict:
-    "Images per second in random order: a batch of the store, the files decoded and resampled, and the same with the maps that a store holds."
+    """Images per second in random order.
+
+    A batch of the store, the files decoded and resampled, and the same with the maps that a store holds.
+    """
     store, found, rng = Store.open([folder]), find(card, root, "real"), np.random.default_rng(0)
     splits = assign_splits(card, found.items, "real")
     some = lambda: rng.integers(0, len(found.items), 4)
     read = lambda: [fit_square(r, size) for i in some() for r in load(card, found.items[i], splits)]
     whole = lambda: [prepare(r, size) for i in some() for r in load(card, found.items[i], splits)]
-    spent = race({"store": lambda _: store.batch(rng.integers(0, len(store), batch)), "files": lambda _: read(), "files_and_maps": lambda _: whole()}, seconds)
-    rates = dict(store=batch / spent["store"], files=4 / spent["files"], files_and_maps=4 / spent["files_and_maps"])
-    return dict(batch=batch, images_per_s={n: round(v) for n, v in rates.items()},
-                ratio={n: round(rates["store"] / rates[n], 1) for n in ("files", "files_and_maps")})
+    spent = race(
+        {
+            "store": lambda _: store.batch(rng.integers(0, len(store), batch)),
+            "files": lambda _: read(),
+            "files_and_maps": lambda _: whole(),
+        },
+        seconds,
+    )
+    rates = dict(
+        store=batch / spent["store"], files=4 / spent["files"], files_and_maps=4 / spent["files_and_maps"]
+    )
+    return dict(
+        batch=batch,
+        images_per_s={n: round(v) for n, v in rates.items()},
+        ratio={n: round(rates["store"] / rates[n], 1) for n in ("files", "files_and_maps")},
+    )
 
 
 LOOP = """
@@ -93,8 +144,10 @@ store, me = Store.open([sys.argv[1]]), psutil.Process()
 sampler = _sampler(store, None, TrainConfig(device="cpu", pairs_per_task=4))
 for step in range(int(sys.argv[2])): pairs = sampler.pairs(sampler.raw(step))
 info, status = me.memory_info(), pathlib.Path("/proc/self/status")  # getrusage would tell the peak of the parent too
-peak = next(int(l.split()[1]) << 10 for l in status.read_text().splitlines() if l.startswith("VmHWM")) if status.exists() else info.rss
-print(json.dumps(dict(images=len(store), resident=info.rss, peak=max(peak, info.rss), own=info.rss - getattr(info, "shared", 0))))
+lines = status.read_text().splitlines() if status.exists() else []
+peak = max([info.rss, *(int(l.split()[1]) << 10 for l in lines if l.startswith("VmHWM"))])
+own = info.rss - getattr(info, "shared", 0)
+print(json.dumps(dict(images=len(store), resident=info.rss, peak=peak, own=own)))
 """
 
 
@@ -107,46 +160,96 @@ def memory(small: Path, large: Path, steps: int) -> dict:
     root = Path(__file__).resolve().parent.parent
     found = []
     for folder in (small, large):
-        done = subprocess.run([sys.executable, "-c", LOOP, str(folder), str(steps)], capture_output=True, text=True, cwd=root,
-                              env=os.environ | {"PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])})
-        if done.returncode: raise RuntimeError(done.stderr[-2000:])
+        done = subprocess.run(
+            [sys.executable, "-c", LOOP, str(folder), str(steps)],
+            capture_output=True,
+            text=True,
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])},
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr[-2000:])
         found.append(json.loads(done.stdout.splitlines()[-1]))
     mb = lambda key: [round(f[key] / 2**20, 1) for f in found]
     more = lambda key: round(100 * (found[1][key] / found[0][key] - 1), 1)
     data = [sum(p.stat().st_size for p in f.glob("*.npy")) / 2**20 for f in (small, large)]
     kinds = ("resident", "peak", "own")
-    return dict(steps=steps, images=[f["images"] for f in found], store_mb=[round(d, 1) for d in data], **{f"{k}_mb": mb(k) for k in kinds},
-                more_percent={k: more(k) for k in kinds})
+    return dict(
+        steps=steps,
+        images=[f["images"] for f in found],
+        store_mb=[round(d, 1) for d in data],
+        **{f"{k}_mb": mb(k) for k in kinds},
+        more_percent={k: more(k) for k in kinds},
+    )
 
 
 def opening(folder: Path, place: Path, stores: int, times: int = 10, repeats: int = 7) -> dict:
     "Milliseconds to open many stores at once (median; their files are in the system's cache)."
     folders, spent = [enlarge(folder, place / f"many/{i}", times, f"d{i}") for i in range(stores)], []
     for _ in range(repeats):
-        start = time.perf_counter(); store = Store.open(folders); spent.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        store = Store.open(folders)
+        spent.append(time.perf_counter() - start)
     return dict(stores=stores, images=len(store), ms=round(1000 * float(np.median(spent)), 1))
 
 
-def run(count: int = 160, side: int = 256, size: int = 64, batch: int = 256, seconds: float = 4., steps: int = 20, larger: int = 12, stores: int = 39) -> dict:
+def run(
+    count: int = 160,
+    side: int = 256,
+    size: int = 64,
+    batch: int = 256,
+    seconds: float = 4.0,
+    steps: int = 20,
+    larger: int = 12,
+    stores: int = 39,
+) -> dict:
     "All four; `larger` × `count` images are the smaller store of the memory comparison."
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         card = write_files(place / "root", count, side)
         packed, rates = packing(card, place / "root", place, size)
         read = reading(card, place / "root", packed, size, batch, seconds)
-        held = memory(enlarge(packed, place / "small", larger), enlarge(packed, place / "large", 10 * larger), steps)
-        return dict(data=f"phantom, as PNG files of {side} px: {', '.join(RECIPES)}", size=size, files=count, packing_images_per_s=rates, reading=read, memory=held,
-                    opening=opening(packed, place, stores, max(1, 640 // count)))
+        held = memory(
+            enlarge(packed, place / "small", larger), enlarge(packed, place / "large", 10 * larger), steps
+        )
+        return dict(
+            data=f"phantom, as PNG files of {side} px: {', '.join(RECIPES)}",
+            size=size,
+            files=count,
+            packing_images_per_s=rates,
+            reading=read,
+            memory=held,
+            opening=opening(packed, place, stores, max(1, 640 // count)),
+        )
 
 
 def show(result: dict) -> Table:
     "The result as a rich table."
     table = Table("what", "value", title=f"data at {result['size']} px", caption=f"Data: {result['data']}")
-    for workers, rate in result["packing_images_per_s"].items(): table.add_row(f"packing, {workers} process{'es' * (workers != '1')}", f"{rate:,.0f} images/s")
+    for workers, rate in result["packing_images_per_s"].items():
+        table.add_row(f"packing, {workers} process{'es' * (workers != '1')}", f"{rate:,.0f} images/s")
     read, held, opened = result["reading"], result["memory"], result["opening"]
-    for name, title in (("store", f"random reading, store, batches of {read['batch']}"), ("files", "random reading, files decoded and resampled"), ("files_and_maps", "the same with the maps that a store holds")):
-        table.add_row(title, f"{read['images_per_s'][name]:,} images/s" + (f"; the store is {read['ratio'][name]:,.0f} times as fast" if name != "store" else ""))
-    for i in (0, 1): table.add_row(f"memory, {held['images'][i]:,} images ({held['store_mb'][i]:.0f} MB of arrays)", f"{held['resident_mb'][i]:.0f} MB resident, {held['peak_mb'][i]:.0f} MB at most, {held['own_mb'][i]:.0f} MB without mapped files")
-    table.add_row("ten times the images", "{resident:+.1f} % resident, {peak:+.1f} % at most, {own:+.1f} % without mapped files".format(**held["more_percent"]))
+    for name, title in (
+        ("store", f"random reading, store, batches of {read['batch']}"),
+        ("files", "random reading, files decoded and resampled"),
+        ("files_and_maps", "the same with the maps that a store holds"),
+    ):
+        table.add_row(
+            title,
+            f"{read['images_per_s'][name]:,} images/s"
+            + (f"; the store is {read['ratio'][name]:,.0f} times as fast" if name != "store" else ""),
+        )
+    for i in (0, 1):
+        table.add_row(
+            f"memory, {held['images'][i]:,} images ({held['store_mb'][i]:.0f} MB of arrays)",
+            f"{held['resident_mb'][i]:.0f} MB resident, {held['peak_mb'][i]:.0f} MB at most, "
+            f"{held['own_mb'][i]:.0f} MB without mapped files",
+        )
+    table.add_row(
+        "ten times the images",
+        "{resident:+.1f} % resident, {peak:+.1f} % at most, {own:+.1f} % without mapped files".format(
+            **held["more_percent"]
+        ),
+    )
     table.add_row(f"opening {opened['stores']} stores, {opened['images']:,} images", f"{opened['ms']:.0f} ms")
     return table

@@ -2,6 +2,7 @@
 
 The processes are forked from a server that has imported the large libraries once, and nothing of taco.
 """
+
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -11,9 +12,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAPTERS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if "experiments" not in p.parts and ".ipynb_checkpoints" not in p.parts)
+CHAPTERS = sorted(
+    p
+    for p in (ROOT / "nbs").rglob("*.ipynb")
+    if "experiments" not in p.parts and ".ipynb_checkpoints" not in p.parts
+)
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["torch", "monai.networks.nets.resnet", "lightning.pytorch", "sklearn.manifold", "matplotlib.pyplot", "seaborn", "nbdev.test"])
+SERVER.set_forkserver_preload(
+    [
+        "torch",
+        "monai.networks.nets.resnet",
+        "lightning.pytorch",
+        "sklearn.manifold",
+        "matplotlib.pyplot",
+        "seaborn",
+        "nbdev.test",
+    ]
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,9 +41,11 @@ def server_ends_with_this_file():
 def run(chapter: Path, log: Path) -> None:
     "In the child: what it prints goes to a file, so that a failure can be shown."
     out = os.open(log, os.O_WRONLY | os.O_CREAT)
-    os.dup2(out, 1); os.dup2(out, 2)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
     os.chdir(ROOT)
     from nbdev.test import test_nb
+
     ok, _ = test_nb(chapter, skip_flags=["slow", "gpu"])
     sys.stdout.flush()
     os._exit(0 if ok else 1)  # no library gets to hang at the end
@@ -39,5 +56,8 @@ def test_chapter_runs(chapter, tmp_path):
     child = SERVER.Process(target=run, args=(chapter, tmp_path / "log.txt"))
     child.start()
     child.join(300)
-    if child.exitcode is None: child.kill()
-    assert child.exitcode == 0, f"{chapter.name} failed:\n{(tmp_path / 'log.txt').read_text(errors='replace')[-4000:]}"
+    if child.exitcode is None:
+        child.kill()
+    assert child.exitcode == 0, (
+        f"{chapter.name} failed:\n{(tmp_path / 'log.txt').read_text(errors='replace')[-4000:]}"
+    )

@@ -1,4 +1,5 @@
 "The benchmark of the data room measures what it says, in small."
+
 import numpy as np
 import pytest
 import torch
@@ -14,29 +15,48 @@ def test_an_enlarged_store_is_the_same_rows_over_again(tmp_path):
     store = Store.open([small])
     assert len(large) == 4 * len(store) and large.table.key.is_unique and large.table.subject.nunique() == 12
     again = large.batch(np.arange(len(store)) + 2 * len(store))
-    for name, value in vars(store.batch(range(len(store)))).items(): torch.testing.assert_close(getattr(again, name), value, rtol=0, atol=0, equal_nan=True)
+    for name, value in vars(store.batch(range(len(store)))).items():
+        torch.testing.assert_close(getattr(again, name), value, rtol=0, atol=0, equal_nan=True)
 
 
 def test_packing_reading_and_opening_in_small(tmp_path):
     card = data.write_files(tmp_path / "root", 8, 64)
     folder, rates = data.packing(card, tmp_path / "root", tmp_path, 24)
     assert len(Store.open([folder])) == 8 and min(rates.values()) > 0
-    read = data.reading(card, tmp_path / "root", folder, 24, 16, .3)
-    assert read["ratio"]["files_and_maps"] > 3 and read["ratio"]["files"] > 1  # far from what is measured, but the right way round
+    read = data.reading(card, tmp_path / "root", folder, 24, 16, 0.3)
+    assert (
+        read["ratio"]["files_and_maps"] > 3 and read["ratio"]["files"] > 1
+    )  # far from what is measured, but the right way round
     opened = data.opening(folder, tmp_path, 3, times=2, repeats=2)
     assert opened["stores"] == 3 and opened["images"] == 48 and opened["ms"] > 0
-    held = dict(images=[8, 80], store_mb=[1., 10.], resident_mb=[1., 1.], peak_mb=[1., 1.], own_mb=[1., 1.], more_percent=dict(resident=0., peak=0., own=0.))
+    held = dict(
+        images=[8, 80],
+        store_mb=[1.0, 10.0],
+        resident_mb=[1.0, 1.0],
+        peak_mb=[1.0, 1.0],
+        own_mb=[1.0, 1.0],
+        more_percent=dict(resident=0.0, peak=0.0, own=0.0),
+    )
     console = Console(width=140, record=True, file=open("/dev/null", "w"))
-    console.print(data.show(dict(size=24, data="phantom", packing_images_per_s=rates, reading=read, memory=held, opening=opened)))
+    console.print(
+        data.show(
+            dict(
+                size=24, data="phantom", packing_images_per_s=rates, reading=read, memory=held, opening=opened
+            )
+        )
+    )
     assert "opening 3 stores" in console.export_text() and "data" in bench.SECTIONS
 
 
 def test_memory_of_a_real_process(tmp_path):
     small = pack("drive", out=tmp_path, size=24, subjects=12, source="phantom")
     held = data.memory(small, data.enlarge(small, tmp_path / "large", 10), steps=1)
-    assert held["images"] == [12, 120] and 50 < held["own_mb"][0] < held["resident_mb"][0] <= held["peak_mb"][0]
+    assert (
+        held["images"] == [12, 120] and 50 < held["own_mb"][0] < held["resident_mb"][0] <= held["peak_mb"][0]
+    )
     assert held["more_percent"]["resident"] < 25
 
 
 def test_a_loop_that_fails_is_not_a_measurement(tmp_path):
-    with pytest.raises(RuntimeError, match="no packed dataset"): data.memory(tmp_path / "a", tmp_path / "b", 1)
+    with pytest.raises(RuntimeError, match="no packed dataset"):
+        data.memory(tmp_path / "a", tmp_path / "b", 1)

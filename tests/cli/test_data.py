@@ -1,4 +1,5 @@
 "`taco data`: what it says and its exit codes, on shipped cards, on a card of one's own, and on a folder."
+
 import hashlib
 import json
 import os
@@ -34,24 +35,40 @@ def elsewhere(tmp_path, monkeypatch):
 
 def run(*arguments, code: int = 0) -> str:
     result = CliRunner().invoke(data_app, [str(a) for a in arguments], env={"COLUMNS": "200"})
-    if result.exception and not isinstance(result.exception, SystemExit): raise result.exception
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
     assert result.exit_code == code, result.output
     return result.output
 
 
-def flat(text: str) -> str: return " ".join(text.split())
+def flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 # ---------------------------------------------------------------- list
+
 
 def test_list_says_what_there_is_of_each(tmp_path):
     write_pairs(tmp_path / "root", 4, 1)
     (tmp_path / "root/toy").rename(tmp_path / "root/acdc")  # a folder that the card of acdc cannot read
     pack("drive", out="packed", size=16, subjects=3)
-    rows = {r["name"]: r for r in json.loads(run("list", "--json", "--out", "packed", "--root", tmp_path / "root"))}
-    assert rows["drive"]["state"] == "packed" and rows["drive"]["packed"] == [dict(folder="drive-phantom-16", source="phantom", size=16, records=3)]
-    assert rows["acdc"]["state"] == "unreadable" and rows["busi"]["state"] == "phantom" and rows["pydicom_ct"]["state"] == "packaged"
-    assert rows["busi"]["counts"] == dict(train=452, val=64, test=131) and rows["drive"]["fetch"] and not rows["acdc"]["fetch"]
+    rows = {
+        r["name"]: r
+        for r in json.loads(run("list", "--json", "--out", "packed", "--root", tmp_path / "root"))
+    }
+    assert rows["drive"]["state"] == "packed" and rows["drive"]["packed"] == [
+        dict(folder="drive-phantom-16", source="phantom", size=16, records=3)
+    ]
+    assert (
+        rows["acdc"]["state"] == "unreadable"
+        and rows["busi"]["state"] == "phantom"
+        and rows["pydicom_ct"]["state"] == "packaged"
+    )
+    assert (
+        rows["busi"]["counts"] == dict(train=452, val=64, test=131)
+        and rows["drive"]["fetch"]
+        and not rows["acdc"]["fetch"]
+    )
     text = run("list", "--out", "packed")
     assert "phantom-16" in text and "452/64/131" in text and all(name in text for name in rows)
 
@@ -69,12 +86,18 @@ def test_state_of_ones_own_card(tmp_path, monkeypatch):
 
 # ---------------------------------------------------------------- what a name stands for
 
+
 def test_a_name_a_card_and_a_folder_mean_the_same(tmp_path, monkeypatch):
     write_pairs(tmp_path, 4)
     card = make_card(tmp_path)
     assert resolve("toy.toml").root == Path(".") and resolve(tmp_path / "toy.toml").card == card
     (tmp_path / "toy/card.toml").write_text(Path(card.path).read_text())
-    for what, root in (("toy.toml", None), (tmp_path / "toy", None), ("toy", None), ("toy", tmp_path)):  # relative, absolute, and under the root
+    for what, root in (
+        ("toy.toml", None),
+        (tmp_path / "toy", None),
+        ("toy", None),
+        ("toy", tmp_path),
+    ):  # relative, absolute, and under the root
         target = resolve(what, root)
         found = check(target.card, target.root, target.source)
         assert found.ok and sum(found.records.values()) == 4, what
@@ -83,30 +106,49 @@ def test_a_name_a_card_and_a_folder_mean_the_same(tmp_path, monkeypatch):
     assert resolve("acdc", tmp_path).card.name == "acdc"
     (tmp_path / "data/drive").mkdir(parents=True)
     assert resolve(tmp_path / "data/drive").card.name == "drive"  # named like a known card
-    with pytest.raises(CardError, match="Did you mean 'drive'"): resolve("drvie")
-    with pytest.raises(CardError, match="no such card"): resolve("nowhere/card.toml")
+    with pytest.raises(CardError, match="Did you mean 'drive'"):
+        resolve("drvie")
+    with pytest.raises(CardError, match="no such card"):
+        resolve("nowhere/card.toml")
 
 
 # ---------------------------------------------------------------- fetch
 
+
 def test_fetch_by_command(tmp_path):
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop/toy.bin").write_bytes(b"twelve bytes")
+
     class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_): pass
+        def log_message(self, *_):
+            pass
+
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path / "shop"))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    row = f'\n[[files]]\nname = "toy.bin"\nurl = "http://127.0.0.1:{server.server_port}/toy.bin"\nsha256 = "{hashlib.sha256(b"twelve bytes").hexdigest()}"\n'
+    digest = hashlib.sha256(b"twelve bytes").hexdigest()
+    url = f"http://127.0.0.1:{server.server_port}/toy.bin"
+    row = f'\n[[files]]\nname = "toy.bin"\nurl = "{url}"\nsha256 = "{digest}"\n'
     make_card(tmp_path, CARD + CLASSES + PAIRS + BY_SUBJECT + row)
-    assert "there" in run("fetch", "toy.toml", "--root", "data") and (tmp_path / "data/toy/toy.bin").read_bytes() == b"twelve bytes"
-    server.shutdown(); server.server_close()
+    assert (
+        "there" in run("fetch", "toy.toml", "--root", "data")
+        and (tmp_path / "data/toy/toy.bin").read_bytes() == b"twelve bytes"
+    )
+    server.shutdown()
+    server.server_close()
     run("fetch", "toy.toml", "--root", "data", "--all")  # it is there; no server is needed
     text = flat(run("fetch", "toy.toml", "acdc", "skimage_cell", "nosuch", "--root", "data2", code=1))
-    assert "By hand" in text and "Register at" in text and "nothing is to be fetched" in text and "3 of 4 failed" in text and not (tmp_path / "data2").exists()
+    assert (
+        "By hand" in text
+        and "Register at" in text
+        and "nothing is to be fetched" in text
+        and "3 of 4 failed" in text
+        and not (tmp_path / "data2").exists()
+    )
     assert "TACO_DATA" in run("fetch", "drive", code=1)
 
 
 # ---------------------------------------------------------------- check
+
 
 def test_check_of_a_good_folder(tmp_path):
     write_pairs(tmp_path, 6)
@@ -114,11 +156,30 @@ def test_check_of_a_good_folder(tmp_path):
     text = flat(run("check", "toy.toml", "-v"))
     assert text.count("1 record") == 6 and "all of it can be read" in text and "1 disc 6" in text
     found = json.loads(run("check", "toy.toml", "--json"))
-    assert found["ok"] and found["items"] == 6 and sum(found["records"].values()) == 6 and sum(found["subjects"].values()) == 6
-    assert found["labels"]["1"]["pixels"] == sum(int(disc(n)[1].sum()) for n in range(6)) and found["labels"]["0"]["records"] == 6
+    assert (
+        found["ok"]
+        and found["items"] == 6
+        and sum(found["records"].values()) == 6
+        and sum(found["subjects"].values()) == 6
+    )
+    assert (
+        found["labels"]["1"]["pixels"] == sum(int(disc(n)[1].sum()) for n in range(6))
+        and found["labels"]["0"]["records"] == 6
+    )
 
 
-@pytest.mark.parametrize("fault", ["truncated image", "missing mask", "missing image", "other size", "undeclared label", "unreadable mask", "nan"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "truncated image",
+        "missing mask",
+        "missing image",
+        "other size",
+        "undeclared label",
+        "unreadable mask",
+        "nan",
+    ],
+)
 def test_check_names_every_bad_file_and_reads_the_rest(tmp_path, fault):
     write_pairs(tmp_path, 6)
     spoil(tmp_path / "toy", fault)
@@ -126,7 +187,11 @@ def test_check_names_every_bad_file_and_reads_the_rest(tmp_path, fault):
     make_card(tmp_path)
     found = json.loads(run("check", "toy.toml", "--json", code=1))
     bad = [f for f in found["files"] if not f["ok"]]
-    assert not found["ok"] and len(bad) == found["failed"] == 2 and {Path(f["file"]).stem for f in bad} == {"p01_02", "p02_05"}
+    assert (
+        not found["ok"]
+        and len(bad) == found["failed"] == 2
+        and {Path(f["file"]).stem for f in bad} == {"p01_02", "p02_05"}
+    )
     assert all("fix:" in f["reason"] for f in bad) and sum(found["records"].values()) == 4
     text = run("check", "toy.toml", code=1)
     assert "p01_02" in text and "p02_05" in text and "2 cannot be read" in text
@@ -135,29 +200,46 @@ def test_check_names_every_bad_file_and_reads_the_rest(tmp_path, fault):
 def test_check_says_what_only_shows_in_the_whole(tmp_path):
     write_pairs(tmp_path, 4, 1)
     for kind in ("images", "masks"):
-        for split in ("train", "test"): (tmp_path / "toy" / kind / split).mkdir()
+        for split in ("train", "test"):
+            (tmp_path / "toy" / kind / split).mkdir()
         for path in sorted((tmp_path / "toy" / kind).glob("*.png")):
             path.rename(tmp_path / "toy" / kind / ("train" if path.name < "p02" else "test") / path.name)
         (tmp_path / "toy" / kind / "test/p02_02.png").rename(tmp_path / "toy" / kind / "test/p01_02.png")
-    text = CARD + CLASSES + '2 = "ring"\n' + PAIRS.replace("images/*", "images/*/*").replace("masks/*", "masks/*/*") + "subject = 're:/(p\\d+)_'\nsplit = 're:/(train|test)/'\n" + GIVEN
+    text = (
+        CARD
+        + CLASSES
+        + '2 = "ring"\n'
+        + PAIRS.replace("images/*", "images/*/*").replace("masks/*", "masks/*/*")
+        + "subject = 're:/(p\\d+)_'\nsplit = 're:/(train|test)/'\n"
+        + GIVEN
+    )
     make_card(tmp_path, text)
     found = json.loads(run("check", "toy.toml", "--json", code=1))
-    assert "p01: " in found["faults"][0] and "more than one split" in found["faults"][0] and all(f["ok"] for f in found["files"])
+    assert (
+        "p01: " in found["faults"][0]
+        and "more than one split" in found["faults"][0]
+        and all(f["ok"] for f in found["files"])
+    )
     assert found["notes"] == ["No image holds 2 (ring)."]
     assert "not usable as it is" in run("check", "toy.toml", code=1)
 
 
 def test_check_of_nothing_tells_where_to_get_it(tmp_path):
     assert "Register at" in run("check", "acdc", "--root", tmp_path, code=1)
-    assert "all of it can be read" in run("check", "skimage_cell") and "phantom" in run("check", "nuset", "--source", "phantom")
+    assert "all of it can be read" in run("check", "skimage_cell") and "phantom" in run(
+        "check", "nuset", "--source", "phantom"
+    )
     make_card(tmp_path, (CARD + CLASSES + PAIRS + BY_SUBJECT).replace('"pairs"', '"pears"'))
     assert "Did you mean 'pairs'" in run("check", "toy.toml", code=1)
-    make_card_text = (CARD + CLASSES + PAIRS + BY_SUBJECT).replace('"images/*.{png,tif,bmp,gif,jpg}"', '"re:images/(.png"')
+    make_card_text = (CARD + CLASSES + PAIRS + BY_SUBJECT).replace(
+        '"images/*.{png,tif,bmp,gif,jpg}"', '"re:images/(.png"'
+    )
     (tmp_path / "toy.toml").write_text(make_card_text)
     assert "does not compile" in run("check", "toy.toml", code=1)
 
 
 # ---------------------------------------------------------------- pack
+
 
 def test_pack_goes_on_after_a_failure_and_says_what_was_left_out(tmp_path):
     write_pairs(tmp_path, 6)
@@ -168,10 +250,17 @@ def test_pack_goes_on_after_a_failure_and_says_what_was_left_out(tmp_path):
     assert "p01_02.png" in text and "drive-phantom-16" in text and "2 of 3 failed: toy.toml, nosuch" in text
     assert sorted(p.name for p in (tmp_path / "data/packed").iterdir()) == ["drive-phantom-16"]
     text = flat(run("pack", "toy.toml", "drive", *options, "--skip-bad"))
-    assert "left out The mask of an image is missing" in text and "p01_02.png" in text and text.count("was there") == 1
+    assert (
+        "left out The mask of an image is missing" in text
+        and "p01_02.png" in text
+        and text.count("was there") == 1
+    )
     manifest = read_manifest(tmp_path / "data/packed/toy-real-16")
     assert len(manifest["skipped"]) == 1 and "p01_02.png" in manifest["skipped"][0]["file"]
-    assert len(Store.open([tmp_path / "data/packed/toy-real-16", tmp_path / "data/packed/drive-phantom-16"])) == manifest["records"] + 4
+    assert (
+        len(Store.open([tmp_path / "data/packed/toy-real-16", tmp_path / "data/packed/drive-phantom-16"]))
+        == manifest["records"] + 4
+    )
 
 
 def test_pack_of_a_folder_and_with_a_chosen_source(tmp_path):
@@ -181,7 +270,10 @@ def test_pack_of_a_folder_and_with_a_chosen_source(tmp_path):
     run("pack", "toy", "--size", 16, "--out", "out", "--workers", 2)
     assert read_manifest("out/toy-real-16")["records"] == 4
     run("pack", "drive", "--size", 16, "--out", "out", "--source", "phantom", "--subjects", 2, "--workers", 1)
-    assert "the files of this dataset are not there" in flat(run("pack", "drive", "--source", "real", "--out", "out", code=1)).lower()
+    assert (
+        "the files of this dataset are not there"
+        in flat(run("pack", "drive", "--source", "real", "--out", "out", code=1)).lower()
+    )
     assert sorted(os.listdir("out")) == ["drive-phantom-16", "toy-real-16"]
 
 
@@ -198,25 +290,33 @@ def test_packing_processes_follow_the_working_directory(tmp_path, monkeypatch):
 
 # ---------------------------------------------------------------- show
 
+
 def test_show_draws_what_there_is(tmp_path):
     assert "5 phantom" in run("show", "drive", "-o", "a.png", "--size", 48)
     assert "2 packaged" in run("show", "skimage_cell", "-o", "b.png", "--count", 2, "--size", 48)
     write_pairs(tmp_path, 4)
     make_card(tmp_path, CARD + CLASSES + PAIRS + BY_SUBJECT + '\n[phantom]\nrecipe = "nuset"\n')
     assert "2 real, 2 phantom" in run("show", "toy.toml", "-o", "c.png", "--count", 2, "--size", 48)
-    assert "2 real" in (text := run("show", "toy.toml", "-o", "d.png", "--count", 2, "--real", "--size", 48)) and "phantom" not in text
+    assert (
+        "2 real" in (text := run("show", "toy.toml", "-o", "d.png", "--count", 2, "--real", "--size", 48))
+        and "phantom" not in text
+    )
     assert "2 phantom" in run("show", "toy.toml", "-o", "e.png", "--count", 2, "--phantom", "--size", 48)
     heights = {name: Image.open(f"{name}.png").size[1] for name in "cde"}
     assert heights["c"] > 1.5 * heights["d"] and heights["d"] == heights["e"]
     assert np.asarray(Image.open("c.png")).std() > 10
-    assert "not there" in flat(run("show", "acdc", "--real", "-o", "f.png", code=1)) and not Path("f.png").exists()
-    with pytest.raises(ParameterError, match="png"): run("show", "drive", "-o", "g.txt")
+    assert (
+        "not there" in flat(run("show", "acdc", "--real", "-o", "f.png", code=1))
+        and not Path("f.png").exists()
+    )
+    with pytest.raises(ParameterError, match="png"):
+        run("show", "drive", "-o", "g.txt")
 
 
 def test_labels_are_drawn_where_they_are(tmp_path):
     write_pairs(tmp_path, 1, 1)
     _, (record,) = examples(make_card(tmp_path), 1, tmp_path, "real", 40)
-    drawn, plain = look.overlay(record, {1: (1., 0., 0.)}), look.overlay(record, {})
+    drawn, plain = look.overlay(record, {1: (1.0, 0.0, 0.0)}), look.overlay(record, {})
     changed = np.abs(drawn - plain).sum(-1) > 1e-6
     np.testing.assert_array_equal(changed, record.semantic == 1)
 
@@ -224,25 +324,34 @@ def test_labels_are_drawn_where_they_are(tmp_path):
 def test_phantom_beside_real_takes_the_real_ones_when_they_are_there(tmp_path):
     write_pairs(tmp_path, 4)
     card = make_card(tmp_path, CARD + CLASSES + PAIRS + BY_SUBJECT + '\n[phantom]\nrecipe = "nuset"\n')
-    assert counterpart(card, tmp_path) == (card, "real") and counterpart(card) is None  # no packaged fluorescence
+    assert (
+        counterpart(card, tmp_path) == (card, "real") and counterpart(card) is None
+    )  # no packaged fluorescence
     other, source = counterpart(load_card("drive"), tmp_path)
     assert source == "packaged" and other.modality == ["fundus photography"]
-    titles = [ax.get_title("left") for ax in phantom_and_real([card, "drive", "nuset"], tmp_path, count=2, size=32).axes]
+    titles = [
+        ax.get_title("left")
+        for ax in phantom_and_real([card, "drive", "nuset"], tmp_path, count=2, size=32).axes
+    ]
     assert "real: toy" in titles and f"packaged: {other.name}" in titles and "no real image here" in titles
 
 
 def test_the_real_extracts_stand_beside_their_phantoms(shared_data):
     folder = shared_data / "chase_db1"
-    if not folder.is_dir(): pytest.skip(f"no extract at {folder}")
+    if not folder.is_dir():
+        pytest.skip(f"no extract at {folder}")
     assert counterpart(load_card("chasedb1"), folder) == (load_card("chasedb1"), "real")
     assert json.loads(run("check", "chasedb1", "--root", folder, "--json"))["items"] == 28
 
 
 # ---------------------------------------------------------------- as a program
 
+
 def test_exit_codes_of_the_program(tmp_path):
-    code = "from taco.cli import app, main\nfrom taco.data.command import data_app\nif all(g.name != 'data' for g in app.registered_groups): app.add_typer(data_app, name='data')\nmain()"
-    program = lambda *a: subprocess.run([sys.executable, "-c", code, "data", *a], capture_output=True, text=True, cwd=tmp_path)
+    code = "from taco.cli.main import main\nmain()"
+    program = lambda *a: subprocess.run(
+        [sys.executable, "-c", code, "data", *a], capture_output=True, text=True, cwd=tmp_path
+    )
     write_pairs(tmp_path, 2)
     make_card(tmp_path)
     assert program("check", "toy.toml").returncode == 0
