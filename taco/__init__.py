@@ -22,7 +22,7 @@ DOOR = {
     "taco.atlas.neighbours": "weighted_knn",
     "taco.atlas.figures": "draw_map",
     "taco.atlas.place": "place",
-    "taco.atlas.explorer": "write_atlas",
+    "taco.workflow.page": "write_atlas",
     "taco.base": "TacoError",
 }
 _WHERE = {name: module for module, names in DOOR.items() for name in names.split()}
