@@ -10,7 +10,6 @@ from pathlib import Path
 
 import taco
 from taco.base import limit_threads
-from taco.learning.loop import FitConfig
 from taco.style import save_figure
 
 FOLDER, SIZE = Path("example"), 48
@@ -26,8 +25,8 @@ def main() -> None:
     print(store)
 
     # A small network sees batches of 30 tasks × 4 pairs; pairs of one task attract, all others repel.
-    encoder = taco.EncoderConfig(backbone="resnet10", width=.25, size=SIZE)
-    config = taco.TrainConfig(fit=FitConfig(steps=120, learning_rate=2e-3), pairs_per_task=4, encoder=encoder)
+    config = taco.TrainConfig.of(steps=120, learning_rate=2e-3, pairs_per_task=4,
+                                 backbone="resnet10", width=.25, size=SIZE)
     trained = taco.train(store, None, config, FOLDER / "train")
 
     # Pairs of images that were never trained on, the same number for each task and dataset.
@@ -42,7 +41,7 @@ def main() -> None:
     # The map: one point a pair. UMAP keeps neighbours near each other, and nothing else should be read from it.
     from umap import UMAP
     xy = UMAP(metric="cosine", random_state=0).fit_transform(held_out)
-    print(*save_figure(taco.draw_map(xy, plan), FOLDER / "map"))
+    print(*save_figure(taco.draw_map(xy, plan, taco.ALL_TASKS), FOLDER / "map"))
 
 
 if __name__ == "__main__":

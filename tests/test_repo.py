@@ -230,7 +230,8 @@ def shows(source: str) -> bool:
 def test_every_picture_is_stored(path):
     for kind, source, outputs in cells(path):
         if kind != "code" or not shows(source): continue
-        assert any("image/png" in o.get("data", {}) for o in outputs), f"run `make chapters`: {source[:80]}"
+        stored = {kind for o in outputs for kind in o.get("data", {})}
+        assert stored & {"image/png", "image/jpeg"}, f"run `make chapters`: {source[:80]}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
@@ -239,8 +240,8 @@ def test_notebook_is_light_and_tidy(path):
     outputs = [o for c in nb["cells"] for o in c.get("outputs", [])]
     assert len(json.dumps(outputs)) < 500_000, "stored outputs over 500 kB"
     for output in outputs:
-        picture = output.get("data", {}).get("image/png", "")
-        assert len("".join(picture)) * 3 / 4 < 100_000, "a stored picture over 100 kB"
+        pictures = [output.get("data", {}).get(f"image/{kind}", "") for kind in ("png", "jpeg")]
+        assert max(len("".join(p)) for p in pictures) * 3 / 4 < 100_000, "a stored picture over 100 kB"
         assert output.get("output_type") != "error", "a stored error"
 
 
