@@ -16,13 +16,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from taco.base import CardError, ParameterError
-from taco.data import look
 from taco.data.card import load_card
-from taco.data.command import data_app
-from taco.data.look import check, counterpart, examples, phantom_and_real, resolve, state_of
+from taco.cli.data import data_app
+from taco.data.check import check, counterpart, examples, overlay, phantom_and_real, resolve, state_of
 from taco.data.store import Store, pack, read_manifest
 
-from test_data import BY_SUBJECT, CARD, CLASSES, GIVEN, PAIRS, disc, make_card, spoil, write_pairs
+from tests.data.made import BY_SUBJECT, CARD, CLASSES, GIVEN, PAIRS, disc, make_card, write_pairs
+from tests.data.spoiled import spoil
 
 
 @pytest.fixture(autouse=True)
@@ -316,7 +316,7 @@ def test_show_draws_what_there_is(tmp_path):
 def test_labels_are_drawn_where_they_are(tmp_path):
     write_pairs(tmp_path, 1, 1)
     _, (record,) = examples(make_card(tmp_path), 1, tmp_path, "real", 40)
-    drawn, plain = look.overlay(record, {1: (1.0, 0.0, 0.0)}), look.overlay(record, {})
+    drawn, plain = overlay(record, {1: (1.0, 0.0, 0.0)}), overlay(record, {})
     changed = np.abs(drawn - plain).sum(-1) > 1e-6
     np.testing.assert_array_equal(changed, record.semantic == 1)
 
