@@ -42,7 +42,7 @@ def test_state_depends_on_parameters_and_inputs_and_on_no_folder(tmp_path):
     one, same, other = pack("one", "k"), pack("same", "k"), pack("other", "l")
     assert content_key(one) == content_key(same) != content_key(other)
     run = Run("train", tmp_path, dict(folder="x", pack_run="runs/a", steps=3))
-    states = [run.state(folder, free=("folder", "pack_run")).name for folder in (one, same, other)]
+    states = [run.state(folder, free=("pack_run",)).name for folder in (one, same, other)]
     assert states[0] == states[1] != states[2]
     for name in (*states, "state-old"): (tmp_path / name).mkdir(exist_ok=True)
     run.keep_only(tmp_path / states[2])
