@@ -20,10 +20,12 @@ from PIL import Image
 from rich.table import Table
 
 from taco.data.card import Card, parse_card
-from taco.data.phantoms import make_subject
-from taco.data.readers import assign_splits, find, load
-from taco.data.record import fit_square, prepare
-from taco.data.store import RAGGED, Store, pack
+from taco.data.phantoms.catalogue import make_subject
+from taco.data.find import assign_splits, find, load
+from taco.data.prepare import fit_square, prepare
+from taco.data.pack import pack
+from taco.data.prepare import TABLES
+from taco.data.store import Store
 
 from .tasks import race
 
@@ -69,7 +71,7 @@ def enlarge(folder: Path, out: Path, times: int, name: str = "") -> Path:
     out.mkdir(parents=True)
     for path in folder.glob("*.npy"):
         array, ragged = np.load(path), path.stem.removesuffix("_start")
-        if path.stem.endswith("_start") and ragged in RAGGED:
+        if path.stem.endswith("_start") and ragged in TABLES:
             array = np.concatenate([array[:1], *(array[1:] + i * array[-1] for i in range(times))])
         else:
             array = np.concatenate([array] * times)

@@ -16,18 +16,12 @@ import torch
 from rich.table import Table
 
 from taco.base import pick_device
-from taco.data.store import Store, pack
+from taco.data.pack import pack
+from taco.data.store import Store
 from taco.learning.encoder import EncoderConfig
-from taco.learning.pairs import PairSampler
-from taco.learning.training import (
-    TrainConfig,
-    _precision,
-    _quiet,
-    _sampler,
-    _trainer,
-    TaskContrast,
-    _new_encoder,
-)
+from taco.learning.sampler import PairSampler
+from taco.learning.loop import lightning_precision, make_trainer, quiet
+from taco.learning.training import TaskContrast, TrainConfig, new_encoder, new_sampler
 
 DATASETS = ("acdc", "busi", "covid19radio", "drive", "isic2018", "kvasir", "monusac", "mosmedplus")
 ENCODERS = {
@@ -69,10 +63,10 @@ class _Clock(L.Callback):
 def measure(store: Store, config: TrainConfig, blocks: int = 8) -> dict:
     "Pairs per second of the loop and of the fixed tensor (medians over `blocks` blocks each), and their ratio."
     config, device = replace(config, steps=2 * BLOCK * (blocks + 1)), pick_device(config.device)
-    sampler, clock = _Taking_turns(_sampler(store, None, config), device), _Clock()
-    module = TaskContrast(_new_encoder(config), sampler, config)
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
-        _trainer(config, Path(folder), [clock]).fit(module)
+    sampler, clock = _Taking_turns(new_sampler(store, None, config), device), _Clock()
+    module = TaskContrast(new_encoder(config), sampler, config)
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        make_trainer(config, Path(folder), [clock]).fit(module)
     took = np.diff(clock.ends)[2 * BLOCK - 1 :].reshape(-1, 2, BLOCK)[
         :, :, 1:
     ]  # (blocks, fixed or loop, steps); the first round warms up
@@ -80,7 +74,7 @@ def measure(store: Store, config: TrainConfig, blocks: int = 8) -> dict:
     batch, ratios = len(sampler.fixed), took[:, 0].sum(1) / took[:, 1].sum(1)
     return dict(
         batch=batch,
-        precision=_precision(config, device),
+        precision=lightning_precision(config, device),
         loop_pairs_per_s=round(batch / loop, 1),
         fixed_pairs_per_s=round(batch / fixed, 1),
         pairs_ms=round(1000 * (loop - fixed), 1),

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from taco.data.phantoms import make_subject
-from taco.data.record import Batch, collate, prepare
+from taco.data.phantoms.catalogue import make_subject
+from taco.data.prepare import Batch, collate, prepare
 from taco.tasks.catalogue import ALL_TASKS
 from taco.tasks.task import Choice, Task, get_task
 

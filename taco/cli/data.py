@@ -69,12 +69,12 @@ def bar(name: str) -> Iterator[Callable[[int, int], None]]:
         line = shown.add_task(escape(name), total=None)
         yield lambda done, total: shown.update(line, completed=done, total=total)
 
-# %% ../../nbs/cli/01_data.ipynb #3d19e35f
+# %% ../../nbs/cli/01_data.ipynb #693944c3
 @data_app.command(name="list")
 def list_datasets(root: Root = None, out: Out = Path("data/packed"), as_json: AsJson = False) -> None:
     "Every dataset within reach: what it is, and what there is of it."
-    from taco.data.card import list_cards, load_card
-    from taco.data.check import data_folder, state_of
+    from taco.data.card import data_folder, list_cards, load_card
+    from taco.data.check import state_of
     rows = []
     for card in map(load_card, list_cards()):
         known = dict(name=card.name, title=card.title, modality=card.modality, classes=len(card.classes))
@@ -97,7 +97,7 @@ def table_of_datasets(rows: list[dict]) -> Table:
         table.add_row(r["name"], modality, str(r["classes"]), counts, licence, state)
     return table
 
-# %% ../../nbs/cli/01_data.ipynb #61b08cf9
+# %% ../../nbs/cli/01_data.ipynb #9e3ac621
 LEAST = "Of several files, take the smallest whose images are at least this large."
 EVERY = "Take all files of the card, whatever their size."
 
@@ -109,7 +109,8 @@ def fetch(
     every: Annotated[bool, typer.Option("--all", help=EVERY)] = False,
 ) -> None:
     "Download what may be downloaded by a program, and verify its checksum."
-    from taco.data.check import data_folder, resolve
+    from taco.data.card import data_folder
+    from taco.data.check import resolve
     from taco.data.fetch import fetch as bring
     def work(name):
         target = resolve(name, root)
@@ -188,12 +189,12 @@ def pack(
     options = dict(size=size, subjects=subjects, skip_bad=skip_bad, workers=workers or limit_threads(), out=out)
     each(names, lambda name: pack_one(name, root, source.value, options))
 
-# %% ../../nbs/cli/01_data.ipynb #7d411f4d
+# %% ../../nbs/cli/01_data.ipynb #b5e934d5
 def pack_one(name: str, root: Path | None, source: str, options: dict) -> None:
     "Pack one dataset and say what came of it: records by split, speed, and what was left out."
     from taco.data.check import resolve
     from taco.data.pack import pack as write
-    from taco.data.pack import read_manifest
+    from taco.data.store import read_manifest
     target, start, told = resolve(name, root), time.perf_counter(), []
     with bar(target.card.name) as progress:
         def hear(done, total):

@@ -5,33 +5,50 @@
 # %% auto #0
 __all__ = ['SEMANTIC', 'GENERATIVE', 'TRANSFORMATION', 'ALL_TASKS', 'allowance', 'refusals']
 
-# %% ../../nbs/tasks/05_catalogue.ipynb #a843ae82
+# %% ../../nbs/tasks/05_catalogue.ipynb #9f512e5a
 import pandas as pd
 
-from ..data.record import NEEDS
+from ..data.prepare import NEEDS
 from . import generative, semantic, transformation
 from .task import FAMILIES, TASKS, Task, get_task
 
-# %% ../../nbs/tasks/05_catalogue.ipynb #e8751cf0
-SEMANTIC = ("binary_segmentation", "multi_class_segmentation", "instance_segmentation", "box_detection", "centre_point_detection",
-            "boundary_detection", "centreline", "distance_map", "convex_hull", "foreground_extraction")
-GENERATIVE = ("gaussian_denoising", "salt_and_pepper_denoising", "despeckling", "deblurring", "super_resolution",
-              "inpainting", "outpainting", "colorization", "bias_field_correction", "k_space_reconstruction")
-TRANSFORMATION = ("horizontal_flip", "vertical_flip", "quarter_turn", "free_rotation", "translation",
-                  "scaling", "shear", "elastic_deformation", "intensity_inversion", "brightness_change")
+# %% ../../nbs/tasks/05_catalogue.ipynb #ffc89a4b
+SEMANTIC = (
+    "binary_segmentation", "multi_class_segmentation", "instance_segmentation", "box_detection",
+    "centre_point_detection", "boundary_detection", "centreline", "distance_map", "convex_hull",
+    "foreground_extraction",
+)
+GENERATIVE = (
+    "gaussian_denoising", "salt_and_pepper_denoising", "despeckling", "deblurring", "super_resolution",
+    "inpainting", "outpainting", "colorization", "bias_field_correction", "k_space_reconstruction",
+)
+TRANSFORMATION = (
+    "horizontal_flip", "vertical_flip", "quarter_turn", "free_rotation", "translation", "scaling", "shear",
+    "elastic_deformation", "intensity_inversion", "brightness_change",
+)
 ALL_TASKS = SEMANTIC + GENERATIVE + TRANSFORMATION
 
-# %% ../../nbs/tasks/05_catalogue.ipynb #b2fac5ca
+# %% ../../nbs/tasks/05_catalogue.ipynb #b98ef4f7
 def allowance(records: pd.DataFrame) -> pd.DataFrame:
-    "Datasets × tasks: share (0 … 1) of the records that allow the task. `records` has the column `dataset` and a bool column for each of NEEDS."
-    return pd.DataFrame({name: records[sorted(get_task(name).needs)].all(axis=1).groupby(records["dataset"], sort=False).mean() for name in ALL_TASKS})
+    """Datasets × tasks: share (0 … 1) of the records that allow the task.
 
-# %% ../../nbs/tasks/05_catalogue.ipynb #5347d729
+    `records` has the column `dataset` and a bool column for each of NEEDS.
+    """
+    def share(name: str) -> pd.Series:
+        allowed = records[sorted(get_task(name).needs)].all(axis=1)
+        return allowed.groupby(records["dataset"], sort=False).mean()
+    return pd.DataFrame({name: share(name) for name in ALL_TASKS})
+
+# %% ../../nbs/tasks/05_catalogue.ipynb #2b306c36
 def refusals(records: pd.DataFrame) -> pd.DataFrame:
-    "One row for each dataset and task that no record allows: dataset, task, `lacks` (the needs that no record meets), `why` in words."
+    """One row for each dataset and task that no record allows.
+
+    Columns: dataset, task, `lacks` (the needs that no record meets), `why` in words.
+    """
     met, rows = records.groupby("dataset", sort=False)[list(NEEDS)].any(), []
     for (dataset, name), share in allowance(records).stack().items():
         if share > 0: continue
         lacks = [need for need in NEEDS if need in get_task(name).needs and not met.loc[dataset, need]]
-        rows.append((dataset, name, ", ".join(lacks), "; ".join(f"no record has {NEEDS[n]}" for n in lacks) or "no record meets all needs at once"))
+        why = "; ".join(f"no record has {NEEDS[n]}" for n in lacks) or "no record meets all needs at once"
+        rows.append((dataset, name, ", ".join(lacks), why))
     return pd.DataFrame(rows, columns=["dataset", "task", "lacks", "why"])

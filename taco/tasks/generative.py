@@ -7,7 +7,7 @@ __all__ = ['gaussian_rows', 'smooth_field', 'white_noise', 'gaussian_denoising',
            'deblurring', 'super_resolution', 'inpainting', 'outpainting', 'colorization', 'bias_field_correction',
            'k_space_reconstruction']
 
-# %% ../../nbs/tasks/03_generative.ipynb #562367b4
+# %% ../../nbs/tasks/03_generative.ipynb #4f76b354
 import math
 
 import torch
@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from ..data.record import MODALITIES, Batch
+from ..data.prepare import Batch
+from ..data.record import MODALITIES
 from .random import Draw
 from .task import Choice, Uniform, task
 
-# %% ../../nbs/tasks/03_generative.ipynb #b8940d51
+# %% ../../nbs/tasks/03_generative.ipynb #d8c76f9a
 def gaussian_rows(sigma: Tensor,  # (B,) standard deviation in pixels; 0 gives the identity
                   size: int,
                   norm: int = 1,  # 1: rows sum to one (blur an image); 2: rows have unit length (correlate white noise)
@@ -27,22 +28,26 @@ def gaussian_rows(sigma: Tensor,  # (B,) standard deviation in pixels; 0 gives t
     "(B, 1, size, size) matrices G of a Gaussian blur along one axis: G @ X @ G.mT blurs X."
     place = torch.arange(size, device=sigma.device, dtype=torch.float32)
     gap = (place[:, None] - place) / sigma.clamp(min=.05).view(-1, 1, 1, 1)
-    weight = torch.exp(-.5 * gap.clamp(-12, 12) ** 2)  # beyond 12 sigma: 0 to seven digits, and no slow denormal numbers
+    # beyond 12 sigma: 0 to seven digits, and no slow denormal numbers
+    weight = torch.exp(-.5 * gap.clamp(-12, 12) ** 2)
     return weight / weight.norm(norm, -1, keepdim=True)
 
-# %% ../../nbs/tasks/03_generative.ipynb #13cae199
+# %% ../../nbs/tasks/03_generative.ipynb #fba21aa3
 def smooth_field(draw: Draw, name: str, channels: int, size: int,
                  waves: int = 3,      # half waves across the image, at most
                  pinned: bool = False # zero on the border
                  ) -> Tensor:
-    "(B, channels, size, size) smooth random fields: sums of low cosines (pinned: sines), normal amplitudes falling with frequency."
+    """(B, channels, size, size) smooth random fields: sums of low cosines (pinned: sines).
+
+    The amplitudes are normal and fall with frequency.
+    """
     place = (torch.arange(size, device=draw.seeds.device) + .5) / size
     order = torch.arange(waves + 1, device=draw.seeds.device) + (1. if pinned else 0.)
     basis = (torch.sin if pinned else torch.cos)(math.pi * place[:, None] * order)      # (size, waves + 1)
     fall = 1 / (1 + order[:, None] ** 2 + order ** 2)
     return basis @ (draw.normal(name, channels, waves + 1, waves + 1) * fall) @ basis.T
 
-# %% ../../nbs/tasks/03_generative.ipynb #3a92253e
+# %% ../../nbs/tasks/03_generative.ipynb #05879d75
 def white_noise(image: Tensor, draw: Draw, name: str) -> Tensor:
     "(B, 3, S, S) standard normal noise, equal in all channels where the image is grey."
     size = image.shape[-1]
@@ -53,7 +58,7 @@ def white_noise(image: Tensor, draw: Draw, name: str) -> Tensor:
     noise[colour, 1:] = draw[colour].normal(name + "/colour", 2, size, size)
     return noise
 
-# %% ../../nbs/tasks/03_generative.ipynb #bdde0e01
+# %% ../../nbs/tasks/03_generative.ipynb #529e17ec
 @task("generative", title="Gaussian denoising", sigma=Uniform(.06, .2, limits=(0, 1)))
 def gaussian_denoising(batch: Batch, draw: Draw, sigma: Tensor):
     "Normal noise of standard deviation `sigma`; Rician in MR."
@@ -65,23 +70,26 @@ def gaussian_denoising(batch: Batch, draw: Draw, sigma: Tensor):
         noisy[magnetic] = torch.hypot(noisy[magnetic], imaginary)
     return noisy, batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #2577221b
+# %% ../../nbs/tasks/03_generative.ipynb #db47d307
 @task("generative", title="salt-and-pepper denoising", amount=Uniform(.05, .25, limits=(0, 1)))
 def salt_and_pepper_denoising(batch: Batch, draw: Draw, amount: Tensor):
     "A share `amount` of all pixels turned black or white, as likely."
     chance, half = draw.uniform("pixel", 1, batch.size, batch.size), amount.view(-1, 1, 1, 1) / 2
     return torch.maximum(batch.image * (chance >= half), (chance >= 1 - half).float()), batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #0c5a5b4a
+# %% ../../nbs/tasks/03_generative.ipynb #a858c820
 @task("generative", strength=Uniform(.5, 1, limits=(0, 1)), grain=Uniform(.01, .025, limits=(0, .1)))
 def despeckling(batch: Batch, draw: Draw, strength: Tensor, grain: Tensor):
-    "Multiplicative Rayleigh speckle of a share `strength`, with a grain of standard deviation `grain` (fraction of the side)."
+    """Multiplicative Rayleigh speckle of a share `strength`.
+
+    Its grain has the standard deviation `grain` (fraction of the side).
+    """
     spread = gaussian_rows(grain * batch.size, batch.size, norm=2)
     real, imaginary = (spread @ draw.normal("speckle", 2, batch.size, batch.size) @ spread.mT).unbind(1)
     speckle = torch.hypot(real, imaginary)[:, None] / math.sqrt(math.pi / 2)
     return batch.image * (1 + strength.view(-1, 1, 1, 1) * (speckle - 1)), batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #a0c91162
+# %% ../../nbs/tasks/03_generative.ipynb #bf257406
 def _point_spread(width: Tensor,  # (B,) standard deviation in pixels
                   angle: Tensor,  # (B,) degrees
                   motion: Tensor, # (B,) 1: a line along the angle, 0: a Gaussian
@@ -90,26 +98,31 @@ def _point_spread(width: Tensor,  # (B,) standard deviation in pixels
     place = torch.arange(-radius, radius + 1, device=width.device, dtype=torch.float32)
     way = place / (radius + .5) * math.sqrt(3) * width[:, None]                # (B, T): a walk along the line
     x, y = way * torch.cos(torch.deg2rad(angle))[:, None], -way * torch.sin(torch.deg2rad(angle))[:, None]
-    x, y = ((1 - (place - at[..., None]).abs()).clamp(min=0) for at in (x, y)) # each step shared by the pixels around it
+    # each step is shared by the pixels around it
+    x, y = ((1 - (place - at[..., None]).abs()).clamp(min=0) for at in (x, y))
     bell = torch.exp(-.5 * (place / width.clamp(min=.05)[:, None]) ** 2)
     kernel = torch.where(motion.view(-1, 1, 1) > .5, y.mT @ x, bell[:, :, None] * bell[:, None])
     return kernel / kernel.sum((1, 2), keepdim=True)
 
-# %% ../../nbs/tasks/03_generative.ipynb #7d55d369
+# %% ../../nbs/tasks/03_generative.ipynb #f531b71e
 _WIDEST = .06  # blur, as a fraction of the side
 
 @task("generative", width=Uniform(.018, .04, limits=(0, _WIDEST)), motion=Choice((0, 1)), angle=Uniform(0, 180))
 def deblurring(batch: Batch, draw: Draw, width: Tensor, motion: Tensor, angle: Tensor):
-    "Blur of standard deviation `width` (fraction of the side): Gaussian, or where `motion` is 1 along a line at `angle` degrees."
-    radius = math.ceil(3 * _WIDEST * batch.size)        # from the limit, not from the batch: a sample must not notice the others
+    """Blur of standard deviation `width` (fraction of the side).
+
+    Gaussian, or where `motion` is 1 along a line at `angle` degrees.
+    """
+    radius = math.ceil(3 * _WIDEST * batch.size)  # from the limit: a sample must not notice the others of its batch
     kernel = _point_spread(width * batch.size, angle, motion, radius)[:, None]
     whole = next_fast_len(batch.size + 2 * radius, real=True)
     image = F.pad(batch.image, [radius, whole - batch.size - radius] * 2, mode="reflect")
     blurred = torch.fft.irfft2(torch.fft.rfft2(image) * torch.fft.rfft2(kernel, s=(whole, whole)), s=(whole, whole))
-    inside = slice(2 * radius, 2 * radius + batch.size)  # the kernel's centre lies at `radius`, and so did the image's corner
+    # the kernel's centre lies at `radius`, and so did the image's corner
+    inside = slice(2 * radius, 2 * radius + batch.size)
     return blurred[..., inside, inside], batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #23b9a514
+# %% ../../nbs/tasks/03_generative.ipynb #c71dec94
 def _large_pixels(count: Tensor,  # (B,) how many large pixels cover the side
                   size: int) -> Tensor:
     "(B, 1, size, size) matrices that replace every pixel of a line by the mean over the large pixel it lies in."
@@ -124,7 +137,7 @@ def super_resolution(batch: Batch, draw: Draw, reduction: Tensor):
     rows = _large_pixels(((1 - reduction) * batch.size).round().clamp(min=1), batch.size)
     return rows @ batch.image @ rows.mT, batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #a4242a96
+# %% ../../nbs/tasks/03_generative.ipynb #4ec50ad8
 def _flat_colour(draw: Draw) -> Tensor:
     "(B, 3, 1, 1): a random grey or, as likely, a random colour."
     number = draw.uniform("fill", 4)
@@ -135,22 +148,23 @@ def inpainting(batch: Batch, draw: Draw, size: Tensor, ellipse: Tensor):
     "Five holes of mean side `size`, rectangles or (`ellipse` 1) ellipses, filled with one random grey or colour."
     place = (torch.arange(batch.size, device=batch.device) + .5) / batch.size
     number = draw.uniform("holes", 5, 4, 1)
-    gap = (place - (.15 + .7 * number[:, :, :2])).abs()             # (B, 5, 2, S): from the centre of each hole, along x and y
+    gap = (place - (.15 + .7 * number[:, :, :2])).abs()  # (B, 5, 2, S): from the centre of each hole, along x and y
     half = (.3 + .4 * number[:, :, 2:]) * size.view(-1, 1, 1, 1)    # half its sides
     x, y = ((gap / half.clamp(min=1e-9)) ** torch.where(ellipse > .5, 2, 16).view(-1, 1, 1, 1)).unbind(2)
     hole = ((y[..., None] + x[:, :, None]).amin(1) < 1) & (size > 0).view(-1, 1, 1)
     return torch.lerp(batch.image, _flat_colour(draw), hole[:, None].float()), batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #a22dd49d
+# %% ../../nbs/tasks/03_generative.ipynb #6b4bae3e
 @task("generative", margin=Uniform(.15, .3, limits=(0, .5)))
 def outpainting(batch: Batch, draw: Draw, margin: Tensor):
     "Up to `margin` (fraction of the side) hidden on every side by one random grey or colour."
     place = (torch.arange(batch.size, device=batch.device) + .5) / batch.size
     lost = draw.uniform("sides", 2, 2, 1, low=.6, high=1.) * margin.view(-1, 1, 1, 1)
     x, y = ((place > lost[:, 0]) & (place < 1 - lost[:, 1])).unbind(1)
-    return torch.lerp(_flat_colour(draw), batch.image, (y[:, :, None] & x[:, None])[:, None].float()), batch.image
+    kept = (y[:, :, None] & x[:, None])[:, None].float()
+    return torch.lerp(_flat_colour(draw), batch.image, kept), batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #71528bbe
+# %% ../../nbs/tasks/03_generative.ipynb #333e8582
 @task("generative", "colour", strength=Uniform(1, 1, limits=(0, 1)))
 def colorization(batch: Batch, draw: Draw, strength: Tensor):
     "The luminance of a colour image; `strength` below 1 mixes the colours back in."
@@ -158,7 +172,7 @@ def colorization(batch: Batch, draw: Draw, strength: Tensor):
     grey = .2125 * red + .7154 * green + .0721 * blue
     return torch.lerp(batch.image, grey, strength.view(-1, 1, 1, 1).float()), batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #107e1c90
+# %% ../../nbs/tasks/03_generative.ipynb #0776c784
 @task("generative", title="bias-field correction", strength=Uniform(1, 2, limits=(0, 4)))
 def bias_field_correction(batch: Batch, draw: Draw, strength: Tensor):
     "A smooth field between exp(-`strength`) and 1, multiplied onto the image."
@@ -166,7 +180,7 @@ def bias_field_correction(batch: Batch, draw: Draw, strength: Tensor):
     low, high = field.amin((2, 3), keepdim=True), field.amax((2, 3), keepdim=True)
     return batch.image * torch.exp(-strength.view(-1, 1, 1, 1) * (field - low) / (high - low)), batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #c0a6afa0
+# %% ../../nbs/tasks/03_generative.ipynb #71e0b6c1
 def _measured_lines(draw: Draw, missing: Tensor, size: int, centre: float = .08) -> Tensor:
     "(B, size) bool in the order of torch.fft: which lines of k-space are measured."
     distance = torch.fft.fftfreq(size, device=missing.device).abs()      # 0 … 0.5 cycles per pixel
@@ -176,9 +190,13 @@ def _measured_lines(draw: Draw, missing: Tensor, size: int, centre: float = .08)
     rank = key.argsort(dim=1, descending=True).argsort(dim=1)
     return rank < ((1 - missing) * size).round()[:, None]
 
-@task("generative", title="k-space reconstruction", missing=Uniform(.5, .8, limits=(0, .95)), vertical=Choice((0, 1)))
+@task("generative", title="k-space reconstruction",
+      missing=Uniform(.5, .8, limits=(0, .95)), vertical=Choice((0, 1)))
 def k_space_reconstruction(batch: Batch, draw: Draw, missing: Tensor, vertical: Tensor):
-    "Magnitude of the zero-filled image when a share `missing` of the k-space lines, rows or (`vertical` 1) columns, is not measured."
+    """Magnitude of the zero-filled image when a share `missing` of the k-space lines is not measured.
+
+    The lines are rows or (`vertical` 1) columns.
+    """
     turned = vertical.view(-1, 1, 1, 1) > .5
     lines = _measured_lines(draw, missing, batch.size)[:, None, None]
     image = torch.where(turned, batch.image, batch.image.mT)                 # the axis to transform last

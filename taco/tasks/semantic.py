@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['CONTRAST', 'PALETTE', 'choose_colours', 'paint', 'ramp', 'binary_segmentation', 'multi_class_segmentation',
-           'instance_segmentation', 'foreground_extraction', 'boundary_detection', 'centreline', 'convex_hull',
-           'box_detection', 'centre_point_detection', 'distance_map']
+           'instance_segmentation', 'foreground_extraction', 'boundaries', 'boundary_detection', 'centreline',
+           'convex_hull', 'box_detection', 'centre_point_detection', 'distance_map']
 
-# %% ../../nbs/tasks/02_semantic.ipynb #06057f9e
+# %% ../../nbs/tasks/02_semantic.ipynb #067a911c
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.record import Batch
+from ..data.prepare import Batch
+from ..style import OKABE_ITO
 from .random import Draw
 from .task import Uniform, task
 
-# %% ../../nbs/tasks/02_semantic.ipynb #3d0087ae
+# %% ../../nbs/tasks/02_semantic.ipynb #a03416f6
 CONTRAST = 0.4  # least Euclidean distance in RGB between two colours of a sample, while there is room
 
 @lru_cache
@@ -31,7 +32,8 @@ def _lattice(device: torch.device) -> tuple[Tensor, Tensor]:
 def _random_palette(draw: Draw, count: int) -> Tensor:
     "(B, count, 3) colours, each random among those that contrast with the ones before it."
     points, apart = _lattice(draw.seeds.device)
-    numbers = draw.uniform("palette", count, len(points) + 3, low=2., high=3.)  # 2 is more than any distance in the unit cube
+    # 2 is more than any distance in the unit cube
+    numbers = draw.uniform("palette", count, len(points) + 3, low=2., high=3.)
     preference, shift = numbers[..., :-3], .08 * (numbers[:, :1, -3:] - 2.5)
     taken, nearest = [], torch.full_like(preference[:, 0], 2.)
     for k in range(count):
@@ -39,9 +41,9 @@ def _random_palette(draw: Draw, count: int) -> Tensor:
         nearest = torch.minimum(nearest, apart[taken[-1]])
     return points[torch.stack(taken, 1)] + shift
 
-# %% ../../nbs/tasks/02_semantic.ipynb #494110f1
+# %% ../../nbs/tasks/02_semantic.ipynb #4787ccda
 _ROBERTS = (-776648142, -1412856951, -1934021721)  # 2³² / g, / g² and / g³ as signed numbers, where g⁴ = g + 1
-_OKABE_ITO = ("000000", "ffffff", "e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7")
+_FIXED = ("#000000", "#FFFFFF", *(OKABE_ITO[n] for n in "orange sky green yellow blue vermilion purple".split()))
 
 def _kronecker(start: Tensor,  # (B, 1, 3) int32, where the sequence begins
                count: int) -> Tensor:
@@ -53,10 +55,10 @@ def _kronecker(start: Tensor,  # (B, 1, 3) int32, where the sequence begins
 @lru_cache
 def _fixed_palette(count: int, device: torch.device) -> Tensor:
     "(count, 3) colours, the same for every sample."
-    named = torch.tensor([[int(c[i:i + 2], 16) / 255 for i in (0, 2, 4)] for c in _OKABE_ITO])
+    named = torch.tensor([[int(c[i:i + 2], 16) / 255 for i in (1, 3, 5)] for c in _FIXED])
     return torch.cat([named, _kronecker(torch.zeros(1, 1, 3, dtype=torch.int32), count)[0]])[:count].to(device)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #05b3a061
+# %% ../../nbs/tasks/02_semantic.ipynb #0bc91400
 PALETTE = Uniform(1, 1, limits=(0, 1))  # 1: a random palette per sample; 0: the fixed one
 
 def choose_colours(draw: Draw, count: int, palette: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ def choose_colours(draw: Draw, count: int, palette: Tensor) -> Tensor:
     fixed = _fixed_palette(count, draw.seeds.device)
     return torch.where(palette[:, None, None] > .5, _random_palette(draw, count), fixed)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #8e1e8df0
+# %% ../../nbs/tasks/02_semantic.ipynb #01d7a076
 def paint(labels: Tensor,   # (B, S, S) integer, 0 = background
           colours: Tensor,  # (B, K, 3), for labels below K
           ) -> Tensor:
@@ -78,17 +80,20 @@ def paint(labels: Tensor,   # (B, S, S) integer, 0 = background
 
 def ramp(weight: Tensor,   # (B, S, S) float in [0, 1] or bool
          draw: Draw, palette: Tensor) -> Tensor:
-    "A (B, 3, S, S) picture of a weight: its first random colour at 0, its second at 1, a straight line in RGB between them."
+    """A (B, 3, S, S) picture of a weight.
+
+    Its first random colour at 0, its second at 1, a straight line in RGB between them.
+    """
     low, high = choose_colours(draw, 2, palette)[..., None, None].unbind(1)
     return low + (high - low) * weight[:, None]
 
-# %% ../../nbs/tasks/02_semantic.ipynb #5d4424df
+# %% ../../nbs/tasks/02_semantic.ipynb #21f5ef17
 @task("semantic", "semantic", title="binary segmentation", palette=PALETTE)
 def binary_segmentation(batch: Batch, draw: Draw, palette: Tensor):
     "Foreground and background in two random colours."
     return batch.image, ramp(batch.semantic > 0, draw, palette)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #f687e802
+# %% ../../nbs/tasks/02_semantic.ipynb #713238d3
 @task("semantic", "semantic classes", title="multi-class segmentation", palette=PALETTE)
 def multi_class_segmentation(batch: Batch, draw: Draw, palette: Tensor):
     "Every class in a colour of its own; beyond 124 classes colours come again."
@@ -96,7 +101,7 @@ def multi_class_segmentation(batch: Batch, draw: Draw, palette: Tensor):
     if highest > 124: labels = torch.where(labels > 124, 1 + (labels.long() - 1) % 124, labels)
     return batch.image, paint(labels, choose_colours(draw, min(highest, 124) + 1, palette))
 
-# %% ../../nbs/tasks/02_semantic.ipynb #856c56c2
+# %% ../../nbs/tasks/02_semantic.ipynb #ee4b4c3b
 def _object_colours(draw: Draw, count: int, palette: Tensor) -> Tensor:
     "(B, count, 3): a background, and object colours that differ from it and from those of near numbers."
     start = torch.where(palette[:, None, None] > .5, draw.bits("objects", 1, 3), 0)
@@ -110,15 +115,15 @@ def instance_segmentation(batch: Batch, draw: Draw, palette: Tensor):
     "Every object in a colour of its own; neighbours differ."
     return batch.image, paint(batch.instances, _object_colours(draw, int(batch.instances.max()) + 1, palette))
 
-# %% ../../nbs/tasks/02_semantic.ipynb #b54a5644
+# %% ../../nbs/tasks/02_semantic.ipynb #8ea350ff
 @task("semantic", "semantic", title="foreground extraction", palette=PALETTE)
 def foreground_extraction(batch: Batch, draw: Draw, palette: Tensor):
     "The image inside the foreground, a plain random colour (palette 0: black) outside."
     ground = (draw.uniform("ground", 3) * palette[:, None])[..., None, None]
     return batch.image, torch.lerp(ground, batch.image, (batch.semantic[:, None] > 0).float())
 
-# %% ../../nbs/tasks/02_semantic.ipynb #091e9661
-def _boundary(labels: Tensor  # (B, S, S) integer
+# %% ../../nbs/tasks/02_semantic.ipynb #f968aa9a
+def boundaries(labels: Tensor  # (B, S, S) integer
               ) -> Tensor:
     "(B, S, S) bool: another label within one pixel, diagonals included."
     edge = torch.zeros_like(labels, dtype=torch.bool)
@@ -133,23 +138,23 @@ def _boundary(labels: Tensor  # (B, S, S) integer
 @task("semantic", "semantic", title="boundary detection", palette=PALETTE)
 def boundary_detection(batch: Batch, draw: Draw, palette: Tensor):
     "Pixels with another class within one pixel (on larger images within side / 64 pixels), in two random colours."
-    edge, reach = _boundary(batch.semantic), round(batch.size / 64)
+    edge, reach = boundaries(batch.semantic), round(batch.size / 64)
     if reach > 1: edge = F.max_pool2d(edge[:, None].float(), 2 * reach - 1, 1, reach - 1)[:, 0]
     return batch.image, ramp(edge, draw, palette)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #1f8cafb4
+# %% ../../nbs/tasks/02_semantic.ipynb #7a178d5f
 @task("semantic", "semantic", palette=PALETTE, width=Uniform(.03, .06, limits=(0, .3)))
 def centreline(batch: Batch, draw: Draw, palette: Tensor, width: Tensor):
     "The skeleton of the foreground as a line of `width` (in fractions of the side), in two random colours."
     return batch.image, ramp(batch.centreline <= width.view(-1, 1, 1) / 2, draw, palette)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #813bbbe2
+# %% ../../nbs/tasks/02_semantic.ipynb #17b99772
 @task("semantic", "semantic concave", title="convex hull", palette=PALETTE)
 def convex_hull(batch: Batch, draw: Draw, palette: Tensor):
     "The convex hull of the whole foreground, in two random colours."
     return batch.image, ramp(batch.hull, draw, palette)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #6a953e6c
+# %% ../../nbs/tasks/02_semantic.ipynb #cb79b68c
 def _inside(low: Tensor, high: Tensor, size: int) -> Tensor:
     "(B, K, S) float: which of `size` pixel centres lie in the interval [low, high) of (B, K); 0 for NaN."
     centre = (torch.arange(size, device=low.device) + .5) / size
@@ -157,20 +162,28 @@ def _inside(low: Tensor, high: Tensor, size: int) -> Tensor:
 
 @task("semantic", "boxes", title="box detection", palette=PALETTE, width=Uniform(.02, .05, limits=(0, .2)))
 def box_detection(batch: Batch, draw: Draw, palette: Tensor, width: Tensor):
-    "Outlines of all boxes, drawn inwards with a line of `width` (fraction of the side, at least a pixel), in two random colours."
+    """Outlines of all boxes, drawn inwards with a line of `width`, in two random colours.
+
+    `width` is a fraction of the side, and at least a pixel.
+    """
     pixel = 1 / batch.size
     low, high = batch.boxes.unflatten(-1, (2, 2)).unbind(-2)        # (B, K, 2): x, y
     high, line = torch.maximum(high, low + pixel), width.clamp(min=pixel).view(-1, 1, 1)
-    (ox, oy), (ix, iy) = [[_inside(a[..., c], b[..., c], batch.size) for c in (0, 1)] for a, b in ((low, high), (low + line, high - line))]
+    outlines = (low, high), (low + line, high - line)
+    (ox, oy), (ix, iy) = [[_inside(a[..., c], b[..., c], batch.size) for c in (0, 1)] for a, b in outlines]
     count = torch.cat([oy, -iy], 1).mT @ torch.cat([ox, ix], 1)     # (B, S, S): of how many outlines a pixel is part
     return batch.image, ramp(count > .5, draw, palette)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #b14069d6
-@task("semantic", "points", title="centre-point detection", palette=PALETTE, sigma=Uniform(.025, .05, limits=(.005, .2)))
+# %% ../../nbs/tasks/02_semantic.ipynb #1ac0e331
+@task("semantic", "points", title="centre-point detection",
+      palette=PALETTE, sigma=Uniform(.025, .05, limits=(.005, .2)))
 def centre_point_detection(batch: Batch, draw: Draw, palette: Tensor, sigma: Tensor):
-    "A Gaussian of `sigma` (fraction of the side) on every centre, their maximum drawn as a ramp between two random colours."
+    """A Gaussian on every centre, their maximum drawn as a ramp between two random colours.
+
+    `sigma` is a fraction of the side.
+    """
     centre = (torch.arange(batch.size, device=batch.device) + .5) / batch.size
-    gap = (centre - batch.points[..., None]).nan_to_num(9.)         # (B, K, 2, S); a point that is not there is far away
+    gap = (centre - batch.points[..., None]).nan_to_num(9.)  # (B, K, 2, S); a point that is not there is far away
     x, y = torch.exp(-.5 * (gap / sigma.view(-1, 1, 1, 1)) ** 2).unbind(2)
     heat = torch.zeros_like(batch.image[:, 0])
     there = ~batch.points[..., 0].isnan()
@@ -179,7 +192,7 @@ def centre_point_detection(batch: Batch, draw: Draw, palette: Tensor, sigma: Ten
         heat[rows] = torch.maximum(heat[rows], (few_y[rows, :, :, None] * few_x[rows, :, None]).amax(1))
     return batch.image, ramp(heat, draw, palette)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #0654794c
+# %% ../../nbs/tasks/02_semantic.ipynb #663a1588
 @task("semantic", "semantic thick", title="distance map", palette=PALETTE)
 def distance_map(batch: Batch, draw: Draw, palette: Tensor):
     "Euclidean distance to the background over its maximum in the sample, drawn as a ramp between two random colours."

@@ -6,19 +6,19 @@
 __all__ = ['horizontal_flip', 'vertical_flip', 'quarter_turn', 'free_rotation', 'translation', 'scaling', 'shear',
            'elastic_deformation', 'intensity_inversion', 'brightness_change']
 
-# %% ../../nbs/tasks/04_transformation.ipynb #8802d62e
+# %% ../../nbs/tasks/04_transformation.ipynb #fa6dd8a3
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.record import Batch
+from ..data.prepare import Batch
 from .generative import smooth_field
 from .random import Draw
 from .task import Choice, Uniform, task
 
-# %% ../../nbs/tasks/04_transformation.ipynb #cfabcbff
+# %% ../../nbs/tasks/04_transformation.ipynb #0323b952
 @task("transformation", title="horizontal flip")
 def horizontal_flip(batch: Batch, draw: Draw):
     "Left and right exchanged."
@@ -29,7 +29,7 @@ def vertical_flip(batch: Batch, draw: Draw):
     "Top and bottom exchanged."
     return batch.image, batch.image.flip(-2)
 
-# %% ../../nbs/tasks/04_transformation.ipynb #bda7d6a3
+# %% ../../nbs/tasks/04_transformation.ipynb #15169e88
 @task("transformation", title="quarter turn", turns=Choice((1, 3)))
 def quarter_turn(batch: Batch, draw: Draw, turns: Tensor):
     "Turned counter-clockwise by 90° times `turns`, 1 to 3; exact."
@@ -37,7 +37,7 @@ def quarter_turn(batch: Batch, draw: Draw, turns: Tensor):
     source = torch.stack([torch.rot90(number, k) for k in range(4)]).flatten(1)[turns.long()]   # (B, S²)
     return batch.image, batch.image.flatten(2).gather(2, source[:, None].expand(-1, 3, -1)).view_as(batch.image)
 
-# %% ../../nbs/tasks/04_transformation.ipynb #e11b95be
+# %% ../../nbs/tasks/04_transformation.ipynb #d397cca0
 def _axes(batch: Batch) -> tuple[Tensor, Tensor]:
     "x (1, 1, S) and y (1, S, 1) of all pixel centres, -1 … 1 between the outer edges."
     place = (2 * torch.arange(batch.size, device=batch.device) + 1.) / batch.size - 1
@@ -51,47 +51,55 @@ def _look_up(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def _affine(batch: Batch, xx=1., xy=0., yx=0., yy=1., tx=0., ty=0.) -> Tensor:
     "output(x, y) = input(xx·x + xy·y + tx, yx·x + yy·y + ty); each coefficient a number or (B,)."
     x, y = _axes(batch)
-    xx, xy, yx, yy, tx, ty = (torch.as_tensor(c, device=batch.device).expand(len(batch))[:, None, None] for c in (xx, xy, yx, yy, tx, ty))
+    given = [torch.as_tensor(c, device=batch.device) for c in (xx, xy, yx, yy, tx, ty)]
+    xx, xy, yx, yy, tx, ty = (c.expand(len(batch))[:, None, None] for c in given)
     return _look_up(batch.image, (xx * x + tx) + xy * y, (yx * x + ty) + yy * y)
 
-# %% ../../nbs/tasks/04_transformation.ipynb #9ae67f8c
+# %% ../../nbs/tasks/04_transformation.ipynb #fdbb6b03
 @task("transformation", title="free rotation", angle=Uniform(15, 75, limits=(-360, 360), signed=True))
 def free_rotation(batch: Batch, draw: Draw, angle: Tensor):
     "Turned about the centre by `angle` degrees, counter-clockwise where positive."
     sin, cos = torch.sin(torch.deg2rad(angle.float())), torch.cos(torch.deg2rad(angle.float()))
     return batch.image, _affine(batch, xx=cos, xy=-sin, yx=sin, yy=cos)
 
-# %% ../../nbs/tasks/04_transformation.ipynb #a40e9b2d
-@task("transformation", x=Uniform(.1, .35, limits=(-1, 1), signed=True), y=Uniform(.1, .35, limits=(-1, 1), signed=True))
+# %% ../../nbs/tasks/04_transformation.ipynb #e0fc886b
+@task("transformation",
+      x=Uniform(.1, .35, limits=(-1, 1), signed=True), y=Uniform(.1, .35, limits=(-1, 1), signed=True))
 def translation(batch: Batch, draw: Draw, x: Tensor, y: Tensor):
     "Moved to the right by `x` and down by `y`, in fractions of the side."
     return batch.image, _affine(batch, tx=-2 * x, ty=-2 * y)
 
-# %% ../../nbs/tasks/04_transformation.ipynb #82a00844
+# %% ../../nbs/tasks/04_transformation.ipynb #f2ed2c44
 @task("transformation", zoom=Uniform(.4, 1, limits=(-2, 2), signed=True))
 def scaling(batch: Batch, draw: Draw, zoom: Tensor):
     "Enlarged by a factor of 2 to the power of `zoom` about the centre."
     back = torch.exp2(-zoom.float())
     return batch.image, _affine(batch, xx=back, yy=back)
 
-# %% ../../nbs/tasks/04_transformation.ipynb #8cbd967f
+# %% ../../nbs/tasks/04_transformation.ipynb #c634ce3b
 @task("transformation", angle=Uniform(15, 40, limits=(-60, 60), signed=True), vertical=Choice((0, 1)))
 def shear(batch: Batch, draw: Draw, angle: Tensor, vertical: Tensor):
-    "Upright lines lean by `angle` degrees, to the left where positive; where `vertical` is 1 level lines do, up on the right."
+    """Upright lines lean by `angle` degrees, to the left where positive.
+
+    Where `vertical` is 1 level lines do, up on the right.
+    """
     slope, vertical = torch.tan(torch.deg2rad(angle.float())), vertical > .5
     return batch.image, _affine(batch, xy=torch.where(vertical, 0, -slope), yx=torch.where(vertical, slope, 0))
 
-# %% ../../nbs/tasks/04_transformation.ipynb #5e26a93f
+# %% ../../nbs/tasks/04_transformation.ipynb #81ce2d14
 @task("transformation", title="elastic deformation", strength=Uniform(.06, .1, limits=(0, .2)))
 def elastic_deformation(batch: Batch, draw: Draw, strength: Tensor):
-    "Pixels moved by a smooth random field that vanishes on the border; the largest displacement is `strength` (fraction of the side)."
+    """Pixels moved by a smooth random field that vanishes on the border.
+
+    The largest displacement is `strength` (fraction of the side).
+    """
     field = smooth_field(draw, "field", 2, batch.size, pinned=True)
     longest = field.square().sum(1, keepdim=True).amax((2, 3), keepdim=True).sqrt()
     dx, dy = (2 * strength.view(-1, 1, 1, 1) * field / longest).unbind(1)
     x, y = _axes(batch)
     return batch.image, _look_up(batch.image, x + dx, y + dy)
 
-# %% ../../nbs/tasks/04_transformation.ipynb #446a1855
+# %% ../../nbs/tasks/04_transformation.ipynb #e214e8bf
 @task("transformation", title="intensity inversion")
 def intensity_inversion(batch: Batch, draw: Draw):
     "One minus the image."

@@ -21,9 +21,9 @@ from taco.workflow.parameters import (
 )
 
 # %% auto #0
-__all__ = ['load_profile', 'step_experiment', 'profile_steps', 'profile_folders', 'plan', 'fill_in']
+__all__ = ['load_profile', 'laid_over', 'step_experiment', 'profile_steps', 'profile_folders', 'plan', 'fill_in']
 
-# %% ../../nbs/workflow/03_profile.ipynb #62f6c31a
+# %% ../../nbs/workflow/03_profile.ipynb #d52b0a3d
 def load_profile(name: str | Path, root: Path | None = None) -> dict:
     "A profile by name or path. Raises `ExperimentError` with the nearest known name, or for a file that is not YAML."
     import yaml
@@ -33,12 +33,18 @@ def load_profile(name: str | Path, root: Path | None = None) -> dict:
     if not path.exists():
         known = [p.stem for p in folder.glob("*.yaml")]
         refuse("No such profile.", found=str(name), fix=suggest(str(name), known))
-    try: return {"name": path.stem, **(yaml.safe_load(path.read_text(encoding="utf-8")) or {})}
+    try: own = dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except yaml.YAMLError as error:
         refuse("The profile is not valid YAML.", found=str(error).splitlines()[0], fix="Check indentation and quotes.",
                cause=error)
+    below = load_profile(own["base"], root) if "base" in own else {}
+    return below | {k: laid_over(below.get(k), v) for k, v in own.items()} | {"name": path.stem}
 
-# %% ../../nbs/workflow/03_profile.ipynb #0fcfb302
+def laid_over(below, own):
+    "A section over that of the base profile; anything else replaces what was there."
+    return below | own if isinstance(below, dict) and isinstance(own, dict) else own
+
+# %% ../../nbs/workflow/03_profile.ipynb #3808e2ad
 def step_experiment(profile: dict, step: str) -> str:
     "Which experiment a step of a profile runs: its own name, unless its section says `experiment: name`."
     section = profile.get(step)
@@ -60,7 +66,7 @@ def profile_steps(profile: dict, needs: dict[str, list[str]] | None = None) -> d
             if word not in steps:
                 refuse("This profile has no such step.", name, f"{{{word}}}", ", ".join(steps), suggest(word, steps))
             found.append(word)
-    return {n: list(dict.fromkeys(f)) for n, f in steps.items()}
+    return {n: list(dict.fromkeys(f for f in found if f in steps)) for n, found in steps.items()}
 
 # %% ../../nbs/workflow/03_profile.ipynb #da32d00a
 def profile_folders(profile: dict, runs: str | Path = "runs") -> dict[str, str]:

@@ -179,22 +179,25 @@ def count(self: Run, table: pd.DataFrame) -> None:
     "Note the images of a table of pairs (columns record, source) as the data of this run, by kind."
     self.data = table.drop_duplicates("record")["source"].value_counts().to_dict()
 
-# %% ../../nbs/workflow/01_run.ipynb #6eeab19b
+# %% ../../nbs/workflow/01_run.ipynb #9a6a636e
 @patch
-def state(self: Run, *inputs: str | Path | None, free: Iterable[str] = ("folder", "device")) -> Path:
-    """The folder `state-<key>` of this run for its parameters, code and the content of the `inputs` (run folders).
-
-    Parameters named in `free` change no number and do not count.
-    """
-    same = {k: v for k, v in self.parameters.items() if k not in free}
+def state(
+    self: Run,
+    *inputs: str | Path | None,                  # folders of earlier runs whose content decides
+    more: object = None,                         # what else decides, such as keys of packed data
+    free: Iterable[str] = ("folder", "device"),  # parameters that change no number
+    name: str = "state",                         # several states of one run have names of their own
+) -> Path:
+    "The folder `<name>-<key>` of this run, not yet made, for all that decides what lies in it."
+    same = {k: v for k, v in self.parameters.items() if k not in {"folder", *free}}
     read = [content_key(i) if i else None for i in inputs]
-    key = hashlib.sha256(repr([same, self.fingerprint(), read]).encode()).hexdigest()[:12]
-    return self.folder / f"state-{key}"
+    key = hashlib.sha256(repr([same, self.fingerprint(), read, more]).encode()).hexdigest()[:12]
+    return self.folder / f"{name}-{key}"
 
 @patch
 def keep_only(self: Run, state: Path) -> None:
-    "Remove the states of other parameters, code or data."
-    for old in self.folder.glob("state-*"):
+    "Remove the states of that name for other parameters, code or data."
+    for old in self.folder.glob(f"{state.name.rpartition('-')[0]}-*"):
         if old != state: shutil.rmtree(old)
 
 # %% ../../nbs/workflow/01_run.ipynb #157d6e36

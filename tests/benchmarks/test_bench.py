@@ -9,7 +9,7 @@ import torch
 from benchmarks import bench, tasks
 from benchmarks.one_by_one import REFERENCES
 from taco.base import ParameterError
-from taco.data.record import collate
+from taco.data.prepare import collate
 from taco.tasks.catalogue import ALL_TASKS
 from taco.tasks.task import get_task
 

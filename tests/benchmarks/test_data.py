@@ -6,7 +6,8 @@ import torch
 from rich.console import Console
 
 from benchmarks import bench, data
-from taco.data.store import Store, pack
+from taco.data.pack import pack
+from taco.data.store import Store
 
 
 def test_an_enlarged_store_is_the_same_rows_over_again(tmp_path):

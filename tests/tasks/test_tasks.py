@@ -10,7 +10,8 @@ from scipy import ndimage, stats
 from skimage import measure, morphology, segmentation, transform
 
 from taco.base import TaskError
-from taco.data.record import NEEDS, Record, collate, prepare
+from taco.data.prepare import NEEDS, collate, prepare
+from taco.data.record import Record
 from taco.tasks import generative
 from taco.tasks.catalogue import ALL_TASKS, GENERATIVE, SEMANTIC, TRANSFORMATION
 from taco.tasks.random import Draw
@@ -186,10 +187,10 @@ def test_boundary_detection_is_find_boundaries(batch):
     expected = [segmentation.find_boundaries(m, connectivity=2, mode="thick") for m in able.semantic.numpy()]
     assert np.array_equal(white(output), expected)
     noise = torch.randint(0, 3, (4, 40, 40), generator=torch.Generator().manual_seed(0))
-    from taco.tasks.semantic import _boundary
+    from taco.tasks.semantic import boundaries
 
     assert np.array_equal(
-        _boundary(noise),
+        boundaries(noise),
         [segmentation.find_boundaries(m, connectivity=2, mode="thick") for m in noise.numpy()],
     )
 

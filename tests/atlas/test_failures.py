@@ -1,0 +1,141 @@
+"Failed pairs: planned, embedded, and told from correct ones."
+import numpy as np
+import pandas as pd
+import pytest
+
+from taco.atlas.baselines import PixelEncoder
+from taco.atlas.embedding import embed, plan_pairs
+from taco.atlas.failures import (
+    auroc,
+    embed_failures,
+    failed_pairs,
+    failure_scores,
+    mean_auroc,
+    plan_failures,
+    still_accepted,
+    typicality,
+)
+from taco.atlas.neighbours import weighted_knn
+from taco.base import TacoError
+from taco.data.card import load_card
+from taco.data.pack import pack
+from taco.data.store import Store
+from taco.tasks.catalogue import ALL_TASKS
+from taco.tasks.failure import failures_of
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    out = tmp_path_factory.mktemp("stores")
+    return Store.open(
+        [
+            pack(load_card(n), out=out, size=32, source="phantom", subjects=10)
+            for n in ("acdc", "monusac", "kvasir")
+        ]
+    )
+
+
+def test_typicality_is_the_mean_of_the_nearest_of_its_own_task():
+    bank = np.eye(4, dtype=np.float32)[[0, 1, 1, 2, 3]]
+    tasks = np.array(["a", "a", "a", "b", "b"])
+    score = typicality(
+        bank,
+        tasks,
+        np.array([[0.6, 0.8, 0, 0], [0.6, 0.8, 0, 0]], np.float32),
+        np.array(["a", "b"]),
+        k=2,
+    )
+    assert np.allclose(score, [.8, 0])
+    with pytest.raises(TacoError, match="no pair of this task"):
+        typicality(bank, tasks, bank[:1], np.array(["c"]))
+
+
+def test_auroc_is_a_mean_over_tasks_and_refuses_nonsense():
+    good = pd.DataFrame(
+        dict(task=["a"] * 4 + ["b"] * 2, record=range(6), score=[4, 5, 6, 7, 100, 101.0])
+    )
+    bad = pd.DataFrame(
+        dict(task=["a"] * 4 + ["b"] * 2, record=range(6), score=[0, 1, 2, 3, 200, 201.0])
+    )
+    value, _, by_task = auroc(good, bad, 50)
+    assert by_task == dict(a=1., b=0.) and value == .5
+    with pytest.raises(TacoError, match="numbers"): auroc(good, bad.assign(score=np.nan))
+    with pytest.raises(TacoError, match="No task"): auroc(good, bad.assign(task="c"))
+
+
+def test_planned_failures_stay_in_their_split_and_borrow_from_strangers(store):
+    plan = plan_failures(plan_pairs(store, ALL_TASKS, "test", 3), store)
+    partner = store.table.iloc[plan["partner"]].reset_index(drop=True)
+    assert (partner["split"] == "test").all()
+    home = partner["dataset"].to_numpy() == plan["dataset"].to_numpy()
+    assert (partner["subject"].to_numpy() != plan["subject"].to_numpy())[
+        home
+    ].all() and home.mean() > 0.5
+    assert all(
+        kind in failures_of(task)
+        for task, kind in plan[["task", "failure"]].drop_duplicates().itertuples(index=False)
+    )
+    with pytest.raises(TacoError, match="can fail"):
+        plan_failures(plan_pairs(store, ALL_TASKS, "test", 3)[:0], store)
+
+
+@pytest.fixture(scope="module")
+def asked(store):
+    "Vectors and plans as the experiment has them, by raw pixels."
+    tasks = ["binary_segmentation", "deblurring"]
+    bank, right = (
+        plan_pairs(store, tasks, split, 6, seed) for seed, split in enumerate(("train", "test"))
+    )
+    plans = dict(
+        bank=bank,
+        right=right,
+        wrong=plan_failures(right, store),
+        wrong_bank=plan_failures(bank, store),
+    )
+    made = {
+        n: (embed_failures if "wrong" in n else embed)(PixelEncoder(), store, p)
+        for n, p in plans.items()
+    }
+    return made, plans
+
+
+def test_failed_pairs_are_embedded_at_their_rows(store, asked):
+    vectors, plans = asked
+    small = embed_failures(PixelEncoder(), store, plans["wrong"], block=2)
+    assert np.allclose(small, vectors["wrong"], atol=1e-5)
+    rows = np.concatenate([rows for rows, _, _ in failed_pairs(store, plans["wrong"], 3)])
+    assert sorted(rows) == list(range(len(plans["wrong"])))
+
+
+def test_scores_are_typicality_with_and_without_known_failures(asked):
+    "As the experiment wrote them down before they had a function."
+    vectors, plans = asked
+    bank, wrong_bank = plans["bank"]["task"], plans["wrong_bank"]["task"]
+    for known in (False, True):
+        for which, table in zip(("right", "wrong"), failure_scores(vectors, plans, known, k=3)):
+            score = typicality(vectors["bank"], bank, vectors[which], plans[which]["task"], 3)
+            if known:
+                score = score - typicality(
+                    vectors["wrong_bank"], wrong_bank, vectors[which], plans[which]["task"], 3
+                )
+            assert np.array_equal(table["score"], score) and table.drop(columns="score").equals(
+                plans[which]
+            )
+
+
+def test_a_failed_pair_is_accepted_when_correct_pairs_win_the_vote(asked):
+    vectors, plans = asked
+    labels = np.concatenate([plans["bank"]["task"], np.full(len(plans["wrong_bank"]), "failed")])
+    guess = weighted_knn(
+        np.concatenate([vectors["bank"], vectors["wrong_bank"]]), labels, vectors["wrong"], 4
+    )
+    assert np.array_equal(
+        still_accepted(vectors, plans, 4), guess == plans["wrong"]["task"].to_numpy()
+    )
+
+
+def test_the_mean_over_kinds_is_the_mean_of_each(asked):
+    good, bad = failure_scores(*asked, known=False)
+    value, (low, high) = mean_auroc(good, bad, 50)
+    alone = [auroc(good, rows, 50)[0] for _, rows in bad.groupby("failure", sort=False)]
+    assert np.isclose(value, np.mean(alone)) and low <= value <= high

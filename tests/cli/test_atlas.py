@@ -1,0 +1,178 @@
+"`taco place` and `taco atlas`: from a run's folder to a placed task and to a page."
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from taco.atlas.embedding import Embeddings, plan_pairs
+from taco.base import DataError, ParameterError, StoreError, TacoError
+from taco.cli.atlas import atlas_command, place_command
+from taco.workflow.page import write_atlas
+from taco.data.pack import pack
+from taco.data.store import Store
+from taco.tasks.catalogue import ALL_TASKS
+from taco.tasks.task import get_task
+from tests.made_run import make_run, store_of, told, vectors_of
+from tests.pairs import SIZE, pairs_of, save_pairs
+from tests.trained import train_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path: return make_run(tmp_path_factory.mktemp("runs") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def page(run) -> Path:
+    return write_atlas(run, run / "atlas.html")
+
+
+# ---------------------------------------------------------------- a page from a run
+
+
+def test_page_of_a_profile(run, page):
+    data, pairs = told(page), Embeddings.load(run / "embed/embeddings")
+    assert list(data["maps"]) == ["UMAP", "t-SNE"] and data["encoder"] == "TaCo"
+    assert data["columns"][0]["names"] == [
+        get_task(t).title for t in ALL_TASKS if t in set(pairs.table["task"])
+    ]
+    assert (
+        np.abs(np.array(data["maps"]["UMAP"]["x"])).max() <= 1
+        and data["record"] == pairs.table["record"].tolist()
+    )
+    assert {p["alteration"] for p in data["paths"]["items"]} == {0, 1}
+    start = data["paths"]["items"][0]["maps"]["UMAP"][0]
+    assert start == [data["maps"]["UMAP"]["x"][0], data["maps"]["UMAP"]["y"][0]], (
+        "a path lies in the frame of the points"
+    )
+
+
+def test_page_of_an_embed_run_alone(run, tmp_path):
+    shutil.copytree(run / "embed", tmp_path / "mine")
+    data = told(write_atlas(tmp_path / "mine", tmp_path / "a.html", limit=40))
+    assert (
+        list(data["maps"]) == ["UMAP"]
+        and len(data["subject"]) == 40
+        and data["paths"]["items"] == []
+    )
+
+
+def test_unseen_datasets_and_a_moved_folder(run, tmp_path):
+    folder = tmp_path / "moved"
+    shutil.copytree(run, folder)
+    shutil.rmtree(folder / "map")
+    pack("isic2018", source="phantom", size=32, subjects=8, out=folder / "strangers/stores")
+    (folder / "strangers/stores.txt").write_text("isic2018-phantom-32")
+    (folder / "strangers/done.json").write_text(json.dumps(dict(parameters={})))
+    (folder / "embed/done.json").write_text(
+        json.dumps(dict(parameters=dict(pack_run="elsewhere/pack", unseen="elsewhere/strangers")))
+    )
+    known = Embeddings.load(run / "embed/embeddings")
+    length = len(
+        store_of(run)
+    )
+    strange = plan_pairs(
+        Store.open([folder / "strangers/stores/isic2018-phantom-32"]), ["deblurring"], "test", 2
+    )
+    table = pd.concat(
+        [known.table, strange.assign(record=strange["record"] + length)], ignore_index=True
+    )
+    Embeddings(table, dict(taco=vectors_of(table))).save(folder / "embed/embeddings")
+    said = []
+    data = told(write_atlas(folder, tmp_path / "a.html", say=said.append))
+    assert (
+        "isic2018" in data["columns"][2]["names"]
+        and len(data["subject"]) == len(table)
+        and "computing UMAP" in said[0]
+    )
+
+
+def test_map_of_another_encoder_is_not_used(run, tmp_path):
+    assert list(told(write_atlas(run, tmp_path / "a.html", encoder="pixels"))["maps"]) == ["UMAP"]
+
+
+def test_bad_runs(run, tmp_path):
+    with pytest.raises(StoreError, match="taco run embed"):
+        write_atlas(tmp_path, tmp_path / "a.html")
+    with pytest.raises(StoreError, match="no such folder"):
+        write_atlas(tmp_path / "absent", tmp_path / "a.html")
+    with pytest.raises(TacoError, match="Did you mean 'pixels'"):
+        write_atlas(run, tmp_path / "a.html", encoder="pixel")
+    with pytest.raises(ParameterError, match="limit"):
+        write_atlas(run, tmp_path / "a.html", limit=0)
+    with pytest.raises(ParameterError, match="is a folder"): write_atlas(run, tmp_path)
+    shutil.copytree(run, tmp_path / "short")
+    np.savez(tmp_path / "short/map/coordinates.npz", umap=np.zeros((5, 2)))
+    with pytest.raises(StoreError, match="coordinates.npz[^$]*5 points"):
+        write_atlas(tmp_path / "short", tmp_path / "a.html")
+    pairs = Embeddings.load(run / "embed/embeddings")
+    Embeddings(pairs.table.assign(key="other"), pairs.vectors).save(
+        tmp_path / "short/embed/embeddings"
+    )
+    with pytest.raises(StoreError, match="packed data does not belong"):
+        write_atlas(tmp_path / "short", tmp_path / "a.html")
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_the_command_atlas(run, tmp_path):
+    app = typer.Typer()
+    app.command()(atlas_command)
+    done = CliRunner().invoke(app, [str(run), "-o", str(tmp_path / "x.html"), "--limit", "30"])
+    assert (
+        done.exit_code == 0
+        and (tmp_path / "x.html").stat().st_size > 20_000
+        and "MB" in done.output
+    )
+
+
+# ---------------------------------------------------------------- a placed task
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Store, Path]:
+    "Packed phantoms and a run trained on them."
+    out = tmp_path_factory.mktemp("packed")
+    names = ("acdc", "busi", "kvasir")
+    store = Store.open(
+        [pack(name, out=out, size=SIZE, source="phantom", subjects=12) for name in names]
+    )
+    return store, train_run(store, tmp_path_factory.mktemp("run"))
+
+
+def test_the_command_place(trained, tmp_path):
+    store, run = trained
+    app = typer.Typer()
+    app.command()(place_command)
+    save_pairs(tmp_path / "pairs", *pairs_of(store, "intensity_inversion"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        done = CliRunner().invoke(
+            app,
+            [
+                str(tmp_path / "pairs"),
+                "--encoder",
+                str(run),
+                "--out",
+                str(tmp_path / "out"),
+                "--device",
+                "cpu",
+            ],
+        )
+    assert done.exit_code == 0, done.output
+    assert (
+        "intensity_inversion" in done.output
+        and "held-out pairs" in " ".join(done.output.split())
+        and (tmp_path / "out/map.png").exists()
+    )
+    for wrong, kind in (
+        (["--words", "same,same"], ParameterError),
+        (["--encoder", str(tmp_path)], StoreError),
+        (["--fit", "squeeze"], DataError),
+    ):
+        done = CliRunner().invoke(app, [str(tmp_path / "pairs"), "--encoder", str(run), *wrong])
+        assert isinstance(done.exception, kind), done.output

@@ -1,0 +1,152 @@
+"Channels and crops: masks that overlap."
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from taco.base import DataError
+from taco.data.find import read
+from taco.data.readers.layers import overlaps, read_planes
+from tests.data.made import (
+    CHANNELS,
+    CROPS,
+    HEIGHT,
+    WIDTH,
+    card_of,
+    failures,
+    picture,
+    refused,
+    write,
+)
+
+
+def discs() -> np.ndarray:
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    return np.stack(
+        [np.hypot(x - 30, y - 30) < 12, np.hypot(x - 40, y - 30) < 12, np.zeros(x.shape, bool)], -1
+    )
+
+
+@pytest.mark.parametrize("kind", ["interleaved", "pages", "lzw"])
+def test_channels_overlap_in_the_order_of_the_card(tmp_path, kind):
+    picture(tmp_path / "toy/images/a.png")
+    (tmp_path / "toy/masks").mkdir()
+    path, planes = tmp_path / "toy/masks/a.tif", discs()
+    pixels = (planes * 255).astype(np.uint8)
+    if kind == "lzw":
+        Image.fromarray(pixels).save(path, compression="tiff_lzw")
+    elif kind == "pages":
+        tifffile.imwrite(path, np.moveaxis(pixels, 2, 0), photometric="minisblack")
+    else:
+        tifffile.imwrite(path, pixels, photometric="rgb")
+    for order, top in (("", 2), ("order = [2, 1]\n", 1)):
+        (record,) = read(card_of(CHANNELS + order), tmp_path)
+        both = planes[..., 0] & planes[..., 1]
+        assert (
+            (record.semantic[both] == top).all()
+            and both.any()
+            and set(np.unique(record.semantic)) == {0, 1, 2}
+        )
+        np.testing.assert_array_equal(record.semantic > 0, planes.any(-1))
+    assert overlaps(planes)[0, 1] == both.sum() and overlaps(planes)[0, 0] == planes[..., 0].sum()
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_bad_channels(tmp_path):
+    picture(tmp_path / "toy/images/a.png")
+    (tmp_path / "toy/masks").mkdir()
+    path = tmp_path / "toy/masks/a.tif"
+    planes = (discs() * 255).astype(np.uint8)
+    tifffile.imwrite(
+        path, np.dstack([planes, planes[..., 0]]), photometric="rgb", extrasamples=["unspecified"]
+    )
+    refused(
+        DataError,
+        card_of(CHANNELS),
+        tmp_path,
+        "a.tif",
+        "4 channels, not empty: 0, 1, 3",
+        "Declare all",
+    )
+    tifffile.imwrite(path, planes[..., 0], photometric="minisblack")
+    refused(DataError, card_of(CHANNELS), tmp_path, "a.tif", "1 channels", "0, 1, 2")
+    tifffile.imwrite(path, planes[:, ::2], photometric="rgb")
+    refused(DataError, card_of(CHANNELS), tmp_path, "a.tif", "size of its image", "60 × 40")
+    path.write_bytes(path.read_bytes()[:40])
+    refused(DataError, card_of(CHANNELS), tmp_path, "a.tif", "cannot be read")
+    path.unlink()
+    refused(DataError, card_of(CHANNELS), tmp_path, "a.png", "mask of an image is missing")
+    path.write_bytes(b"")
+    picture(tmp_path / "toy/images/b.png")
+    (tmp_path / "toy/images/a.png").unlink()
+    message = [str(e) for e in failures(card_of(CHANNELS), tmp_path)]
+    assert len(message) == 2 and any(
+        "a.tif" in m and "image of a mask is missing" in m for m in message
+    )
+    with pytest.raises(DataError, match="cannot be read"):
+        read_planes(path)
+
+
+ROWS = (
+    "image,mask,class,top,left\nfilm.jpg,masks/1.png,lung,10,20\nfilm.jpg,masks/2.png,heart,15,25\n"
+)
+
+
+def crops(root: Path, rows: str = ROWS) -> None:
+    picture(root / "toy/film.jpg")
+    write(root, "where.csv", rows)
+    (root / "toy/masks").mkdir(exist_ok=True)
+    crop = np.zeros((20, 30, 4), np.uint8)
+    crop[2:18, 3:27, 1] = 200
+    crop[..., 3] = 255  # alpha everywhere
+    Image.fromarray(crop).save(root / "toy/masks/1.png")
+    Image.fromarray(crop[:10, :10, 1]).save(root / "toy/masks/2.png")
+
+
+def test_crops_go_where_the_table_says(tmp_path):
+    crops(tmp_path)
+    (record,) = read(card_of(CROPS), tmp_path)
+    expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+    expected[12:28, 23:47] = 1
+    expected[17:25, 28:35] = 2
+    np.testing.assert_array_equal(record.semantic, expected)
+    (record,) = read(card_of(CROPS + "order = [2, 1]\n"), tmp_path)
+    expected[12:28, 23:47] = 1
+    np.testing.assert_array_equal(record.semantic, expected)
+
+
+@pytest.mark.parametrize(
+    "rows, parts",
+    [
+        (
+            ROWS.replace("10,20", "45,20"),
+            ("where.csv", "does not fit", "20 × 30 at row 45, column 20 (line 2", "60 × 80"),
+        ),
+        (ROWS.replace("10,20", "-1,20"), ("does not fit", "row -1")),
+        (ROWS.replace("10,20", "ten,20"), ("not a number", "ten, 20 (line 2)")),
+        (ROWS.replace("heart", "liver"), ("'liver' (line 3)", "lung, heart, box")),
+        (ROWS.replace("2.png", "3.png"), ("masks/3.png", "missing")),
+        (
+            ROWS.replace("masks/2.png", ""),
+            ("names no mask", "line 3: heart of film.jpg", "without_mask"),
+        ),
+        (ROWS + "other.jpg,masks/1.png,lung,0,0\n", ("line 4", "'other.jpg'", "absent_images")),
+        (ROWS.replace("film.jpg", "other.jpg"), ("film.jpg", "annotation of an image is missing")),
+        (ROWS.replace("top", "row"), ("columns.top", "no such column")),
+    ],
+)
+def test_bad_crops(tmp_path, rows, parts):
+    crops(tmp_path, rows)
+    refused(DataError, card_of(CROPS), tmp_path, *parts)
+
+
+def test_crops_may_be_left_out_where_the_card_says_so(tmp_path):
+    crops(
+        tmp_path,
+        ROWS.replace("masks/2.png", "").replace("lung", "box") + "other.jpg,masks/1.png,lung,0,0\n",
+    )
+    (record,) = read(card_of(CROPS + 'without_mask = "skip"\nabsent_images = "skip"\n'), tmp_path)
+    assert not record.semantic.any()

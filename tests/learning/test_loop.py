@@ -1,0 +1,123 @@
+"taco.learning.loop: the schedule, the groups of weights, and a stop halfway."
+import pytest
+import torch
+from torch import nn
+
+from taco.base import EncoderError, ParameterError
+from taco.learning.loop import (
+    Fit,
+    FitConfig,
+    Steps,
+    count_flops,
+    fit,
+    lightning_precision,
+    one_thread,
+    read_step,
+    schedule,
+    step_generator,
+    trainable,
+)
+
+
+class Line(Fit):
+    "A line through three numbers, with a norm on the way."
+    def __init__(self, fused=False):
+        super().__init__()
+        self.fused = fused
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.layers = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+    def loss(self, batch, step): return ((self.layers(batch[0]) - batch[1])**2).mean()
+    def rates(self): return {p: .5 for p in self.layers[0].parameters()}
+
+
+def points(step):
+    x = torch.rand(16, 3, generator=step_generator(1, step))
+    return x, x.sum(1, keepdim=True)
+
+
+def short(**more): return FitConfig(**dict(steps=12, precision="32", device="cpu", checkpoint_every=5) | more)
+
+
+def test_the_rate_rises_and_falls():
+    factor = schedule(FitConfig(steps=100, warmup=.1))
+    assert [round(factor(step), 2) for step in (0, 9, 10, 55, 100)] == [.1, 1, 1, .5, 0]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_groups_have_one_decay_and_one_rate(fused, optimiser):
+    line = Line(fused)
+    line.config = FitConfig(weight_decay=.1, learning_rate=1., optimiser=optimiser)
+    [made], _ = line.configure_optimizers()
+    found = sorted((g["weight_decay"], g["initial_lr"], len(g["params"])) for g in made.param_groups)
+    assert found == [(0., .5, 1), (0., 1., 3), (.1, .5, 1), (.1, 1., 1)]
+    assert all(bool(g["fused"]) == fused for g in made.param_groups)
+
+
+def test_fitting_learns_and_leaves_the_module_ready():
+    line = Line()
+    history = fit(line, points, short(steps=60, learning_rate=.05, log_every=1))
+    assert history.loss.iloc[-1] < history.loss.iloc[0] / 4 and list(history.step) == list(range(1, 61))
+    assert not line.training and trainable(line) == sum(p.numel() for p in line.parameters())
+
+
+def test_a_stop_halfway_changes_nothing(tmp_path):
+    def dies(step):
+        if step == 8: raise RuntimeError("pulled the plug")
+        return points(step)
+    whole, stopped = Line(), Line()
+    fit(whole, points, short())
+    with pytest.raises(RuntimeError): fit(stopped, dies, short(), tmp_path)
+    assert read_step(tmp_path / "training.ckpt") == 5
+    again = Line()
+    fit(again, points, short(), tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values()))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["history.csv"]
+
+
+def test_the_result_is_kept_before_the_checkpoint_goes(tmp_path):
+    class Keeps(Line):
+        def keep(self, folder):
+            assert (folder / "training.ckpt").exists() and (folder / "history.csv").exists()
+            (folder / "result").write_text("here")
+    fit(Keeps(), points, short(), tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["history.csv", "result"]
+
+
+def test_a_checkpoint_that_cannot_be_read(tmp_path):
+    (tmp_path / "training.ckpt").write_bytes(b"PK nothing")
+    with pytest.raises(EncoderError, match="fresh=True"): fit(Line(), points, short(), tmp_path)
+
+
+def test_steps_are_numbered_and_shared():
+    stream = iter(Steps(lambda step, rank=0, world=1: (step, rank, world), 3, (1, 2)))
+    assert [next(stream) for _ in range(2)] == [(3, (3, 1, 2)), (4, (4, 1, 2))]
+
+
+def test_generators_depend_on_all_their_numbers():
+    draw = lambda *numbers: torch.rand(3, generator=step_generator(*numbers)).tolist()
+    assert draw(1, 2, 3) == draw(1, 2, 3)
+    assert len({tuple(draw(*numbers)) for numbers in ((1, 2), (2, 1), (1, 2, 3), (0, 1, 2))}) == 4
+
+
+def test_counting_leaves_the_module_as_it_was():
+    line = Line()
+    before = {name: t.clone() for name, t in line.state_dict().items()}
+    assert count_flops(line, points(0)) > 0 and all(p.grad is None for p in line.parameters())
+    assert all(torch.equal(before[name], t) for name, t in line.state_dict().items())
+
+
+def test_precision_and_threads():
+    cpu, threads = torch.device("cpu"), torch.get_num_threads()
+    assert lightning_precision(FitConfig(precision="32"), cpu) == "32-true"
+    with one_thread(cpu): assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("wrong", [
+    dict(steps=0), dict(steps=2.5), dict(learning_rate=-1), dict(clip=float("nan")), dict(optimiser="adam"),
+    dict(precision="16"), dict(devices=2), dict(log_every=0)])
+def test_impossible_settings(wrong):
+    with pytest.raises(ParameterError, match=next(iter(wrong))): FitConfig(**wrong)

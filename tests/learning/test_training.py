@@ -1,0 +1,194 @@
+"taco.learning.training: what a folder promises, whatever happens to the run."
+import csv
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import lightning.pytorch as L
+import numpy as np
+import pytest
+import torch
+
+from taco.base import EncoderError, ParameterError, StoreError, TacoError
+from taco.data.store import Store
+from taco.learning.encoder import EncoderConfig, PairEncoder
+from taco.learning.loop import read_step
+from taco.learning.sampler import PairSampler
+from taco.learning.training import TrainConfig, changed, new_encoder, train
+
+SIZE = 32
+TASKS = ["binary_segmentation", "gaussian_denoising", "horizontal_flip", "intensity_inversion"]
+
+
+def config(**changes) -> TrainConfig:
+    small = dict(
+        steps=10, pairs_per_task=3, learning_rate=2e-3, precision="32", device="cpu", log_every=1,
+        checkpoint_every=4, encoder=EncoderConfig("resnet10", width=.125, size=SIZE))
+    return TrainConfig.of(**{**small, **changes})
+
+
+class Stop(L.Callback):
+    "Raise, or send a signal, after a step."
+    def __init__(self, step, error=None): self.step, self.error = step, error
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step != self.step: return
+        if isinstance(self.error, int): signal.raise_signal(self.error)
+        else: raise self.error or RuntimeError("pulled the plug")
+
+
+def weights(encoder): return torch.cat([t.flatten().float() for t in encoder.state_dict().values()])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return train(store, TASKS, config(), folder, progress=False), folder
+
+
+def history(folder) -> list[dict]:
+    "The rows of history.csv."
+    with open(folder / "history.csv", newline="") as file: return list(csv.DictReader(file))
+
+
+def test_training_leaves_what_it_promises(store, uninterrupted, capsys):
+    encoder, folder = uninterrupted
+    assert sorted(p.name for p in folder.iterdir()) == ["encoder", "history.csv", "run.json"]
+    rows = history(folder)
+    assert [int(r["step"]) for r in rows] == list(range(1, 11))
+    assert all(float(r["samples_per_s"]) > 0 for r in rows)
+    assert float(rows[0]["lr"]) > float(rows[-1]["lr"]) == 0
+    assert torch.equal(weights(PairEncoder.load(folder / "encoder", device="cpu")), weights(encoder))
+    again = train(store, TASKS, config(), folder)  # finished: loaded, not trained
+    assert torch.equal(weights(again), weights(encoder))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt()])
+def test_exact_resume_after_a_crash(store, uninterrupted, tmp_path, error):
+    with pytest.raises(BaseException):  # noqa: B017 (Lightning turns an interrupt into SystemExit)
+        train(store, TASKS, config(), tmp_path, progress=False, callbacks=[Stop(7, error)])
+    assert read_step(tmp_path / "training.ckpt") == 4 and not (tmp_path / "encoder").exists()
+    resumed = train(store, TASKS, config(), tmp_path, progress=False)
+    assert torch.equal(weights(resumed), weights(uninterrupted[0]))
+    loss = lambda folder: [row["loss"] for row in history(folder)]
+    assert loss(tmp_path) == loss(uninterrupted[1])
+
+
+@pytest.mark.parametrize("number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_polite_kill_saves_first(store, uninterrupted, tmp_path, number, error):
+    before = signal.getsignal(number)
+    with pytest.raises(error):
+        train(store, TASKS, config(), tmp_path, progress=False, callbacks=[Stop(6, int(number))])
+    assert read_step(tmp_path / "training.ckpt") == 6 and signal.getsignal(number) is before
+    resumed = train(store, TASKS, config(), tmp_path, progress=False)
+    assert torch.equal(weights(resumed), weights(uninterrupted[0]))
+
+
+def test_a_worker_gives_the_same(store, uninterrupted, tmp_path):
+    found = train(store, TASKS, config(workers=2), tmp_path, progress=False)
+    assert torch.equal(weights(found), weights(uninterrupted[0]))
+
+
+def test_another_run_in_the_folder(store, uninterrupted):
+    _, folder = uninterrupted
+    with pytest.raises(TacoError, match="temperature(.|\n)*fresh=True"):
+        train(store, TASKS, config(temperature=.2), folder, progress=False)
+    with pytest.raises(TacoError, match="tasks"): train(store, TASKS[:3], config(), folder, progress=False)
+
+
+def test_a_damaged_checkpoint(store, tmp_path):
+    with pytest.raises(RuntimeError):
+        train(store, TASKS, config(), tmp_path, progress=False, callbacks=[Stop(7)])
+    (tmp_path / "training.ckpt").write_bytes(b"PK nothing")
+    with pytest.raises(EncoderError, match="fresh=True"): train(store, TASKS, config(), tmp_path, progress=False)
+    train(store, TASKS, config(steps=2), tmp_path, progress=False, fresh=True)
+    assert (tmp_path / "encoder").is_dir()
+
+
+def test_a_stream_out_of_step_is_noticed(store, tmp_path, monkeypatch):
+    plain = PairSampler.raw
+    monkeypatch.setattr(PairSampler, "raw", lambda self, step, *rest: plain(self, step + 1, *rest))
+    with pytest.raises(StoreError, match="out of step"): train(store, TASKS, config(), tmp_path, progress=False)
+
+
+def test_a_loss_that_is_not_a_number(store, tmp_path):
+    wild = config(learning_rate=1e30, clip=0, optimiser="sgd", warmup=0)
+    with pytest.raises(EncoderError, match="smaller learning rate"):
+        train(store, TASKS, wild, tmp_path, progress=False)
+    assert not (tmp_path / "encoder").exists()
+
+
+def test_training_lowers_the_loss_and_bf16_runs(store, tmp_path):
+    longer = config(steps=40, pairs_per_task=6, precision="bf16", positives="task+dataset", optimiser="adamw")
+    train(store, TASKS, longer, tmp_path, progress=False)
+    loss = [float(row["loss"]) for row in history(tmp_path)]
+    assert np.mean(loss[-5:]) < np.mean(loss[:3]) - .1
+
+
+def test_progress_is_a_few_lines(store, tmp_path, capsys):
+    train(store, TASKS, config(steps=30, log_every=3), tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert 8 <= len(lines) <= 11 and lines[-1].startswith("step 30/30  100 %  loss ") and "pairs/s" in lines[0]
+
+
+class Frozen(L.Callback):
+    "Batch statistics belong to a process; without them, two processes must learn exactly what one learns."
+    def on_train_batch_start(self, trainer, module, *_):
+        for part in module.modules():
+            if isinstance(part, torch.nn.BatchNorm2d): part.eval()
+
+
+def learn(folders, folder, devices=1):
+    shared = config(
+        steps=2, pairs_per_task=4, devices=devices, optimiser="sgd", clip=0, learning_rate=.05, randomise=False)
+    return train(Store.open(folders), TASKS, shared, folder, callbacks=[Frozen()], progress=False)
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+if __name__ == '__main__':
+    from test_training import learn
+    learn(sys.argv[3:], sys.argv[2], devices=2)
+"""
+
+
+def test_two_processes_learn_what_one_learns(store, tmp_path):
+    one = learn(store.folders, tmp_path / "one")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, tmp_path / "script.py", Path(__file__).parent, tmp_path / "two", *store.folders]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = PairEncoder.load(tmp_path / "two" / "encoder", device="cpu")
+    assert torch.allclose(weights(one), weights(two), atol=1e-5)
+    assert not torch.allclose(weights(new_encoder(config())), weights(two), atol=1e-3)  # and it has learned
+
+
+@pytest.mark.parametrize("wrong", [
+    dict(steps=0), dict(steps=2.5), dict(temperature=0), dict(positives="tasks"), dict(optimiser="adam"),
+    dict(precision="16")])
+def test_impossible_training(wrong):
+    with pytest.raises(ParameterError, match=next(iter(wrong))): config(**wrong)
+
+
+def test_configuration_survives_json():
+    given = config(randomise=dict(zoom=1.2), encoder=dict(backbone="resnet18"))
+    assert TrainConfig(**json.loads(json.dumps(asdict(given)))) == given
+
+
+def test_parameters_go_where_they_belong():
+    given = TrainConfig.of(steps=3, width=.5, temperature=.2)
+    assert (given.fit.steps, given.encoder.width, given.temperature) == (3, .5, .2)
+    assert given.fit.learning_rate == TrainConfig().fit.learning_rate == 1e-3
+    again = changed(given, steps=4, pool=False)
+    assert again.fit.steps == 4 and again.encoder == EncoderConfig(width=.5, pool=False)
+    with pytest.raises(ParameterError, match="'temperature'"): TrainConfig.of(temprature=.2)
+
+
+def test_a_folder_says_all_that_changes_the_result(store, uninterrupted):
+    run = json.loads((uninterrupted[1] / "run.json").read_text())
+    assert run["steps"] == 10 and run["learning_rate"] == 2e-3 and run["encoder"]["width"] == .125
+    assert not {"fit", "device", "devices", "workers", "checkpoint_every", "log_every"} & run.keys()
