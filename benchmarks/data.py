@@ -20,11 +20,10 @@ from PIL import Image
 from rich.table import Table
 
 from taco.data.card import Card, parse_card
-from taco.data.phantoms.catalogue import make_subject
 from taco.data.find import assign_splits, find, load
-from taco.data.prepare import fit_square, prepare
 from taco.data.pack import pack
-from taco.data.prepare import TABLES
+from taco.data.phantoms.catalogue import make_subject
+from taco.data.prepare import TABLES, fit_square, prepare
 from taco.data.store import Store
 
 from .tasks import race

@@ -19,8 +19,8 @@ from taco.base import pick_device
 from taco.data.pack import pack
 from taco.data.store import Store
 from taco.learning.encoder import EncoderConfig
-from taco.learning.sampler import PairSampler
 from taco.learning.loop import lightning_precision, make_trainer, quiet
+from taco.learning.sampler import PairSampler
 from taco.learning.training import TaskContrast, TrainConfig, new_encoder, new_sampler
 
 DATASETS = ("acdc", "busi", "covid19radio", "drive", "isic2018", "kvasir", "monusac", "mosmedplus")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from taco.data.phantoms.catalogue import make_subject
-from taco.data.prepare import Batch, collate, prepare
+from taco.data.prepare import collate, prepare
 from taco.tasks.catalogue import ALL_TASKS
 from taco.tasks.task import Choice, Task, get_task
 

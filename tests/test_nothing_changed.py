@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from taco.data.phantoms.catalogue import PHANTOMS, make_subject
 from taco.data.pack import pack
+from taco.data.phantoms.catalogue import PHANTOMS, make_subject
 from taco.data.store import Store
 from taco.learning.pairs import make_pairs
 from taco.tasks.catalogue import ALL_TASKS

@@ -133,8 +133,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     "Read every file of a dataset through its card and say what is wrong with which."
-    from taco.data.check import as_dict, resolve
-    from taco.data.check import check as read_all
+    from taco.data.check import as_dict, check as read_all, resolve
     def work(name):
         target = resolve(name, root)
         with bar(target.card.name) as progress:

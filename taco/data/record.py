@@ -72,7 +72,7 @@ def _check_image(image: np.ndarray, refuse: Callable) -> None:
         refuse("An image must be an array of one or three channels.", "image",
                getattr(image, "shape", type(image).__name__), "(1, H, W) or (3, H, W)",
                "Move channels first; drop an alpha channel; choose a frame of a sequence.")
-    rescale = "Rescale with taco.data.readers.to_unit."
+    rescale = "Rescale with taco.data.readers.pixels.to_unit."
     if image.dtype != np.float32:
         refuse("An image must be float32.", "image", image.dtype, "float32 in [0, 1]", rescale)
     if not np.isfinite(image).all():

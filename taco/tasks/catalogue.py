@@ -9,7 +9,6 @@ __all__ = ['SEMANTIC', 'GENERATIVE', 'TRANSFORMATION', 'ALL_TASKS', 'allowance',
 import pandas as pd
 
 from ..data.prepare import NEEDS
-from . import generative, semantic, transformation
 from .task import FAMILIES, TASKS, Task, get_task
 
 # %% ../../nbs/tasks/05_catalogue.ipynb #ffc89a4b

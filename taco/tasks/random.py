@@ -58,12 +58,12 @@ class Draw:
         self.seeds = seeds.to(torch.int32)
 
     @classmethod
-    def from_generator(cls, n: int, generator: torch.Generator | None = None, device="cpu") -> "Draw":
+    def from_generator(cls, n: int, generator: torch.Generator | None = None, device="cpu") -> Draw:
         "Seeds for `n` samples from an explicit torch generator."
         where = generator.device if generator is not None else "cpu"
         return cls(torch.randint(-2**31, 2**31, (n,), generator=generator, device=where).to(device))
 
-    def __getitem__(self, rows) -> "Draw": return Draw(self.seeds[rows])
+    def __getitem__(self, rows) -> Draw: return Draw(self.seeds[rows])
 
     def bits(self, name: str, *shape: int) -> Tensor:
         "(B, *shape) int32, uniform over all values."

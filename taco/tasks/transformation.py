@@ -7,8 +7,6 @@ __all__ = ['horizontal_flip', 'vertical_flip', 'quarter_turn', 'free_rotation', 
            'elastic_deformation', 'intensity_inversion', 'brightness_change']
 
 # %% ../../nbs/tasks/04_transformation.ipynb #fa6dd8a3
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -22,8 +22,7 @@ from fastcore.basics import patch
 
 from ..base import keep_memory, limit_threads, pick_device, suggest, write_json
 from ..fingerprint import fingerprint
-from .parameters import (
-    ExperimentError, check_injected, declared_parameters, find_experiment, project_root)
+from .parameters import ExperimentError, check_injected, declared_parameters, find_experiment, project_root
 
 if TYPE_CHECKING:
     from taco.atlas.embedding import Embeddings

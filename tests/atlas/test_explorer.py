@@ -13,10 +13,10 @@ from taco.atlas.explorer import even_part, explorer, script_json, thumbnails
 from taco.atlas.neighbours import nearest_others
 from taco.atlas.similarity import centroids
 from taco.base import TacoError
-from taco.workflow.page import write_atlas
 from taco.style import FAMILY_COLOURS
 from taco.tasks.catalogue import ALL_TASKS
 from taco.tasks.task import FAMILIES, get_task
+from taco.workflow.page import write_atlas
 from tests.made_run import make_run, store_of, vectors_of
 
 

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from taco.atlas.embedding import Embeddings, plan_pairs
 from taco.base import DataError, ParameterError, StoreError, TacoError
 from taco.cli.atlas import atlas_command, place_command
-from taco.workflow.page import write_atlas
 from taco.data.pack import pack
 from taco.data.store import Store
 from taco.tasks.catalogue import ALL_TASKS
 from taco.tasks.task import get_task
+from taco.workflow.page import write_atlas
 from tests.made_run import make_run, store_of, told, vectors_of
 from tests.pairs import SIZE, pairs_of, save_pairs
 from tests.trained import train_run

@@ -16,12 +16,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from taco.base import CardError, ParameterError
-from taco.data.card import load_card
 from taco.cli.data import data_app
+from taco.data.card import load_card
 from taco.data.check import check, counterpart, examples, overlay, phantom_and_real, resolve, state_of
 from taco.data.pack import pack
 from taco.data.store import Store, read_manifest
-
 from tests.data.made import BY_SUBJECT, CARD, CLASSES, GIVEN, PAIRS, disc, make_card, write_pairs
 from tests.data.spoiled import spoil
 

@@ -12,9 +12,9 @@ from skimage.segmentation import find_boundaries
 
 from taco.base import DataError
 from taco.data.card import load_card
-from taco.data.prepare import fit_square
 from taco.data.find import find, read
 from taco.data.pack import pack
+from taco.data.prepare import fit_square
 from taco.data.store import Store
 
 CARDS = Path(__file__).parents[1] / "cards"

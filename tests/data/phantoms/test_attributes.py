@@ -11,10 +11,10 @@ from sklearn.preprocessing import StandardScaler
 
 from taco.base import DataError
 from taco.data.card import load_card
-from taco.data.phantoms.catalogue import make_subject
-from taco.data.phantoms.phantom import photo, stack
 from taco.data.find import read
 from taco.data.pack import pack
+from taco.data.phantoms.catalogue import make_subject
+from taco.data.phantoms.phantom import photo, stack
 from taco.data.store import Store
 
 ATTRIBUTES = {"montgomery": "tuberculosis", "shenzhen": "tuberculosis", "busi": "malignant"}

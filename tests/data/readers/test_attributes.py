@@ -9,8 +9,8 @@ from PIL import Image
 from taco.base import DataError, StoreError
 from taco.data.card import load_card
 from taco.data.find import find, read
-from taco.data.record import Record
 from taco.data.pack import pack
+from taco.data.record import Record
 from taco.data.store import Store
 from tests.data.made import HEIGHT, VOC, WIDTH, card_of, failures, films, picture, refused, write
 

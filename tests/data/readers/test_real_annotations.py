@@ -15,9 +15,9 @@ from skimage.draw import disk
 from skimage.segmentation import find_boundaries
 
 from taco.data.find import find, read
-from taco.data.readers.layers import overlaps, read_planes
-from taco.data.prepare import fit_square
 from taco.data.pack import pack
+from taco.data.prepare import fit_square
+from taco.data.readers.layers import overlaps, read_planes
 from taco.data.store import Store
 
 CARDS = Path(__file__).parents[2] / "cards"

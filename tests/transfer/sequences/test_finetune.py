@@ -5,7 +5,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from taco.base import EncoderError, ParameterError
-from taco.transfer.unet import UNetDecoder, UNetEncoder
 from taco.transfer.sequences.finetune import (
     PARTS,
     dice_scores,
@@ -16,6 +15,7 @@ from taco.transfer.sequences.finetune import (
     score_volumes,
 )
 from taco.transfer.sequences.pretext import BINS
+from taco.transfer.unet import UNetDecoder, UNetEncoder
 from tests.transfer.sequences.toys import TINY, equal, made
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from taco.base import ParameterError
-from taco.transfer.unet import UNetDecoder, UNetEncoder
 from taco.transfer.sequences import pretext
 from taco.transfer.sequences.batches import PretextBatches
 from taco.transfer.sequences.pretext import BINS, Pretext, neighbour_contrast, no_negatives
+from taco.transfer.unet import UNetDecoder, UNetEncoder
 from tests.transfer.sequences.toys import made
 
 

@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 
 from taco.base import ParameterError
 from taco.learning.loop import FitConfig
-from taco.transfer.unet import UNetDecoder, UNetEncoder
 from taco.transfer.sequences import study
 from taco.transfer.sequences.batches import PretextBatches
 from taco.transfer.sequences.finetune import PARTS, hand_on, handed
@@ -24,6 +23,7 @@ from taco.transfer.sequences.study import (
     finetune,
     pretrain,
 )
+from taco.transfer.unet import UNetDecoder, UNetEncoder
 from tests.transfer.sequences.toys import TINY, equal, quiet
 
 
