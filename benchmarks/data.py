@@ -137,12 +137,11 @@ def reading(card: Card, root: Path, folder: Path, size: int, batch: int, seconds
 
 LOOP = """
 import json, pathlib, sys, psutil, torch
-from benchmarks.loop import _sampler
 from taco.data.store import Store
-from taco.learning.training import TrainConfig
+from taco.learning.training import TrainConfig, new_sampler
 torch.set_num_threads(1)
 store, me = Store.open([sys.argv[1]]), psutil.Process()
-sampler = _sampler(store, None, TrainConfig(device="cpu", pairs_per_task=4))
+sampler = new_sampler(store, None, TrainConfig.of(device="cpu", pairs_per_task=4))
 for step in range(int(sys.argv[2])): pairs = sampler.pairs(sampler.raw(step))
 info, status = me.memory_info(), pathlib.Path("/proc/self/status")  # getrusage would tell the peak of the parent too
 lines = status.read_text().splitlines() if status.exists() else []
@@ -155,8 +154,8 @@ print(json.dumps(dict(images=len(store), resident=info.rss, peak=peak, own=own))
 def memory(small: Path, large: Path, steps: int) -> dict:
     """Megabytes of a process that makes training pairs from the store, for a small and a ten times larger one.
 
-    `resident` is what `top` shows after the last step, `peak` the most at any time; both count mapped pages of files, which the
-    system can take back. `own` is without those: what the process itself holds.
+    `resident` is what `top` shows after the last step, `peak` the most at any time; both count mapped pages of files,
+    which the system can take back. `own` is without those: what the process itself holds.
     """
     root = Path(__file__).resolve().parent.parent
     found = []

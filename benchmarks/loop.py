@@ -8,7 +8,6 @@ arithmetic: what a batch of pairs costs does not depend on the encoder.
 import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import lightning.pytorch as L
 import numpy as np
@@ -19,9 +18,9 @@ from taco.base import pick_device
 from taco.data.pack import pack
 from taco.data.store import Store
 from taco.learning.encoder import EncoderConfig
-from taco.learning.loop import lightning_precision, make_trainer, quiet
+from taco.learning.loop import fit, lightning_precision
 from taco.learning.sampler import PairSampler
-from taco.learning.training import TaskContrast, TrainConfig, new_encoder, new_sampler
+from taco.learning.training import TaskContrast, TrainConfig, changed, new_encoder, new_sampler
 
 DATASETS = ("acdc", "busi", "covid19radio", "drive", "isic2018", "kvasir", "monusac", "mosmedplus")
 ENCODERS = {
@@ -32,7 +31,7 @@ ENCODERS = {
 BLOCK = 4  # steps before the other side has its turn; the first of each block is not counted
 
 
-class _Taking_turns:
+class TakingTurns:
     "A sampler that makes pairs in every other block of steps, and hands out the same again in the blocks between."
 
     def __init__(self, sampler: PairSampler, device):
@@ -48,7 +47,7 @@ class _Taking_turns:
         return self.fixed if raw[0] is None else self.sampler.pairs(raw, device)
 
 
-class _Clock(L.Callback):
+class Clock(L.Callback):
     "When each step ended."
 
     def __init__(self):
@@ -62,19 +61,18 @@ class _Clock(L.Callback):
 
 def measure(store: Store, config: TrainConfig, blocks: int = 8) -> dict:
     "Pairs per second of the loop and of the fixed tensor (medians over `blocks` blocks each), and their ratio."
-    config, device = replace(config, steps=2 * BLOCK * (blocks + 1)), pick_device(config.device)
-    sampler, clock = _Taking_turns(new_sampler(store, None, config), device), _Clock()
+    config = changed(config, steps=2 * BLOCK * (blocks + 1))
+    device = pick_device(config.fit.device)
+    sampler, clock = TakingTurns(new_sampler(store, None, config), device), Clock()
     module = TaskContrast(new_encoder(config), sampler, config)
-    with quiet(), tempfile.TemporaryDirectory() as folder:
-        make_trainer(config, Path(folder), [clock]).fit(module)
-    took = np.diff(clock.ends)[2 * BLOCK - 1 :].reshape(-1, 2, BLOCK)[
-        :, :, 1:
-    ]  # (blocks, fixed or loop, steps); the first round warms up
+    fit(module, sampler.raw, config.fit, callbacks=[clock])
+    # (blocks, fixed or loop, steps); the first round warms up
+    took = np.diff(clock.ends)[2 * BLOCK - 1 :].reshape(-1, 2, BLOCK)[:, :, 1:]
     fixed, loop = np.median(took, (0, 2)).tolist()
     batch, ratios = len(sampler.fixed), took[:, 0].sum(1) / took[:, 1].sum(1)
     return dict(
         batch=batch,
-        precision=lightning_precision(config, device),
+        precision=lightning_precision(config.fit, device),
         loop_pairs_per_s=round(batch / loop, 1),
         fixed_pairs_per_s=round(batch / fixed, 1),
         pairs_ms=round(1000 * (loop - fixed), 1),
@@ -92,7 +90,7 @@ def run(
         store = Store.open(
             [pack(name, out=folder, size=size, source="phantom", subjects=6) for name in DATASETS]
         )
-        base = TrainConfig(device=device, precision=precision, pairs_per_task=8)
+        base = TrainConfig.of(device=device, precision=precision, pairs_per_task=8)
         rows = {
             name: measure(store, replace(base, encoder=EncoderConfig(size=size, **choice)), blocks)
             for name, choice in encoders.items()

@@ -180,7 +180,7 @@ def deblurring(record, rng, width, motion, angle, **_):
     radius = math.ceil(math.sqrt(3) * sigma) + 1
     kernel = np.zeros((2 * radius + 1,) * 2)
     along = math.sqrt(3) * sigma * np.array([math.cos(math.radians(angle)), math.sin(math.radians(angle))])
-    kernel[draw.line(*(int(round(radius + v)) for v in (along[1], -along[0], -along[1], along[0])))] = 1
+    kernel[draw.line(*(round(radius + v) for v in (along[1], -along[0], -along[1], along[0])))] = 1
     mirrored = np.pad(record.image, ((0, 0), (radius, radius), (radius, radius)), mode="reflect")
     return signal.fftconvolve(mirrored, (kernel / kernel.sum())[None], mode="valid", axes=(1, 2)).clip(
         0, 1

@@ -1,5 +1,7 @@
 "The benchmark of the data room measures what it says, in small."
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -38,7 +40,7 @@ def test_packing_reading_and_opening_in_small(tmp_path):
         own_mb=[1.0, 1.0],
         more_percent=dict(resident=0.0, peak=0.0, own=0.0),
     )
-    console = Console(width=140, record=True, file=open("/dev/null", "w"))
+    console = Console(width=140, record=True, file=io.StringIO())
     console.print(
         data.show(
             dict(
