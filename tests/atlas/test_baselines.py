@@ -13,6 +13,7 @@ from taco.atlas.baselines import (
     available,
     baseline,
     baseline_name,
+    named_folders,
 )
 from taco.atlas.embedding import embed, plan_pairs, planned
 from taco.atlas.image_contrast import ImageContrast, ImageEncoderConfig
@@ -166,3 +167,13 @@ def test_the_step_and_the_encoder_are_one_thing(tmp_path):
     for spec in ("image_contrast:nowhere", "image-contrast:nowhere"):
         with pytest.raises(EncoderError, match="no image-contrastive encoder"):
             baseline(spec, root=tmp_path)
+
+
+def test_folders_of_further_trainings_have_names():
+    assert named_folders(["a=runs/a", "b=x=y"]) == dict(a="runs/a", b="x=y") and named_folders([]) == {}
+    with pytest.raises(ParameterError, match="taco_dataset=runs/a"): named_folders(["runs/a"])
+
+
+def test_a_baseline_does_not_take_the_name_of_another_encoder():
+    with pytest.raises(ParameterError, match="one name"): available(["random", "pixels"], {"pixels"}, config=SMALL)
+    assert list(available(["pixels"], {"taco"})[0]) == ["pixels"]

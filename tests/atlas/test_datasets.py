@@ -9,6 +9,7 @@ from taco.atlas.datasets import (
     dataset_hits,
     dataset_similarity,
     draw_datasets,
+    modality_gap,
     modality_of,
     order_of_datasets,
     score_datasets,
@@ -62,6 +63,9 @@ def test_centroids_of_one_modality_point_the_same_way(within):
     assert modality == MODALITY and list(modality) == list("pqrs")
     matrix = seed_similarity(within, ["taco@0", "taco@1"], list("pqrs"))
     assert matrix[0, 1] > .5 > matrix[0, 2] and matrix[2, 3] > .5 and np.allclose(np.diag(matrix), 1)
+    gap, p = modality_gap(matrix, list(modality.values()), 200)
+    assert gap > .5 and .2 < p < .5  # of six ways to pair four datasets, two are this one
+    assert modality_gap(matrix, ["CT"] * 4) is None and modality_gap(matrix, list("abcd")) is None
     apart = dataset_similarity(within.queries["taco@0"], within.queries.table, ["p", "t"], ["shear"])
     assert np.isnan(apart[0, 1])  # no common task
     assert order_of_datasets(matrix[::-1, ::-1], ["MR", "MR", "CT", "CT"])[:2] in ([2, 3], [3, 2])

@@ -11,6 +11,7 @@ from taco.atlas.embedding import (
     embed_splits,
     in_blocks,
     plan_pairs,
+    with_strangers,
 )
 from taco.base import StoreError, TacoError
 from taco.data.pack import pack
@@ -70,3 +71,13 @@ def test_splits_and_encoders_share_one_table(store, tmp_path):
     with pytest.raises(StoreError, match="do not belong"): Embeddings.load(tmp_path / "e")
     with pytest.raises(StoreError, match="holds no embeddings"): Embeddings.load(tmp_path)
     with pytest.raises(TacoError, match="no such encoder"): both["c"]
+
+
+def test_strangers_are_queries_behind_the_known_records(store):
+    known, strange = (Store([folder]) for folder in store.folders)
+    plans = [plan_pairs(known, TWO, split, 3, seed) for seed, split in enumerate(("train", "test"))]
+    assert with_strangers(plans, None, known)["split"].value_counts().to_dict() == dict(train=6, test=6)
+    joint = with_strangers(plans, plan_pairs(strange, TWO, "train", 3), known)
+    assert (store.table["key"].to_numpy()[joint["record"]] == joint["key"]).all()
+    assert set(joint["split"][joint["dataset"] == strange.datasets[0]]) == {"test"}
+    with pytest.raises(StoreError, match="called unseen"): with_strangers(plans, plans[0], known)

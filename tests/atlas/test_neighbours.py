@@ -1,9 +1,19 @@
 "taco.atlas.neighbours against a full sort and scikit-learn, and at its edges."
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from taco.atlas.neighbours import nearest, nearest_others, project, weighted_knn
+from taco.atlas.neighbours import (
+    nearest,
+    nearest_others,
+    project,
+    query_groups,
+    trust_in,
+    tsne_of,
+    umap_of,
+    weighted_knn,
+)
 from taco.base import TacoError
 
 
@@ -92,3 +102,30 @@ def test_rows_that_are_no_embeddings_are_refused(cloud):
     with pytest.raises(TacoError, match="row 123"): call(holed, labels)
     with pytest.raises(TacoError, match="unit length"): call(3 * x, labels)
     with pytest.raises(TacoError): call(x[:0], labels[:0])
+
+
+def test_groups_of_queries_cover_them_by_kind_and_by_what_the_bank_has():
+    table = pd.DataFrame(dict(
+        record=[0, 0, 1, 2, 3], dataset=list("aabcd"), source=["real", "real", "phantom", "phantom", "phantom"]))
+    groups = query_groups(table.iloc[:3], table)
+    assert list(groups) == ["phantom_images", "real_images", "unseen_datasets", "unseen_phantom_datasets"]
+    kinds = groups["real_images"].astype(int) + groups["phantom_images"]
+    assert (kinds == 1).all() and groups["unseen_datasets"].tolist() == [False] * 3 + [True] * 2
+    assert "unseen_datasets" not in query_groups(table, table)
+
+
+def test_maps_keep_apart_what_is_apart_and_come_out_the_same_again():
+    rng = np.random.default_rng(0)
+    spots = unit(np.repeat(np.eye(3, 12), 15, 0) + .05 * rng.standard_normal((45, 12)))
+    of = np.repeat(range(3), 15)
+    for make in (umap_of, tsne_of):
+        xy = make(spots, 8)
+        assert xy.shape == (45, 2) and np.array_equal(xy, make(spots, 8))
+        distance = np.linalg.norm(xy[:, None] - xy[None], axis=-1) + 1e9 * np.eye(45)
+        assert (of[distance.argmin(1)] == of).all()
+        assert trust_in(xy, spots) > trust_in(rng.permutation(xy), spots) + .2
+
+
+def test_few_points_still_have_a_map(cloud):
+    few = cloud[0][:8]
+    for xy in (umap_of(few), tsne_of(few)): assert xy.shape == (8, 2) and 0 <= trust_in(xy, few) <= 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lightning.pytorch as L
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from taco.data.store import Store
 from taco.learning.encoder import EncoderConfig, PairEncoder
 from taco.learning.loop import read_step
 from taco.learning.sampler import PairSampler
-from taco.learning.training import TrainConfig, changed, new_encoder, train
+from taco.learning.training import TrainConfig, changed, draw_loss, new_encoder, train
 
 SIZE = 32
 TASKS = ["binary_segmentation", "gaussian_denoising", "horizontal_flip", "intensity_inversion"]
@@ -192,3 +193,11 @@ def test_a_folder_says_all_that_changes_the_result(store, uninterrupted):
     run = json.loads((uninterrupted[1] / "run.json").read_text())
     assert run["steps"] == 10 and run["learning_rate"] == 2e-3 and run["encoder"]["width"] == .125
     assert not {"fit", "device", "devices", "workers", "checkpoint_every", "log_every"} & run.keys()
+
+
+def test_the_loss_is_drawn_beside_losses_with_a_name():
+    history = pd.DataFrame(dict(step=[1, 2, 3], loss=[3., 2., 1.5]))
+    line, level = draw_loss(history, "loss", {"one point": 3.1}).axes[0].lines
+    assert line.get_ydata().tolist() == [3, 2, 1.5] and set(level.get_ydata()) == {3.1}
+    ax = draw_loss(history, "NT-Xent loss").axes[0]
+    assert len(ax.lines) == 1 and not ax.texts and ax.get_ylabel() == "NT-Xent loss"
