@@ -7,14 +7,21 @@ from taco.atlas.baselines import PixelEncoder
 from taco.atlas.embedding import embed, plan_pairs
 from taco.atlas.failures import (
     auroc,
+    draw_failures,
     embed_failures,
+    embed_plans,
     failed_pairs,
+    failure_aurocs,
+    failure_metrics,
+    failure_panel,
+    failure_plans,
     failure_scores,
     mean_auroc,
     plan_failures,
     still_accepted,
     typicality,
 )
+from taco.atlas.intervals import resampling_units
 from taco.atlas.neighbours import weighted_knn
 from taco.base import TacoError
 from taco.data.card import load_card
@@ -139,3 +146,54 @@ def test_the_mean_over_kinds_is_the_mean_of_each(asked):
     value, (low, high) = mean_auroc(good, bad, 50)
     alone = [auroc(good, rows, 50)[0] for _, rows in bad.groupby("failure", sort=False)]
     assert np.isclose(value, np.mean(alone)) and low <= value <= high
+
+
+@pytest.fixture(scope="module")
+def studied(store):
+    "Plans and vectors of two encoders, as the experiment makes them."
+    plans = failure_plans(store, ["binary_segmentation", "deblurring"], 4, 8, seed=3)
+    return plans, {arm: embed_plans(PixelEncoder(side), store, plans) for arm, side in (("without", 8), ("pixels", 16))}
+
+
+def test_plans_are_drawn_as_the_experiment_drew_them(store, studied):
+    plans, vectors = studied
+    tasks = ["binary_segmentation", "deblurring"]
+    bank, right = plan_pairs(store, tasks, "train", 8, 3), plan_pairs(store, tasks, "test", 4, 4)
+    some = bank.groupby("task").sample(frac=.25, random_state=3)
+    assert plans["bank"].equals(bank) and plans["wrong_bank"].equals(plan_failures(some, store, 3))
+    for name, plan in dict(right=right, wrong=plan_failures(right, store, 3)).items():
+        assert plans[name].drop(columns="unit").equals(plan)
+        assert plans[name]["unit"].tolist() == resampling_units(plan, "subject").tolist()
+    assert {name: len(v) for name, v in vectors["pixels"].items()} == {name: len(p) for name, p in plans.items()}
+    assert np.array_equal(vectors["pixels"]["wrong"], embed_failures(PixelEncoder(), store, plans["wrong"]))
+
+
+def test_every_auroc_has_a_metric_that_says_where_it_came_from(studied):
+    plans, vectors = studied
+    values, means = failure_aurocs(vectors, plans, k=3, draws=50, seed=1)
+    assert set(means) == {(arm, known) for arm in vectors for known in (False, True)}
+    good, bad = failure_scores(vectors["pixels"], plans, known=True, k=3)
+    blank = bad[bad["failure"] == "blank"]
+    assert values["pixels", True, "blank"] == auroc(good, blank, 50, 1, "unit")[:2]
+    assert means["pixels", True] == mean_auroc(good, bad, 50, 1, "unit")
+    found = failure_metrics(values, means, plans["wrong"])
+    assert len(found) == len(values) + len(means)
+    about = dict(n=len(blank), seeds=1, data="phantom")
+    assert found["failure_auroc_blank_known_failures_pixels"] == (*values["pixels", True, "blank"], about)
+    about = dict(n=len(bad), seeds=1, kinds=bad["failure"].nunique())
+    assert found["failure_auroc_typicality_without"] == (*means["without", False], about)
+
+
+def test_a_panel_holds_as_many_right_as_wrong_pairs_and_is_drawn(studied):
+    plans, vectors = studied
+    asked = []
+    def place(rows, seed):
+        asked.append((len(rows), seed))
+        return rows[:, :2]
+    panels = {arm: failure_panel(vectors[arm], plans, place, most=12, seed=5) for arm in vectors}
+    right, families, wrong, kinds = panels["pixels"]
+    assert asked == [(12, 5)] * 2 and right.shape == wrong.shape == (6, 2)
+    assert set(kinds) <= set(plans["wrong"]["failure"]) and set(families) <= set(plans["right"]["family"])
+    assert (panels["without"][3] == kinds).all(), "the same pairs for every encoder"
+    values, _ = failure_aurocs(vectors, plans, draws=20)
+    assert len(draw_failures(values, panels).axes) == 3

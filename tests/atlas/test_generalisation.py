@@ -9,19 +9,23 @@ from taco.atlas.embedding import embed, plan_pairs
 from taco.atlas.generalisation import (
     accuracy_by_dataset,
     answer_tasks,
+    ask_newcomers,
     compose,
     family_of_nearest,
     newcomers,
     place_compositions,
     placed_by_parts,
+    seen_and_unseen,
+    share_right,
 )
-from taco.atlas.intervals import bootstrap_mean
+from taco.atlas.intervals import bootstrap_mean, resampling_units
 from taco.atlas.neighbours import weighted_knn
 from taco.atlas.similarity import centroids
-from taco.base import TaskError
+from taco.base import TacoError, TaskError
 from taco.data.card import load_card
 from taco.data.pack import pack
 from taco.data.store import Store
+from taco.tasks.catalogue import ALL_TASKS
 from taco.tasks.task import get_task
 
 
@@ -115,3 +119,35 @@ def test_compositions_draw_as_the_experiment_did(store):
             assert row[key] == value
         assert title == f"{get_task(first).title}\n+ {get_task(second).title}"
         assert (row["name"], row["pairs"], row["kinds"]) == (name, len(records), "phantom")
+
+
+def test_shares_are_drawn_over_subjects_and_say_what_they_count():
+    about = dict(modality="CT", task="shear", record=range(6))
+    queries = pd.DataFrame(dict(dataset=list("aaaabb"), source=["phantom"] * 4 + ["real"] * 2, subject=list("xxyyxx"),
+                                **about))
+    right = np.array([True, True, True, False, True, False])
+    value, interval, said = share_right(queries, right, 50, ("datasets", "images", "subjects"))
+    assert (value, interval) == bootstrap_mean(right, resampling_units(queries, "subject"), 50)
+    assert said == dict(n=6, seeds=1, data="phantom+real", datasets=2, images=6, subjects=3)
+    groups = seen_and_unseen(queries, right, {"a"}, 50)
+    assert list(groups) == ["seen", "unseen", "unseen_real"], "no group without pairs"
+    assert groups["seen"][0] == .75 and groups["unseen"] == groups["unseen_real"]
+    assert groups["unseen"][2] == dict(n=2, seeds=1, data="real", datasets=1, modalities=1)
+
+
+def test_newcomers_are_asked_of_every_encoder(store):
+    tasks, without = ["deblurring", "intensity_inversion", "shear"], ["shear", "centreline"]
+    plans = {split: plan_pairs(store, tasks, split, 4) for split in ("train", "test")}
+    encoders = {"": PixelEncoder(8), "_pixels": PixelEncoder()}
+    found, near = ask_newcomers(encoders, without, store, plans, k=5, draws=50)
+    assert near.index.tolist() == ["shear"], "a task without pairs is nobody's neighbour"
+    assert near.columns.tolist() == [t for t in ALL_TASKS if t in tasks[:2]]
+    assert list(found) == [f"{part}_tasks{e}" for part in ("unseen", "seen") for e in encoders] + [
+        "unseen_tasks_same_family"]
+    right, vectors = answer_tasks(PixelEncoder(), store, plans, 5)
+    queries, rows = plans["test"], (plans["test"]["task"] == "shear").to_numpy()
+    expected = bootstrap_mean(right[rows], resampling_units(queries[rows], "subject"), 50)
+    assert found["unseen_tasks_pixels"][:2] == expected
+    small = answer_tasks(PixelEncoder(8), store, plans, 5)[1]["test"]
+    assert np.array_equal(near, newcomers(small, queries["task"].to_numpy(), ["shear"], list(near.columns)))
+    with pytest.raises(TacoError, match="trained on all tasks"): ask_newcomers(encoders, [], store, plans)

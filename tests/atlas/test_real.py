@@ -4,12 +4,21 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from taco.atlas.baselines import PixelEncoder
+from taco.atlas.embedding import Embeddings, embed, plan_pairs
+from taco.atlas.generalisation import share_right
+from taco.atlas.neighbours import weighted_knn
 from taco.atlas.real import (
     accuracy_by_task,
     find_datasets,
     most_mistaken,
+    name_tasks,
+    open_strangers,
     pack_strangers,
     plan_everything,
+    said_of,
+    stranger_metrics,
+    trained_on,
 )
 from taco.base import CardError, DataError
 from taco.data.card import load_card
@@ -139,3 +148,41 @@ def test_tasks_are_counted_beside_the_phantoms():
         ("shear", "translation"),
         ("deblurring", "shear"),
     }
+
+
+def test_what_was_trained_on_and_what_was_left_out_are_said(tmp_path, store):
+    folder_of(tmp_path / "data", "good")
+    (tmp_path / "data/good/card.toml").write_text(CARD.format(name="good"))
+    (tmp_path / "data/good/7.png").write_bytes(b"no picture")
+    (tmp_path / "data/good/7_m.png").write_bytes(b"no picture")
+    found, _ = find_datasets(tmp_path / "data")
+    folders, failed, left_out = pack_strangers(found, tmp_path / "out", 16, "real", set())
+    strangers = open_strangers(folders, failed, left_out)
+    said = said_of(strangers, ["nobody"], ["drive", "stare"])
+    assert said == ("3 images of 1 datasets; without a card: nobody; trained on: drive, stare; "
+                    "1 items left out as unreadable")
+    assert trained_on(strangers) == {"good"} and trained_on(store) == set(), "a phantom is no image of its dataset"
+    with pytest.raises(DataError, match="broken; drive"): open_strangers([], dict(broken="reason"), ["drive"])
+
+
+def test_strangers_are_counted_together_by_phantom_and_by_dataset(store):
+    tasks = ["deblurring", "intensity_inversion"]
+    table, plan = plan_pairs(store, tasks, "train", 6), plan_everything(store, tasks, 5)
+    encoders = dict(small=PixelEncoder(8), pixels=PixelEncoder())
+    bank = Embeddings(table, {name: embed(encoder, store, table) for name, encoder in encoders.items()})
+    guess = name_tasks(encoders, bank, store, plan, k=5)
+    voted = weighted_knn(bank["pixels"], table["task"], embed(PixelEncoder(), store, plan), 5)
+    assert np.array_equal(guess["pixels"], voted)
+    posed = (plan["dataset"] == "busi").to_numpy()
+    found, right = stranger_metrics(plan, guess, posed, 50), guess["small"] == plan["task"].to_numpy()
+    base = "task_knn_real_unseen"
+    assert list(found) == [base, f"{base}_with_phantom", f"{base}_without_phantom", f"{base}_pixels",
+                           f"{base}_dataset_busi_ultrasound", f"{base}_dataset_kvasir_endoscopy"]
+    assert found[f"{base}_with_phantom"] == share_right(plan[posed], right[posed], 50, ("datasets",))
+    assert found[base][2] == dict(n=len(plan), seeds=1, data="phantom", datasets=2, images=plan["record"].nunique(),
+                                  subjects=len(plan[["dataset", "subject"]].drop_duplicates()))
+    value, interval, about = found[f"{base}_dataset_busi_ultrasound"]
+    assert value == right[posed].mean() and interval[0] <= value <= interval[1] and about["tasks"] == 2
+    alone = plan[plan["record"] == plan["record"].iloc[0]]
+    found = stranger_metrics(alone, {"small": guess["small"][alone.index]}, posed[alone.index], 50)
+    assert [interval for name, (_, interval, _) in found.items() if "_dataset_" in name] == [None]

@@ -1,6 +1,7 @@
 "A run: what it opens, what it says when that is absent, and what it leaves."
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -47,3 +48,29 @@ def test_state_depends_on_parameters_and_inputs_and_on_no_folder(tmp_path):
     for name in (*states, "state-old"): (tmp_path / name).mkdir(exist_ok=True)
     run.keep_only(tmp_path / states[2])
     assert [f.name for f in tmp_path.glob("state-*")] == [states[2]]
+
+
+def test_a_map_of_another_encoder_is_not_taken_for_ours(tmp_path):
+    np.savez(tmp_path / "coordinates.npz", umap=np.ones((3, 2), np.float32), tsne=np.zeros((3, 2), np.float32))
+    (tmp_path / "done.json").write_text(json.dumps(dict(parameters=dict(encoder="pixels"))))
+    run = Run("alterations", tmp_path, {})
+    assert run.places(tmp_path, "pixels").tolist() == [[1, 1]] * 3
+    with pytest.raises(ExperimentError, match="encoder=taco"): run.places(tmp_path)
+
+
+def test_embeddings_leave_a_device_of_ones_own_alone(tmp_path):
+    from taco.atlas.embedding import Embeddings
+    columns = dict(record=[0, 1], source="phantom", split=["train", "test"], subject=["a", "b"], key=["0", "1"])
+    table = pd.DataFrame(columns)
+    Embeddings(table, dict(taco=np.eye(2, dtype=np.float32))).save(tmp_path / "embeddings")
+    (tmp_path / "done.json").write_text(json.dumps(dict(device="cuda")))
+    for parameters, device in ((dict(), "cuda"), (dict(device="cpu"), "cpu")):
+        run = Run("alterations", tmp_path, parameters)
+        bank, queries = run.embeddings(tmp_path)
+        assert (run.device, len(bank), len(queries), run.data) == (device, 1, 1, dict(phantom=1))
+
+
+def test_where_a_folder_lay_is_forgotten(tmp_path):
+    run = Run("real", tmp_path, dict(data="/somewhere/of/mine/scans", cards=None))
+    run.forget_where("data", "cards")
+    assert run.parameters == dict(data="scans", cards=None)
