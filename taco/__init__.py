@@ -18,10 +18,10 @@ DOOR = {
     "taco.learning.training": "TrainConfig train",
     "taco.learning.pairs": "make_pairs",
     "taco.atlas.embedding": "plan_pairs embed Embeddings",
-    "taco.atlas.baselines": "baseline",
+    "taco.atlas.rivals.baselines": "baseline",
     "taco.atlas.neighbours": "weighted_knn",
     "taco.atlas.figures": "draw_map",
-    "taco.atlas.place": "place",
+    "taco.atlas.use.place": "place",
     "taco.workflow.page": "write_atlas",
     "taco.base": "TacoError",
 }

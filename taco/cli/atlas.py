@@ -52,7 +52,7 @@ def place_command(
 ) -> None:
     "Place your own task, shown by pairs of images, among the tasks that a trained encoder knows."
     pair, console = split_words(words), Console()
-    from taco.atlas.place import place
+    from taco.atlas.use.place import place
     found = place(folder, encoder, k=k, words=pair, fit=fit, device=pick_device(device))
     tables = {"Nearest tasks": found.tasks, "Families": found.families, "Nearest datasets": found.datasets}
     for title, table in tables.items(): console.print(shown_table(table.head(5), title))

@@ -13,7 +13,7 @@ from taco.atlas.alterations import (
     resized_mask,
     sweep,
 )
-from taco.atlas.baselines import RandomEncoder
+from taco.atlas.rivals.baselines import RandomEncoder
 from taco.base import TacoError, TaskError
 from taco.data.pack import pack
 from taco.data.store import Store

@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from taco.atlas.baselines import PixelEncoder
+from taco.atlas.rivals.baselines import PixelEncoder
 from taco.atlas.embedding import embed, plan_pairs
 from taco.atlas.failures import (
     auroc,

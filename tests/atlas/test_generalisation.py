@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from taco.atlas.baselines import PixelEncoder
+from taco.atlas.rivals.baselines import PixelEncoder
 from taco.atlas.embedding import embed, plan_pairs
 from taco.atlas.generalisation import (
     accuracy_by_dataset,

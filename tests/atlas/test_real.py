@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from taco.atlas.baselines import PixelEncoder
+from taco.atlas.rivals.baselines import PixelEncoder
 from taco.atlas.embedding import Embeddings, embed, plan_pairs
 from taco.atlas.generalisation import share_right
 from taco.atlas.neighbours import weighted_knn
