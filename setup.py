@@ -7,12 +7,15 @@ from setuptools import find_packages, setup
 settings = ConfigParser(delimiters=["="])
 settings.read("settings.ini", encoding="utf-8")
 cfg = settings["DEFAULT"]
+readme = Path("README.md")
 
 setup(
     name=cfg["lib_name"], version=cfg["version"], description=cfg["description"],
     author=cfg["author"], author_email=cfg["author_email"], url=cfg["git_url"], license="Apache-2.0",
-    keywords=cfg["keywords"].split(), classifiers=["Programming Language :: Python :: 3", "Intended Audience :: Science/Research"],
-    long_description=Path("README.md").read_text(encoding="utf-8") if Path("README.md").exists() else "", long_description_content_type="text/markdown",
+    keywords=cfg["keywords"].split(),
+    classifiers=["Programming Language :: Python :: 3", "Intended Audience :: Science/Research"],
+    long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
+    long_description_content_type="text/markdown",
     packages=find_packages(include=["taco", "taco.*"]), package_data={"taco": ["**/*.toml", "**/*.html"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),

@@ -39,7 +39,7 @@ def __getattr__(name: str):
         globals()[name] = value  # the next time, without this function
         return value
     from taco.base import suggest
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}. {suggest(name, __all__)}", name=name, obj=None)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}. {suggest(name, __all__)}", name=name)
 
 
 def __dir__() -> list[str]:

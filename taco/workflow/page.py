@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ..atlas.embedding import Embeddings
-from ..atlas.use.explorer import MAP_NAMES, even_part, explorer, shown_vectors, thumbnails
 from ..atlas.neighbours import umap_of
+from ..atlas.use.explorer import MAP_NAMES, even_part, explorer, shown_vectors, thumbnails
 from ..base import ParameterError, StoreError, atomic, refusing
 from ..data.store import Store
 from .parameters import project_root

@@ -3,7 +3,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from taco.atlas.rivals.baselines import PixelEncoder
 from taco.atlas.embedding import embed, plan_pairs
 from taco.atlas.failures import (
     auroc,
@@ -23,6 +22,7 @@ from taco.atlas.failures import (
 )
 from taco.atlas.intervals import resampling_units
 from taco.atlas.neighbours import weighted_knn
+from taco.atlas.rivals.baselines import PixelEncoder
 from taco.base import TacoError
 from taco.data.card import load_card
 from taco.data.pack import pack

@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 import torch
 
-from taco.atlas.rivals.baselines import PixelEncoder
 from taco.atlas.embedding import embed, plan_pairs
 from taco.atlas.generalisation import (
     accuracy_by_dataset,
@@ -20,6 +19,7 @@ from taco.atlas.generalisation import (
 )
 from taco.atlas.intervals import bootstrap_mean, resampling_units
 from taco.atlas.neighbours import weighted_knn
+from taco.atlas.rivals.baselines import PixelEncoder
 from taco.atlas.similarity import centroids
 from taco.base import TacoError, TaskError
 from taco.data.card import load_card

@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from taco.atlas.rivals.baselines import PixelEncoder
 from taco.atlas.embedding import Embeddings, embed, plan_pairs
 from taco.atlas.generalisation import share_right
 from taco.atlas.neighbours import weighted_knn
@@ -20,6 +19,7 @@ from taco.atlas.real import (
     stranger_metrics,
     trained_on,
 )
+from taco.atlas.rivals.baselines import PixelEncoder
 from taco.base import CardError, DataError
 from taco.data.card import load_card
 from taco.data.pack import pack

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from taco.atlas.alterations import ALTERATIONS, Alteration, Trajectories, choose, sweep
-from taco.atlas.rivals.baselines import PixelEncoder, RandomEncoder
 from taco.atlas.embedding import Embeddings, embed, plan_pairs
 from taco.atlas.neighbours import project
+from taco.atlas.rivals.baselines import PixelEncoder, RandomEncoder
 from taco.atlas.trajectories import (
     PATH_COLUMNS,
     crossing,

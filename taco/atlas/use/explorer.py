@@ -168,7 +168,7 @@ def script_json(content: dict) -> str:
 
 def _page(title: str, content: dict) -> str:
     "The template with its two blanks filled."
-    template = resources.files("taco.atlas").joinpath("explorer.html").read_text(encoding="utf-8")
+    template = resources.files("taco.atlas.use").joinpath("explorer.html").read_text(encoding="utf-8")
     blanks = dict(TITLE=html.escape(title), DATA=script_json(content))
     # in one go: a name may hold a blank's name
     return re.sub("__ATLAS_(TITLE|DATA)__", lambda blank: blanks[blank[1]], template)

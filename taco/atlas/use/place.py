@@ -21,8 +21,8 @@ from torch import Tensor, isfinite, nn
 from ..embedding import Embeddings, check_finite, embed_blocks, in_blocks
 from ..intervals import bootstrap_mean
 from ..neighbours import nearest, project
-from .pair_folder import WORDS, read_folder
 from ..similarity import centroids
+from .pair_folder import WORDS, read_folder
 from ...base import DataError, ParameterError, StoreError, TacoError, atomic, refusing
 from ...learning.encoder import PairEncoder
 from ...style import FAMILY_COLOURS, save_figure, style

@@ -13,8 +13,23 @@ from scipy import ndimage
 from .phantom import phantom, photo, stack
 from .physics import camera, sensor_noise, stain
 from taco.data.phantoms.shapes import (
-    amounts, around, blob, blur, cover, draw_cells, grid, layer, outline, over, pack_discs, smooth_noise, tissue, tube,
-    voronoi, warp)
+    amounts,
+    around,
+    blob,
+    blur,
+    cover,
+    draw_cells,
+    grid,
+    layer,
+    outline,
+    over,
+    pack_discs,
+    smooth_noise,
+    tissue,
+    tube,
+    voronoi,
+    warp,
+)
 
 # %% auto #0
 __all__ = ['isbi2012', 'epfl', 'monusac', 'nuclei', 'tnbcnuclei']

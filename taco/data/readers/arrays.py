@@ -21,8 +21,8 @@ from ..card import SPLITS
 from .files import compile_pattern, few, identity, tidy
 from .pixels import finite, stretch
 from .source import Item, Source, failing, reader
-from ..record import Record
 from .volumes import choose_slices
+from ..record import Record
 
 # %% auto #0
 __all__ = ['Stream', 'read_npz', 'load_row', 'open_hdf5', 'array_names', 'read_array', 'read_hdf5', 'plane_spacing',

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from ...base import ParameterError, refusing, suggest
 from ...learning.loop import Fit
 from ...learning.weights import load_weights, save_weights
-from ..unet import UNetDecoder, UNetEncoder
 from .volumes import Volumes
+from ..unet import UNetDecoder, UNetEncoder
 
 # %% auto #0
 __all__ = ['PARTS', 'handed', 'save_pretrained', 'hand_on', 'Segmenter', 'segment', 'dice_scores', 'hausdorff95', 'dense_slices',

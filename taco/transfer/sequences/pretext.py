@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ...base import ParameterError, refusing, suggest
 from ...learning.loop import Fit
-from ..unet import UNetDecoder, UNetEncoder, pooled
 from .batches import PretextBatch
 from .disturbances import holes, move, moves, shade, standardised
+from ..unet import UNetDecoder, UNetEncoder, pooled
 
 # %% auto #0
 __all__ = ['BINS', 'PRETEXT_TASKS', 'Features', 'class_weights', 'grey_bins', 'bin_loss', 'no_negatives', 'neighbour_contrast',

@@ -19,11 +19,11 @@ import torch
 from ...base import ParameterError, atomic, pick_device, refusing, suggest
 from ...learning.loop import FitConfig, fit
 from ..moco import MoCo, MoCoConfig, moco_fit_config, scaled_queue
-from ..unet import UNetDecoder, UNetEncoder
 from .batches import LabelledBatches, PretextBatches, SliceBatches
 from .finetune import PARTS, Segmenter, hand_on, save_pretrained, score_volumes, segment
 from .pretext import BINS, PRETEXT_TASKS, Pretext, class_weights
 from .volumes import Volumes, labelled_subjects
+from ..unet import UNetDecoder, UNetEncoder
 
 # %% auto #0
 __all__ = ['PRETRAININGS', 'SEQUENCE_ARMS', 'check_arms', 'SequenceConfig', 'networks', 'pretrain', 'finetune', 'Cell', 'grid',

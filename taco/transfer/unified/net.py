@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...base import ParameterError, refusing
-from ..unet import UNetDecoder, UNetEncoder, WIDTHS
+from ..unet import WIDTHS, UNetDecoder, UNetEncoder
 from .targets import Target
 
 # %% auto #0

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ...base import EncoderError, ParameterError, atomic, refusing, suggest
 from ...learning.loop import Fit, FitConfig, count_flops, fit, step_generator
 from ...learning.weights import load_weights, save_weights
-from ..unet import UNetDecoder, WIDTHS
+from ..unet import WIDTHS, UNetDecoder
 from .net import UnifiedNet
 from taco.transfer.unified.targets import (
     STANDARD_NOISE,

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from taco.atlas.embedding import embed, plan_pairs, planned
 from taco.atlas.rivals.baselines import (
     BASELINE_NAMES,
     PixelEncoder,
@@ -15,7 +16,6 @@ from taco.atlas.rivals.baselines import (
     baseline_name,
     named_folders,
 )
-from taco.atlas.embedding import embed, plan_pairs, planned
 from taco.atlas.rivals.image_contrast import ImageContrast, ImageEncoderConfig
 from taco.atlas.rivals.pretrained import resnet50
 from taco.base import EncoderError, ParameterError

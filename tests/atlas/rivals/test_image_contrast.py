@@ -15,8 +15,8 @@ from taco.atlas.rivals.image_contrast import (
     ImageContrast,
     ImageContrastConfig,
     ImageEncoderConfig,
-    ViewSampler,
     Views,
+    ViewSampler,
     image_view as view,
     train_image_contrast,
 )

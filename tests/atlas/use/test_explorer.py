@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from taco.atlas.embedding import Embeddings, plan_pairs
-from taco.atlas.use.explorer import even_part, explorer, script_json, thumbnails
 from taco.atlas.neighbours import nearest_others
 from taco.atlas.similarity import centroids
+from taco.atlas.use.explorer import even_part, explorer, script_json, thumbnails
 from taco.base import TacoError
 from taco.style import FAMILY_COLOURS
 from taco.tasks.catalogue import ALL_TASKS

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 import taco
-from taco.atlas.rivals.baselines import RandomEncoder
 from taco.atlas.embedding import Embeddings
+from taco.atlas.rivals.baselines import RandomEncoder
 from taco.atlas.use.place import Known, load_run, novelty, place, ranking, usual_distances
 from taco.base import DataError, EncoderError, ParameterError, StoreError, TacoError
 from taco.data.pack import pack
