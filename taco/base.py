@@ -13,9 +13,9 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +80,7 @@ def refusing(
 class Rule:
     "What a value must be: a test, and the words for it in an error."
 
-    def __init__(self, passes: Callable[[object], bool], words: str):
+    def __init__(self, passes: Callable[[Any], bool], words: str):
         self.passes, self.words = passes, words
 
     def __call__(self, value) -> bool: return self.passes(value)
@@ -121,7 +121,7 @@ def check_fields(
 @contextlib.contextmanager
 def atomic(
     path: str | Path,  # the file or folder that should exist afterwards
-) -> Iterator[Path]:
+) -> Generator[Path]:
     "A temporary sibling of `path` to write to; renamed to `path` on success, removed on any error."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from contextlib import ContextDecorator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .base import atomic
 
 if TYPE_CHECKING:  # matplotlib and seaborn are imported where something is drawn
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
 # %% auto #0
 __all__ = ['OKABE_ITO', 'FAMILY_COLOURS', 'FAMILY_MARKERS', 'STYLE', 'style', 'LARGEST_VECTOR', 'palette', 'Style',
@@ -39,7 +40,7 @@ def palette(names: list[str]) -> dict[str, tuple[float, float, float]]:
     return dict(zip(names, [light[i // 2 + (i % 2) * half] for i in range(len(names))]))
 
 # %% ../nbs/02_style.ipynb #a41d4ee9
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 7,
     "xtick.labelsize": 7, "ytick.labelsize": 7, "axes.spines.top": False, "axes.spines.right": False,
     "axes.linewidth": .6, "xtick.major.width": .6, "ytick.major.width": .6, "legend.frameon": False,

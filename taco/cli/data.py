@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -62,7 +62,7 @@ def say(text: str) -> None:
 
 # %% ../../nbs/cli/01_data.ipynb #0d909206
 @contextmanager
-def bar(name: str) -> Iterator[Callable[[int, int], None]]:
+def bar(name: str) -> Generator[Callable[[int, int], None]]:
     "A progress bar; gives a function (done, total)."
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
@@ -77,7 +77,8 @@ def list_datasets(root: Root = None, out: Out = Path("data/packed"), as_json: As
     from taco.data.check import state_of
     rows = []
     for card in map(load_card, list_cards()):
-        known = dict(name=card.name, title=card.title, modality=card.modality, classes=len(card.classes))
+        known: dict[str, object] = dict(
+            name=card.name, title=card.title, modality=card.modality, classes=len(card.classes))
         known |= dict(counts=card.counts, licence=card.licence, permits=card.permits, fetch=bool(card.files))
         rows.append(known | state_of(card, data_folder(root), out))
     if as_json: typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))

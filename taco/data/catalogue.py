@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from .card import Card, cards_table, list_cards, load_card
+from .card import Card, list_cards, load_card
 from .phantoms.catalogue import make_subject
 from .prepare import NEEDS, prepare
 from .record import MODALITIES, Record

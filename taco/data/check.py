@@ -153,6 +153,7 @@ def _check_item(result: Check, item: Item, splits: dict, keys: Counter) -> None:
     for record in records:
         keys[record.key] += 1
         result.records[record.split] += 1
+        assert record.split is not None  # `load` marks every record
         result.subjects[record.split].add(record.subject)
         if record.semantic is None: continue
         values, counts = np.unique(record.semantic, return_counts=True)
@@ -263,7 +264,7 @@ def phantom_and_real(
 ) -> Figure:
     "A row a dataset: `count` phantom images, then real ones from `root` or of its `counterpart`."
     figure = Figure(figsize=(7.2, 1.12 * len(names) + .3), layout="constrained")
-    sides = figure.subfigures(1, 2, wspace=.03)
+    sides = figure.subfigures(1, 2, squeeze=False, wspace=.03)[0]
     left, right = (side.subplots(len(names), count, squeeze=False) for side in sides)
     for row, card in enumerate(map(load_card, names)):
         made = examples(card, count, source="phantom", size=size, seed=seed)[1]

@@ -34,7 +34,9 @@ __all__ = ['DIGITS', 'ARCHIVES', 'Member', 'BROKEN', 'dataset_folder', 'choose_f
 def dataset_folder(card: Card, root: str | Path | None = None) -> Path:
     "The dataset's own folder under the root, where its readers will look. Raises `ParameterError` without a root."
     named = [t["folder"] for t in card.read if t.get("folder")]
-    return data_folder(root, required=True) / (named[0] if named else card.name)
+    folder = data_folder(root, required=True)
+    assert folder is not None  # required
+    return folder / (named[0] if named else card.name)
 
 def choose_files(card: Card, files: list[str] | None = None, size: int | None = None) -> list[dict]:
     """Rows of the card's `[[files]]`: those named, of those the ones for `size`; all by default.
@@ -202,7 +204,8 @@ def _extract_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as t:
         special = lambda m: not (m.isfile() or m.isdir())
         _check_members(archive, [(m.name, special(m), m.size) for m in t.getmembers()])
-        t.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        if hasattr(tarfile, "data_filter"): t.extractall(folder, filter="data")
+        else: t.extractall(folder)
 
 def unpack(archive: str | Path, folder: str | Path) -> Path:
     "Unpack a zip or tar file into `folder`, which is replaced whole. Raises `DataError` for one damaged or not safe."

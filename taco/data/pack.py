@@ -13,7 +13,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +27,7 @@ import taco
 from ..base import DataError, StoreError, TacoError, atomic
 from .card import SPLITS, Card, digest, load_card
 from .find import Found, assign_splits, choose_subjects, find, load
-from .prepare import COLUMNS, MAPS, NEEDS, TABLES, Prepared, prepare
+from .prepare import COLUMNS, NEEDS, TABLES, Prepared, prepare
 from .readers.files import list_files
 from .readers.source import Item
 from .record import MODALITIES, Record
@@ -192,7 +192,7 @@ def _sweep(folder: Path, age: float = 3600) -> None:
         if dead or time.time() - max(times) > age: shutil.rmtree(rest, ignore_errors=True)
 
 @contextlib.contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
+def _disk_errors(folder: Path) -> Generator[None]:
     "What the system says of a full disk, as a `StoreError`."
     try: yield
     except OSError as error:

@@ -235,12 +235,13 @@ def allows(labels: Mapping[str, Tensor]) -> Tensor:
     """
     semantic, hull, side = labels["semantic"], labels["hull"], labels["hull"].shape[-1]
     filled = lambda table: (~table.isnan()).flatten(1).any(1)
-    met = needs_met(Measured(
+    measured = Measured(
         area=side**2, foreground=(semantic > 0).sum((1, 2)), hull=hull.sum((1, 2)),
         classes=_count(semantic, LEAST["region"]),
         objects=_count(labels["instances"], LEAST["object"]),
         boxes=filled(labels["boxes"]), points=filled(labels["points"]),
-        depth=labels["distance"].amax((1, 2)) * side))
+        depth=labels["distance"].amax((1, 2)) * side)
+    met = {name: torch.as_tensor(ok) for name, ok in needs_met(measured).items()}
     return torch.stack([met.get(name, torch.ones_like(met["semantic"])) for name in NEEDS], 1)
 
 def colourful(image: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -73,16 +74,16 @@ class Part:
 def lines(self: Part) -> pd.DataFrame:
     "The lines of table.csv, with their types."
     words = ("dataset", "source", "modality", "subject", "key", "split", "attributes", "file")
-    types = dict.fromkeys(words, "string") | {"slice": "Int64"} | dict.fromkeys(NEEDS, bool)
-    empty = {name: [""] for name in ("slice", "spacing_row", "spacing_column")}
+    types: dict[Hashable, Any] = {**dict.fromkeys(words, "string"), "slice": "Int64", **dict.fromkeys(NEEDS, bool)}
+    empty: dict[Hashable, list[str]] = {name: [""] for name in ("slice", "spacing_row", "spacing_column")}
     return pd.read_csv(self.folder / "table.csv", dtype=types, keep_default_na=False, na_values=empty)
 
 # %% ../../nbs/data/05_store.ipynb #05150d3b
 class Store:
     "Several packed datasets of one size as one sequence. Open with `Store.open(folders)`."
     def __init__(self, folders: Iterable[str | Path]):
-        one, refuse, self._table = isinstance(folders, (str, Path)), refusing(StoreError), None
-        self.folders = [Path(f) for f in ([folders] if one else folders)]
+        refuse, self._table = refusing(StoreError), None
+        self.folders = [Path(f) for f in ([folders] if isinstance(folders, (str, Path)) else folders)]
         if not self.folders:
             refuse("A store needs at least one packed dataset.", "folders", "an empty list",
                    fix="Pack some with taco.data.pack.pack.")
@@ -104,12 +105,12 @@ class Store:
     def __getstate__(self): return self.folders
     def __setstate__(self, folders): self.__init__(folders)
 
-# %% ../../nbs/data/05_store.ipynb #330c3b87
-@patch(cls_method=True)
-def open(cls: Store, folders: Iterable[str | Path]) -> Store:
-    "Map the packed datasets in these folders. Raises `StoreError` for none, unfinished ones, unequal sizes."
-    return cls(folders)
+    @classmethod
+    def open(cls, folders: Iterable[str | Path]) -> Store:
+        "Map the packed datasets in these folders. Raises `StoreError` for none, unfinished ones, unequal sizes."
+        return cls(folders)
 
+# %% ../../nbs/data/05_store.ipynb #330c3b87
 @patch(as_prop=True)
 def table(self: Store) -> pd.DataFrame:
     "One line a record: what table.csv says of it, and for each of NEEDS whether it meets it."

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 from ..base import EncoderError, atomic, check_fields, number, odd, one_of, pick_device, refusing, suggest
 from .pairs import Pairs
 from .weights import check_finite, read_json, read_weights, restore, state_of, write_weights
+
+if TYPE_CHECKING:
+    from monai.networks.nets.resnet import ResNet
 
 # %% auto #0
 __all__ = ['BACKBONES', 'FUSIONS', 'FILES', 'EncoderConfig', 'edge_channel', 'grey_channel', 'channels', 'make_backbone',
@@ -60,7 +64,7 @@ def of(cls: EncoderConfig, given: dict, file: str | Path | None = None) -> Encod
         refusing(EncoderError, file=file)(
             "Unknown field in the encoder's configuration.", name, given[name],
             ", ".join(known), suggest(name, known))
-    return cls(**given)
+    return cls(**given)  # ty: ignore[not-callable]  `patch` wants the class as annotation, not its type
 
 # %% ../../nbs/learning/03_encoder.ipynb #317dfe10
 def edge_channel(image: Tensor) -> Tensor:
@@ -85,7 +89,7 @@ def channels(x: Tensor, y: Tensor, fusion: str) -> Tensor:
     return torch.cat([x, y, *more], 1)
 
 # %% ../../nbs/learning/03_encoder.ipynb #46fcc4fc
-def make_backbone(config: EncoderConfig) -> nn.Module:
+def make_backbone(config: EncoderConfig) -> ResNet:
     "MONAI's ResNet of this configuration, without a classifier, (B, FUSIONS[fusion], S, S) → (B, F)."
     from monai.networks.nets.resnet import ResNet  # here, because it takes seconds to import
     block, layers = BACKBONES[config.backbone]
@@ -105,16 +109,17 @@ def check_images(input: Tensor, output: Tensor) -> None:
 # %% ../../nbs/learning/03_encoder.ipynb #dcc65b63
 class PairEncoder(nn.Module):
     "Features and embedding of pairs of images; random weights until trained or loaded."
+    save: Callable[[str | Path], Path]  # below
+
     def __init__(self, config: EncoderConfig = EncoderConfig()):
         super().__init__()
         self.config, self.backbone = config, make_backbone(config)
-        last = self.backbone.layer4[-1]
-        inside = (last.conv3 if hasattr(last, "conv3") else last.conv2).out_channels
+        inside = self.backbone.in_planes  # MONAI's name, after the last stage, for the channels that come out
         self.features = inside * (3 if config.fusion == "shared" else 1)  # F, their dimension
         hidden = nn.Linear(self.features, self.features)
         out = nn.Linear(self.features, config.embedding)
         self.projection = nn.Sequential(hidden, nn.ReLU(inplace=True), out)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]  torch's stub lacks it
 
     def forward(self, input: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
         "(B, 3, S, S) float in [0, 1], twice → features (B, F), float32 embedding (B, D) of unit length."
@@ -153,7 +158,8 @@ def encode(
             found.append([t.float().cpu() for t in result])
     finally: encoder.train(mode)
     if not found: refusing(EncoderError)("There are no pairs to encode.", "pairs", "an empty list")
-    return tuple(torch.cat(blocks) for blocks in zip(*found))
+    features, embedding = (torch.cat(blocks) for blocks in zip(*found))
+    return features, embedding
 
 # %% ../../nbs/learning/03_encoder.ipynb #5c4f590c
 FILES = ("encoder.safetensors", "encoder.json")
@@ -172,8 +178,8 @@ def save_encoder(encoder: nn.Module, folder: str | Path) -> Path:
     with atomic(folder) as spare:
         spare.mkdir()
         write_weights(spare / FILES[0], weights)
-        config = json.dumps(asdict(encoder.config), indent=1) + "\n"
-        (spare / FILES[1]).write_text(config, encoding="utf-8")
+        config: Any = encoder.config  # a dataclass
+        (spare / FILES[1]).write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
     return folder
 
 # %% ../../nbs/learning/03_encoder.ipynb #3b1ced51

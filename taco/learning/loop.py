@@ -12,10 +12,11 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import lightning.pytorch as L
 import numpy as np
@@ -77,9 +78,9 @@ def schedule(config: FitConfig) -> Callable[[int], float]:
     return lambda step: min(1, (step + 1) / warmup) * .5 * (1 + math.cos(math.pi * max(0, step - warmup) / left))
 
 # %% ../../nbs/learning/06_loop.ipynb #6a307a06
-def lightning_precision(config: FitConfig, device: torch.device) -> str:
+def lightning_precision(config: FitConfig, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
     "Lightning's name of the precision: bf16 where the hardware has it."
-    if config.precision != "auto": return {"32": "32-true", "bf16": "bf16-mixed"}[config.precision]
+    if config.precision != "auto": return "32-true" if config.precision == "32" else "bf16-mixed"
     if device.type == "cuda": native = torch.cuda.is_bf16_supported(including_emulation=False)
     else: native = device.type == "cpu" and _cpu_has_bf16()
     return "bf16-mixed" if native else "32-true"
@@ -138,7 +139,7 @@ def configure_optimizers(self: Fit):
     for p in self.learns(): kinds.setdefault((p.ndim > 1, rates.get(p, 1.)), []).append(p)
     groups = [dict(params=params, weight_decay=c.weight_decay if decays else 0., lr=c.learning_rate * rate)
               for (decays, rate), params in kinds.items()]
-    more = dict(fused=self.device.type in ("cpu", "cuda")) if self.fused else {}
+    more: dict[str, Any] = dict(fused=self.device.type in ("cpu", "cuda")) if self.fused else {}
     if c.optimiser == "sgd": optimiser = torch.optim.SGD(groups, lr=c.learning_rate, momentum=.9, **more)
     else: optimiser = torch.optim.AdamW(groups, lr=c.learning_rate, **more)
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, schedule(c))
@@ -158,7 +159,7 @@ def step_generator(*numbers: int) -> torch.Generator:
 
 # %% ../../nbs/learning/06_loop.ipynb #55d77bf9
 @contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
+def one_thread(device: torch.device) -> Generator[None]:
     "Let torch use one core inside the block, when `device` is a CPU."
     threads = torch.get_num_threads()
     if device.type == "cpu": torch.set_num_threads(1)
@@ -173,12 +174,12 @@ class History(L.Callback):
         self.rows, self.losses, self.clock, self.timed, self.shown = [], [], 0., 0, -1
 
     def state_dict(self) -> dict: return dict(rows=self.rows, losses=[loss.item() for loss in self.losses])
-    def load_state_dict(self, state: dict) -> None:
-        self.rows, self.losses = state["rows"], [torch.tensor(loss) for loss in state["losses"]]
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.rows, self.losses = state_dict["rows"], [torch.tensor(loss) for loss in state_dict["losses"]]
 
-    def on_train_start(self, trainer, module): self.clock, self.timed = time.perf_counter(), trainer.global_step
+    def on_train_start(self, trainer, pl_module): self.clock, self.timed = time.perf_counter(), trainer.global_step
 
-    def on_train_batch_end(self, trainer, module, outputs, *_):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.losses.append(outputs["loss"].detach())
         step, total = trainer.global_step, self.config.steps
         if step % self.config.log_every and step != total: return
@@ -204,7 +205,8 @@ def show(self: History, step: int, total: int, loss: float, speed: float) -> Non
 
 @patch
 def write(self: History) -> None:
-    "Write `history.csv`, atomically."
+    "Write `history.csv`, atomically, where there is a file to write."
+    if self.file is None: return
     table = pd.DataFrame(self.rows, columns=["step", "loss", "lr", "samples_per_s"])
     with atomic(self.file) as spare: table.to_csv(spare, index=False)
 
@@ -214,7 +216,7 @@ class Checkpoint(L.Callback):
     def __init__(self, file: Path, every: int, history: History):
         self.file, self.every, self.history, self.signal = file, every, history, None
 
-    def on_train_batch_end(self, trainer, *_):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if self.signal is not None: trainer.should_stop = True
         due = trainer.global_step % self.every == 0 or trainer.should_stop
         if due and trainer.global_step < trainer.max_steps: self.save(trainer)
@@ -249,22 +251,21 @@ def read_step(file: Path) -> int:
             "Start afresh with train(..., fresh=True).", cause=error)
 
 # %% ../../nbs/learning/06_loop.ipynb #fa56e30f
-def make_trainer(config: FitConfig, folder: Path, callbacks: list[L.Callback], devices: int = 1) -> L.Trainer:
+def make_trainer(config: FitConfig, folder: str | Path, callbacks: list[L.Callback], devices: int = 1) -> L.Trainer:
     "Lightning's trainer for this configuration; with several `devices`, they share each batch."
     device = pick_device(config.device)
     if device.type == "cpu": keep_memory()
     chosen = [device.index] if device.index is not None and devices == 1 else devices
     strategy = "auto" if devices == 1 else "ddp_notebook" if hasattr(sys, "ps1") else "ddp"
-    off = dict.fromkeys(("logger", "use_distributed_sampler", "enable_checkpointing", "enable_progress_bar",
-                         "enable_model_summary"), False)
     return L.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type), devices=chosen, strategy=strategy,
         precision=lightning_precision(config, device), benchmark=device.type == "cuda",
         sync_batchnorm=devices > 1 and device.type == "cuda", max_steps=config.steps, max_epochs=-1,
-        callbacks=callbacks, default_root_dir=folder, **off)
+        callbacks=callbacks, default_root_dir=folder, logger=False, use_distributed_sampler=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None]:
     "Lightning without tips, advertisements and advice about workers; errors still come through."
     loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]

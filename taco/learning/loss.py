@@ -22,6 +22,7 @@ def positive_labels(pairs: Pairs, kind: str = "task", failed: str = "negatives")
         if value in known: continue
         refusing(ParameterError)("Unknown kind of positives.", field, value, ", ".join(known), suggest(value, known))
     labels = pairs.task if kind == "task" else pairs.task * 2**20 + pairs.dataset
+    assert pairs.failure is not None  # `Pairs` fills it in
     # seeds are 31 random bits, so -1 - seed is a number of one's own
     apart = 2**40 + pairs.failure if failed == "classes" else -1 - pairs.seed
     return labels.where(pairs.failure == 0, apart)

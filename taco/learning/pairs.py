@@ -59,7 +59,7 @@ def needs_of(tasks: Sequence[Task], device="cpu") -> Tensor:
 def make_pairs(
     store: Store,
     task: Task | str,
-    indices: Sequence[int],                  # records of the store
+    indices: Sequence[int] | np.ndarray,     # records of the store
     seeds: Sequence[int] | Tensor,           # one for each record
     randomise: bool | dict | Randomisation = False,
     number: int = 0,                         # what to call the task in `Pairs.task`

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +22,14 @@ from ..tasks.random import Draw
 __all__ = ['RANGES', 'OFTEN', 'within', 'known', 'Randomisation', 'as_randomisation', 'randomised']
 
 # %% ../../nbs/learning/00_randomise.ipynb #f545c565
-RANGES = dict(  # the value that switches an ingredient off; lowest and highest allowed
+RANGES: dict[str, tuple[Any, float, float]] = dict(  # what switches an ingredient off; lowest and highest allowed
     zoom=(1., 1, 4), turn=(False, 0, 1), blend=(0., 0, .5), texture=(0., 0, .5),
     colour=(0., 0, .5), gamma=(0., 0, 2), contrast=(0., 0, .9), invert=(0., 0, 1))
 
 def within(low: float, high: float) -> Rule:
     "A number or switch from `low` to `high`."
-    return Rule(lambda v: low <= v <= high, f"{low} … {high}")
+    def inside(value: Any) -> bool: return low <= value <= high
+    return Rule(inside, f"{low} … {high}")
 
 def known(names: Sequence[str]) -> Sequence[str]:
     "The same `names`; raises `ParameterError` for one that is no ingredient."
@@ -94,7 +96,7 @@ class _View:
         swapped = torch.where(draw.chance("randomise/swap", .5)[:, None, None], eye.flip(1), eye)
         return cls(swapped * (1 - 2. * draw.integer("randomise/flip", 2, 1, high=2)), zoom, centre)
 
-    def __getitem__(self, rows: Tensor) -> _View:
+    def __getitem__(self, rows: Tensor | slice) -> _View:
         return _View(self.turn[rows], self.zoom[rows], self.centre[rows])
 
     def whole_where(self, lost: Tensor) -> _View:
@@ -263,7 +265,7 @@ def _wear(
         image.add_((up.T @ field @ up)[:, None])
     if matrix is not None: image.copy_((matrix @ image.flatten(2)).view_as(image))
     if curve is not None: image.clamp_(1e-4, 1).reciprocal_().sub_(1).mul_(curve).add_(1).reciprocal_()
-    if slope is not None: image.mul_(slope).add_(shift)
+    if slope is not None and shift is not None: image.mul_(slope).add_(shift)  # they come together
     image.clamp_(0, 1)
 
 # %% ../../nbs/learning/00_randomise.ipynb #78a06843

@@ -179,7 +179,7 @@ def plan(self: PairSampler, step: int) -> Plan:
 def failures(self: PairSampler, rng: np.random.Generator, task: Tensor, record: Tensor) -> Tensor:
     "(B,) int64: which rows fail, and how; each in a way drawn among those that its task and record allow."
     failure = torch.zeros_like(task)
-    if not self.failed_per_task: return failure
+    if self.can_fail is None: return failure
     right = self.pairs_per_task - self.failed_per_task
     last = torch.arange(len(task)) % self.pairs_per_task >= right
     kinds = [FAILURES[kind] for kind in FAILURE_KINDS]

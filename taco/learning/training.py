@@ -56,8 +56,8 @@ def _fit_config() -> FitConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     "How to train. Raises `ParameterError` for impossible values, `EncoderError` for an impossible encoder."
-    fit: FitConfig | dict = field(default_factory=_fit_config)
-    encoder: EncoderConfig | dict = field(default_factory=EncoderConfig)
+    fit: FitConfig = field(default_factory=_fit_config)            # or a table of its fields
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)  # likewise
     tasks_per_batch: int | None = None   # None: all tasks
     pairs_per_task: int = 8
     positives: str = "task"              # one of taco.learning.loss.POSITIVES
@@ -90,7 +90,7 @@ def changed(config, **parameters):
     Raises `ParameterError` for a name that none of them has.
     """
     parts = ("fit", "encoder")
-    places = {f.name: part for part in parts for f in fields(getattr(config, part))}
+    places: dict[str, str | None] = {f.name: part for part in parts for f in fields(getattr(config, part))}
     places |= dict.fromkeys(f.name for f in fields(config))  # its own come first
     for name, value in parameters.items():
         if name in places: continue
@@ -103,7 +103,7 @@ def changed(config, **parameters):
 @patch(cls_method=True)
 def of(cls: TrainConfig, **parameters) -> TrainConfig:
     "From a flat list of parameters, see `changed`."
-    return changed(cls(), **parameters)
+    return changed(TrainConfig(), **parameters)
 
 # %% ../../nbs/learning/07_training.ipynb #5836dbde
 class TaskContrast(Fit):
@@ -127,8 +127,8 @@ class TaskContrast(Fit):
         with torch.no_grad(), full, one_thread(self.device):
             return self.sampler.pairs(raw, self.device)
 
-    def loss(self, raw, step: int) -> Tensor:
-        pairs, recipe = self.pairs(raw), self.recipe
+    def loss(self, batch, step: int) -> Tensor:
+        pairs, recipe = self.pairs(batch), self.recipe
         failed = recipe.failures if recipe.failures != "none" else "negatives"
         z = self.encoder(pairs.input, pairs.output)[1]
         labels = positive_labels(pairs, recipe.positives, failed)
@@ -167,7 +167,7 @@ _FREE = ("device", "devices", "workers", "checkpoint_every", "log_every")
 def describe(store: Store, sampler: PairSampler, config: TrainConfig) -> dict:
     "What a run is, as JSON: the settings that change the result, the tasks, a digest of the records."
     known = store.table[["dataset", "key", "split", *NEEDS]].astype(str)
-    rows = pd.util.hash_pandas_object(known, index=False).to_numpy()
+    rows = pd.util.hash_pandas_object(known, index=False).to_numpy()  # ty: ignore[not-callable]  it is imported late
     digest = hashlib.sha256(rows.tobytes()).hexdigest()
     settings = asdict(config)
     settings |= settings.pop("fit")

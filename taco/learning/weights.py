@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -61,8 +62,8 @@ def check_fit(
     wants = {name: tuple(t.shape) for name, t in wanted.items()}
     given = {name: tuple(t.shape) for name, t in weights.items()}
     needed = {n for n in wants if counters or not n.endswith("num_batches_tracked")}
-    wrong = [("Weights are missing for this architecture.", n, "absent", wants[n])
-             for n in sorted(needed - given.keys())]
+    wrong: list[tuple[str, str, object, object]] = [
+        ("Weights are missing for this architecture.", n, "absent", wants[n]) for n in sorted(needed - given.keys())]
     wrong += [("There are weights that this architecture does not have.", n, given[n], "absent")
               for n in sorted(given.keys() - wants.keys())]
     wrong += [("A weight has another shape than this architecture gives it.", n, given[n], wants[n])
@@ -82,13 +83,15 @@ def check_finite(weights: Mapping[str, Tensor], file: str | Path) -> None:
         "Train again with a smaller learning rate; or fetch the file again.")
 
 # %% ../../nbs/learning/04_weights.ipynb #4c097d40
+_Network = TypeVar("_Network", bound=nn.Module)
+
 def fill(
-    network: nn.Module,
+    network: _Network,
     weights: Mapping[str, Tensor],
     file: str | Path,
     fix: str,                       # what to do when they do not fit
     ignore: tuple[str, ...] = (),   # beginnings of names that are passed over
-) -> nn.Module:
+) -> _Network:
     "`network` with `weights` in float32. Raises `EncoderError` as `check_fit` and `check_finite` do."
     kept = {name: t for name, t in weights.items() if not name.startswith(ignore)}
     kept = {name: t.float() if t.is_floating_point() else t for name, t in kept.items()}
@@ -97,7 +100,7 @@ def fill(
     network.load_state_dict(kept, strict=False)
     return network
 
-def restore(network: nn.Module, weights: Mapping[str, Tensor], file: Path, fix: str) -> nn.Module:
+def restore(network: _Network, weights: Mapping[str, Tensor], file: Path, fix: str) -> _Network:
     "`network` with exactly the `weights` saved of one like it. Raises `EncoderError` as `fill` does."
     check_fit(network, weights, file, fix)
     check_finite(weights, file)

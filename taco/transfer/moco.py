@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -129,7 +131,7 @@ def head(width: int, dimension: int = 128) -> nn.Sequential:
 
 class Tower(nn.Module):
     "An encoder, the mean of its deepest features, and a head; (B, 1, S, S) to unit vectors (B, dimension)."
-    def __init__(self, encoder: nn.Module, dimension: int):
+    def __init__(self, encoder: UNetEncoder, dimension: int):
         super().__init__()
         self.encoder, self.head = encoder, head(encoder.widths[-1], dimension)
 
@@ -168,6 +170,10 @@ def enqueue(queue: Tensor, place: Tensor, keys: Tensor) -> None:
 # %% ../../nbs/transfer/01_moco.ipynb #36403ba4
 class MoCo(Fit):
     "Momentum contrast on batches (B, 1, S, S) in [0, 1]; the result is `query.encoder`."
+    queue: Tensor  # (queue_size, dimension) float32, unit rows
+    place: Tensor  # () int64, of the oldest of them
+    contrast: Callable[[Tensor, Tensor, Tensor], Tensor]  # below
+
     def __init__(self,
         encoder: UNetEncoder,
         recipe: MoCoConfig,
@@ -211,6 +217,7 @@ def moco_fit_config(recipe: MoCoConfig, batch: int, steps: int, **settings) -> F
     if (devices := settings.get("devices", 1)) != 1:
         refusing(ParameterError)("MoCo runs on one device here.", "devices", devices, 1,
                                  "Several would need shuffled batch norm.")
-    official = dict(steps=steps, optimiser="sgd", learning_rate=scaled_rate(recipe, batch),
-                    weight_decay=recipe.weight_decay, warmup=0., clip=0.)
+    official: dict[str, Any] = dict(
+        steps=steps, optimiser="sgd", learning_rate=scaled_rate(recipe, batch),
+        weight_decay=recipe.weight_decay, warmup=0., clip=0.)
     return FitConfig(**official | settings)

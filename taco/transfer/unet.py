@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from monai.networks.nets.basic_unet import Down, TwoConv, UpCat
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from ..base import EncoderError, refusing
 __all__ = ['WIDTHS', 'UNetEncoder', 'UNetDecoder', 'pooled']
 
 # %% ../../nbs/transfer/00_unet.ipynb #348d2ea2
-_STYLE = dict(act=("LeakyReLU", dict(negative_slope=.1, inplace=True)), norm="batch", bias=True)
+_STYLE: dict[str, Any] = dict(act=("LeakyReLU", dict(negative_slope=.1, inplace=True)), norm="batch", bias=True)
 WIDTHS = (8, 16, 32, 64, 64)  # feature maps of each stage, for small images on a CPU
 
 class UNetEncoder(nn.Module):

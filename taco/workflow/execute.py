@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from traitlets.config import Config
@@ -28,7 +28,7 @@ __all__ = ['private_sockets', 'failure', 'execute']
 
 # %% ../../nbs/workflow/02_execute.ipynb #3432b123
 @contextlib.contextmanager
-def private_sockets() -> Iterator[Config]:
+def private_sockets() -> Generator[Config]:
     "Settings of a kernel that shares no port and no file with another."
     with tempfile.TemporaryDirectory(prefix="taco-", ignore_cleanup_errors=True) as folder:
         # Without a connection file of its own, every kernel would use the same files in the working folder.

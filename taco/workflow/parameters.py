@@ -50,10 +50,12 @@ def read_parameters(source: str) -> dict[str, Parameter]:
         if not isinstance(node, (ast.Assign, ast.AnnAssign)): continue
         typed = isinstance(node, ast.AnnAssign)
         name = ast.unparse(node.target if typed else node.targets[0])
-        comment = lines[node.end_lineno - 1][node.end_col_offset:].strip().lstrip("# ")
+        end = node.end_lineno or node.lineno  # the stub allows for trees without ends
+        comment = lines[end - 1][node.end_col_offset:].strip().lstrip("# ")
         kind = ast.unparse(node.annotation).strip("'") if typed else ""
         kind = re.sub(r"^Optional\[(.*)\]$", r"\1 | None", kind)  # papermill cannot read `int | None`
-        found[name] = Parameter(name, kind, ast.literal_eval(node.value), comment)
+        value = ast.literal_eval(node.value)  # ty: ignore[invalid-argument-type]  without a value, a ValueError
+        found[name] = Parameter(name, kind, value, comment)
     return found
 
 # %% ../../nbs/workflow/00_parameters.ipynb #ffe61917

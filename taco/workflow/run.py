@@ -106,7 +106,7 @@ def begin(cls: Run, name: str, namespace: dict) -> Run:
     folder = project_root() / parameters["folder"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "done.json").unlink(missing_ok=True)  # from here on the folder is unfinished
-    run = cls(name, folder, parameters)
+    run = Run(name, folder, parameters)
     run.workers = limit_threads()
     keep_memory()
     if "device" in parameters: run.device = str(pick_device(parameters["device"]))

@@ -47,6 +47,7 @@ def draw_recipes(subject: int = 0, size: int = 96, columns: int = 7) -> Figure:
     for ax, recipe in zip(axes.flat, recipes):
         records = make_subject(recipe.name, subject, size)
         record = records[len(records) // 2]
+        assert record.semantic is not None  # every recipe labels
         ax.imshow(record.image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
         ax.contour(record.semantic > 0, [.5], colors="yellow", linewidths=.5)
         ax.set_title(f"{recipe.modality}\n{recipe.name}", fontsize=6, pad=2)

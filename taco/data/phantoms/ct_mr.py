@@ -55,7 +55,7 @@ def as_acquired(
     own = child(rng)
     missing = own.integers(1, max(2, len(records) // 5 + 1)) if own.random() < 1 / 3 else 0
     top = len(records) - missing
-    kept = [r for r in records[:top] if not 0 < r.slice < top - 1 or own.random() >= gaps]
+    kept = [r for r in records[:top] if not (r.slice and r.slice < top - 1) or own.random() >= gaps]
     for r in kept: r.attributes = dict(slice_mm=round(float(slice_mm), 3))
     return kept
 

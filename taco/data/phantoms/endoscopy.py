@@ -73,7 +73,7 @@ def surface_vessels(rng: np.random.Generator, size: int, thin: float, wide: floa
     return blur(draw_curves(*tree, size), .002)
 
 # %% ../../../nbs/data/phantoms/10_endoscopy.ipynb #1b60590b
-def _polyps(rng: np.random.Generator, y, x, count: int) -> tuple[list[np.ndarray], np.ndarray]:
+def _polyps(rng: np.random.Generator, y, x, count: int) -> tuple[list[np.ndarray], np.ndarray | int]:
     "Distance functions (S, S) of `count` polyps, and the height (S, S) by which they stand out."
     polyps, dome = [], 0
     for _ in range(count):

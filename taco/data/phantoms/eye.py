@@ -266,6 +266,7 @@ def cystoidfluid(rng, size):
     shadow = 1 - .6 * sum(np.exp(-((x - s) / .006)**2) for s in vessels)
     image = image * np.where(y > top + .04, shadow, 1) * bias_field(rng, (1, n), .25)
     looks = int(rng.integers(2, 6))
-    echo = sum(envelope(rng, image, (.0018 * n, .003 * n)) for _ in range(looks)) / looks
+    echoes = [envelope(rng, image, (.0018 * n, .003 * n)) for _ in range(looks)]
+    echo = sum(echoes[1:], echoes[0]) / looks
     grey = log_compress(blur(echo, .001), rng.uniform(25, 30)) * rng.uniform(.85, 1.05)
     return photo(shrink(grey, size), shrink_mask(label > 0, size))

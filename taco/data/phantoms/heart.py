@@ -5,6 +5,7 @@
 # %% ../../../nbs/data/phantoms/04_heart.ipynb #51052120
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,7 +136,7 @@ def _draw_heart(rng: np.random.Generator, zyx) -> tuple[dict[int, np.ndarray], d
 _CT = dict(lung=-850, fat=-95, muscle=50, liver=95, bone=480, marrow=210, fluid=20, rough=18)
 _MR = dict(lung=.05, fat=.75, muscle=.22, liver=.33, bone=.12, marrow=.38, fluid=.7, rough=.035)
 
-def _chest_volume(rng: np.random.Generator, zyx, hull: np.ndarray, values: dict[str, float]) -> np.ndarray:
+def _chest_volume(rng: np.random.Generator, zyx, hull: np.ndarray, values: Mapping[str, float]) -> np.ndarray:
     "The chest (D, S, S) around a heart with the distance function `hull`, in the `values` of its tissues."
     (z, y, x), shape = zyx, hull.shape
     cavity = blob(y, x, (.44, .5), (rng.uniform(.37, .42), rng.uniform(.52, .66)), power=2.6)

@@ -74,7 +74,7 @@ def photo(
         image,
         semantic=semantic.astype(np.uint8),
         instances=None if instances is None else instances.astype(np.int32),
-        spacing=fov and (fov / image.shape[1],) * 2,
+        spacing=(fov / image.shape[1], fov / image.shape[1]) if fov else None,
         modality=modality,
         attributes=dict(attributes or {}),
     )]

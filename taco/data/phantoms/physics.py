@@ -126,8 +126,8 @@ def linear_probe(rng: np.random.Generator, strength: np.ndarray, absorption: np.
     n = len(strength)
     through = strength * transmission(absorption) * np.float32(np.exp(rng.uniform(-1.6, -.2)))
     pulse = grain[0] * n, grain[1] * n
-    angles = [log_compress(envelope(rng, through, pulse), decibels) for _ in range(2)]
-    return blur(sum(angles) / 2, .0015)
+    one, other = (log_compress(envelope(rng, through, pulse), decibels) for _ in range(2))  # from two angles
+    return blur((one + other) / 2, .0015)
 
 # %% ../../../nbs/data/phantoms/02_physics.ipynb #40928f6e
 def _draw_fan(rng: np.random.Generator) -> Fan:

@@ -5,6 +5,7 @@
 # %% ../../../nbs/data/phantoms/01_shapes.ipynb #356f0aaa
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -53,9 +54,9 @@ def smooth_noise(
     waves: int | tuple[int, ...] = 4,  # knots along each axis, or along all
 ) -> np.ndarray:
     "Smooth float32 noise of about unit variance; the same field at every size."
-    waves = (waves,) * len(shape) if np.isscalar(waves) else waves
-    field = white(rng, tuple(w + 3 for w in waves))
-    for axis, (points, w) in enumerate(zip(shape, waves)):
+    knots = waves if isinstance(waves, tuple) else (waves,) * len(shape)
+    field = white(rng, tuple(w + 3 for w in knots))
+    for axis, (points, w) in enumerate(zip(shape, knots)):
         field = np.moveaxis(np.tensordot(_splines(points, w), field, (1, axis)), 0, axis)
     return field / np.float32(0.479 ** (len(shape) / 2))  # 0.479 = mean sum of squared cubic B-spline weights
 
@@ -67,15 +68,15 @@ def tissue(
     smoothness: float = .4,            # each octave is 2**-smoothness of the one before
 ) -> np.ndarray:
     "Octaves of smooth noise down to the pixel, float32 of about unit variance."
-    waves = (waves,) * len(shape) if np.isscalar(waves) else waves
+    octave = waves if isinstance(waves, tuple) else (waves,) * len(shape)
     total, power, amplitude, own = np.zeros(shape, np.float32), 0., 1., child(rng)
     while True:
-        last = waves[-1] * 2 > shape[-1]
-        knots = tuple(min(w, n) for w, n in zip(waves, shape))
+        last = octave[-1] * 2 > shape[-1]
+        knots = tuple(min(w, n) for w, n in zip(octave, shape))
         total += amplitude * (white(own, shape) if last else smooth_noise(own, shape, knots))
         power += amplitude**2
         if last: return total / np.float32(power**.5)
-        waves, amplitude = tuple(2 * w for w in waves), amplitude * 2**-smoothness
+        octave, amplitude = tuple(2 * w for w in octave), amplitude * 2**-smoothness
 
 # %% ../../../nbs/data/phantoms/01_shapes.ipynb #e2966c2e
 def outline(rng: np.random.Generator, rough: float = .1, lobes: int = 7) -> np.ndarray:
@@ -126,8 +127,7 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 # %% ../../../nbs/data/phantoms/01_shapes.ipynb #2421774c
 def around(centre, reach: float, size: int) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
-    """The square of half width `reach` around a centre (y, x), cut to the image: its slices,
-    and y (h, 1) and x (1, w) of its pixel centres."""
+    "Slices of the square of half width `reach` around (y, x), cut to the image; y (h, 1) and x (1, w) of its pixels."
     low = [int(max(0, np.floor((c - reach) * size))) for c in centre]
     high = [int(min(size, np.ceil((c + reach) * size) + 1)) for c in centre]
     y, x = (((np.arange(a, max(a, b)) + .5) / size).astype(np.float32) for a, b in zip(low, high))
@@ -145,10 +145,10 @@ def stamp(image: np.ndarray, centre, radii, value, angle: float = 0.,
     if mask is not None: mask[place][inside < 0] = label
 
 # %% ../../../nbs/data/phantoms/01_shapes.ipynb #2f5f5c72
-def draw_curves(curves: list[np.ndarray], widths: list[float], size: int) -> np.ndarray:
+def draw_curves(curves: Sequence[np.ndarray], widths: Sequence[float], size: int) -> np.ndarray:
     "Coverage (S, S) float32 in 0 … 1 of polylines (N, 2) of (y, x) with widths, all in fractions of the side."
     factor = 8 if size <= 64 else 4 if size <= 256 else 2
-    canvas = Image.new("L", (size * factor,) * 2)
+    canvas = Image.new("L", (size * factor, size * factor))
     pen = ImageDraw.Draw(canvas)
     for curve, width in zip(curves, widths):
         points, w = curve[:, ::-1] * (size * factor), max(1, round(width * size * factor))
@@ -159,7 +159,7 @@ def draw_curves(curves: list[np.ndarray], widths: list[float], size: int) -> np.
 
 def draw_labels(curves: list[np.ndarray], widths: list[float], labels: list[int], size: int) -> np.ndarray:
     "Label map (S, S) int32 of the same curves; where they cross, the later one wins. Labels up to 255."
-    canvas = Image.new("L", (size * 4,) * 2)
+    canvas = Image.new("L", (size * 4, size * 4))
     pen = ImageDraw.Draw(canvas)
     for curve, width, label in zip(curves, widths, labels):
         points, w = curve[:, ::-1] * (size * 4), max(1, round(width * size * 4))
@@ -169,7 +169,7 @@ def draw_labels(curves: list[np.ndarray], widths: list[float], labels: list[int]
 # %% ../../../nbs/data/phantoms/01_shapes.ipynb #0ca4dae3
 def fill_polygon(points: np.ndarray, size: int) -> np.ndarray:
     "Coverage (S, S) float32 of a closed polygon (N, 2) of (y, x) in fractions of the side."
-    canvas = Image.new("L", (size * 4,) * 2)
+    canvas = Image.new("L", (size * 4, size * 4))
     ImageDraw.Draw(canvas).polygon((points[:, ::-1] * (size * 4)).ravel().tolist(), fill=255)
     return np.asarray(canvas.reduce(4), np.float32) / 255
 
@@ -242,7 +242,7 @@ def ellipsoid(zyx, centre, radii, axes=((1, 0, 0), (0, 1, 0), (0, 0, 1))) -> np.
 def tube(zyx, points, radius) -> np.ndarray:
     "Distance to a polyline (N, 3) minus `radius`, a number or one per point."
     points, radius = np.asarray(points, np.float32), np.broadcast_to(np.float32(radius), len(points))
-    best = np.float32(9)
+    best = np.array(9, np.float32)
     for a, b, ra, rb in zip(points, points[1:], radius, radius[1:]):
         step = b - a
         t = np.clip(sum((c - p) * s for c, p, s in zip(zyx, a, step)) / np.float32(step @ step), 0, 1)

@@ -193,8 +193,8 @@ _BRIGHT_SHAFT, _GREY_SHAFT = (.6, .6, .62), (.3, .3, .32)
 def _bag_and_port(rng: np.random.Generator, y, x, scene: _Scene) -> None:
     "In one picture of five a specimen-bag, in one of five the end of a trocar."
     if rng.random() < .2:
-        folds = warp(rng, [y, x], .03, 5)
-        bag = blob(*folds, rng.uniform(.4, .8, 2), rng.uniform(.12, .2, 2), 0, outline(rng, .2))
+        fy, fx = warp(rng, [y, x], .03, 5)
+        bag = blob(fy, fx, rng.uniform(.4, .8, 2), rng.uniform(.12, .2, 2), 0, outline(rng, .2))
         sheen = np.float32(.8) + .1 * smooth_noise(rng, scene.label.shape, 9)
         scene.paint("specimen-bag", bag < 0, cover(bag, .01) * .85, sheen)
     if rng.random() < .2:

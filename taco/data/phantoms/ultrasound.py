@@ -70,7 +70,8 @@ def _breast_tumour(rng: np.random.Generator, y, x, bad: bool) -> tuple[np.ndarra
     rough, lobes = (.053, 11) if bad else (.07, 5)  # more harmonics are more angular at equal amplitude
     edge = outline(rng, rough + .1 * margin, lobes)
     at, angle = (rng.uniform(.32, .52), rng.uniform(.3, .7)), rng.normal(0, 12)
-    return blob(*warp(rng, [y, x], .002 + .009 * margin, 12), at, radii, angle, edge), margin
+    wy, wx = warp(rng, [y, x], .002 + .009 * margin, 12)
+    return blob(wy, wx, at, radii, angle, edge), margin
 
 # %% ../../../nbs/data/phantoms/07_ultrasound.ipynb #828838d8
 @phantom(modality="ultrasound", classes={1: "tumour"}, anatomy="breast")

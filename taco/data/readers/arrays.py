@@ -72,10 +72,10 @@ def row(self: Stream, index: int) -> np.ndarray:
 # %% ../../../nbs/data/readers/04_arrays.ipynb #6af8df55
 def _archive(source: Source) -> Path | None:
     "The file that fits the wanted size best: `name_{size}.npz` or a fixed name."
-    if not source.folder.is_dir(): return None
-    pattern = re.compile(r"(\d+)".join(map(re.escape, source.table["file"].split("{size}"))))
+    if not source.home.is_dir(): return None
+    pattern = re.compile(r"(\d+)".join(re.escape(part) for part in source.table["file"].split("{size}")))
     found = {}
-    for path in sorted(source.folder.iterdir()):
+    for path in sorted(source.home.iterdir()):
         if match := pattern.fullmatch(path.name): found[int(match[1]) if match.groups() else 0] = path
     enough = [side for side in found if side >= (source.size or 0)]
     if enough: return found[min(enough)]
@@ -177,7 +177,7 @@ def read_hdf5(source: Source) -> list[Item]:
 
 def _arrays(source: Source, name: str, path: str) -> list[Item]:
     "The items of one file: one, or with patterns for names as many as fit."
-    file, image, label = source.folder / path, source.table["image"], source.option("label")
+    file, image, label = source.home / path, source.table["image"], source.option("label")
     if not any(compile_pattern(pattern or "").groups for pattern in (image, label)):
         return [source.item(path, name, partial(load_arrays, source, name, file, image, label))]
     try: names = array_names(file)

@@ -71,12 +71,12 @@ def look_up(
     tables: tuple[str, ...],    # the files that may know it
 ) -> int | float | str | None:
     "The value that a path has; None where it is unknown. Raises `DataError` when it ought to be known."
-    refuse = refusing(DataError, file=source.folder / path, field=name)
+    refuse = refusing(DataError, file=source.home / path, field=name)
     match = _match(spec, path)
     if match is None and {"pattern", "match"} & set(spec):
         refuse("An attribute's pattern does not fit a file.", found=path, expected=spec.get("pattern") or spec["match"],
                fix=f"Correct it in {source.card_file}.")
-    if "pattern" in spec: word = identity(match)
+    if match and "pattern" in spec: word = identity(match)
     elif not tables and spec.get("optional"): return None
     elif not tables:
         refuse("A table of attributes is missing.", found="no file of this name", expected=spec["table"],
@@ -156,7 +156,7 @@ def list_items(source: Source) -> list[Item]:
     if by_table and source.table["reader"] == "dicom": bare = bare.changed(subject="re:(.+)")
     items = READERS[source.table["reader"]].items(bare)
     if not items or not (wanted or by_table): return items
-    tables = _Tables(source.folder)
+    tables = _Tables(source.home)
     if wanted: items = [_with_attributes(source, wanted, tables, item) for item in items]
     return [_with_subject(source, subject, tables, item) for item in items] if by_table else items
 

@@ -145,7 +145,7 @@ def mask_pixels(path: Path, mask: bool = True) -> np.ndarray:
 
 def load_dicom(source: Source, name: str, path: str, masks: dict[str, str | None]) -> list[Record]:
     "The records of the chosen frames of one file. Raises `DataError`."
-    file = source.folder / path
+    file = source.home / path
     data = open_dicom(file)
     stored = stored_pixels(data, file)
     several = len(stored) > 1
@@ -170,7 +170,7 @@ def _pixel_spacing(source: Source, data: pydicom.Dataset, frame: int) -> tuple[f
 # %% ../../../nbs/data/readers/10_dicom.ipynb #16cf0250
 def read_series(source: Source) -> list[Item]:
     "One item a series; its label volumes are found by identity."
-    files, folder = source.files(), source.folder
+    files, folder = source.files(), source.home
     of_pattern = {v: matches(files, pattern) for v, pattern in mask_patterns(source).items()}
     masks = {v: {first_identity(m): folder / f for f, m in found.items()} for v, found in of_pattern.items()}
     taken = {path for found in masks.values() for path in found.values()}
@@ -214,8 +214,9 @@ def series_scan(
 ) -> tuple[Scan, tuple[float, float] | None]:
     "The canonical scan of a series in the header's units, and the header's window. Raises `DataError`."
     files = {path: open_dicom(path) for path in paths}
-    fits = lambda data: re.search(which, str(data.get("SeriesDescription") or ""))
-    if isinstance(which, str): files = {path: data for path, data in files.items() if fits(data)}
+    if isinstance(which, str):
+        named = lambda data: str(data.get("SeriesDescription") or "")
+        files = {path: data for path, data in files.items() if re.search(which, named(data))}
     if not files:
         raise DataError("No series has this description.", file=paths[0].parent, field="series",
                         found=f"{len(paths)} files", expected=which, fix="Correct series in the card.")

@@ -84,15 +84,15 @@ def load_channels(source: Source, name: str, path: str, masks: dict[str, str | N
     "The record of one image and the channels of its mask. Raises `DataError`."
     record, = load_pair(source.without("masks"), name, path, {})
     if masks[""] is None:
-        refusing(DataError, file=source.folder / path)(
+        refusing(DataError, file=source.home / path)(
             "The mask of an image is missing.", "mask", "no mask with its identity", source.option("masks"),
             "Restore the mask, or correct the patterns in the card.")
-    file, shape = source.folder / masks[""], record.image.shape[1:]
+    file, shape = source.home / masks[""], record.image.shape[1:]
     planes = read_planes(file)
     if planes.ndim == 2: planes = planes[..., None]
     if planes.ndim == 3 and planes.shape[:2] != shape and planes.shape[1:] == shape:
         planes = np.moveaxis(planes, 0, 2)  # pages
-    same_size(planes, record.image, file, source.folder / path)
+    same_size(planes, record.image, file, source.home / path)
     channels = {int(c): value for c, value in source.table["channels"].items()}
     used = set(np.flatnonzero((planes != 0).any((0, 1))).tolist())
     if used - set(channels) or max(channels) >= planes.shape[2]:
@@ -118,14 +118,14 @@ def read_crops(source: Source) -> list[Item]:
                       "Name all of them.")
     drawing_order(source, list(declared_classes(source).values()))
     images = source.images(source.files())
-    rows, orphans = deal_rows(source, matches(list_files(source.folder), pattern), images, columns)
+    rows, orphans = deal_rows(source, matches(list_files(source.home), pattern), images, columns)
     return [source.item(path, name, partial(load_crops, source, name, path, rows.get(name, [])))
             for name, path in images.items()] + orphans
 
 # %% ../../../nbs/data/readers/07_layers.ipynb #2b937f4a
 def load_crops(source: Source, name: str, path: str, parts: list[tuple[Path, pd.DataFrame]]) -> list[Record]:
     "The record of one image and its crops, from the rows of tables. Raises `DataError`."
-    file = source.folder / path
+    file = source.home / path
     image = source.image(file)
     if not parts: source.absent_annotation(file)
     shape, layers = image.shape[1:], {}

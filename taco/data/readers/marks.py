@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,13 +49,13 @@ class Marks:
     size: tuple[int, int] | None = None  # height and width that the file states
 
 # %% ../../../nbs/data/readers/06_marks.ipynb #256b4448
-def _reject(marks: Marks, bad: np.ndarray, what: str, expected: str, fix: str) -> None:
+def _reject(marks: Marks, bad: np.ndarray | np.bool_, what: str, expected: str, fix: str) -> None:
     "Refuse the marks if one of them is bad, naming the first."
     if not bad.any(): return
     n = int(np.flatnonzero(bad)[0])
     numbers = ", ".join(f"{v:g}" for v in np.ravel(marks.coordinates[n]))
     refusing(DataError, file=marks.file)(
-        what, marks.kind, f"{numbers} ({marks.where[n]}; {int(bad.sum())} of {len(bad)})", expected, fix)
+        what, marks.kind, f"{numbers} ({marks.where[n]}; {int(bad.sum())} of {bad.size})", expected, fix)
 
 # %% ../../../nbs/data/readers/06_marks.ipynb #353edd7e
 def to_fractions(marks: Marks, height: int, width: int, clip: bool = False) -> np.ndarray:
@@ -104,7 +104,7 @@ def load_marked(
     marks_of: Callable[[], Marks] | None,      # reads the annotation; None where there is none
 ) -> list[Record]:
     "The record of one image with its boxes or points. Raises `DataError`."
-    file = source.folder / path
+    file = source.home / path
     image = source.image(file)
     if marks_of is None: source.absent_annotation(file)
     kind = columns_kind(source)[0] if "columns" in source else "boxes"
@@ -122,16 +122,16 @@ def load_marked(
 def list_marked(source: Source, parse: Callable[[Source, Path], Marks]) -> list[Item]:
     "Items of images with an annotation file each, whose marks `parse` reads."
     source.require("images", "annotations")
-    notes = source.identify(list_files(source.folder), "annotations")
+    notes = source.identify(list_files(source.home), "annotations")
     files = source.files()
     images = source.images(files, taken=notes.values())
     if not images: return []
     items = []
     for name, path in images.items():
-        marks_of = partial(parse, source, source.folder / notes[name]) if name in notes else None
+        marks_of = partial(parse, source, source.home / notes[name]) if name in notes else None
         items.append(source.item(path, name, partial(load_marked, source, name, path, marks_of)))
     for name, path in notes.items():
-        if name not in images and path in files: items += source.absent_image(str(source.folder / path), name)
+        if name not in images and path in files: items += source.absent_image(str(source.home / path), name)
     return items
 
 # %% ../../../nbs/data/readers/06_marks.ipynb #a5d4d4f7
@@ -149,9 +149,9 @@ def parse_voc(source: Source, path: Path) -> Marks:
         where.append(f"object {n}, {words[-1] or 'without name'}")
         corners.append(to_numbers(texts, path, "bndbox", where[-1]))
     height, width = (root.findtext(f"size/{name}") or "0" for name in ("height", "width"))
-    size = tuple(int(to_numbers([text], path, "size", "size")[0]) for text in (height, width))
+    rows, columns = (int(to_numbers([text], path, "size", "size")[0]) for text in (height, width))
     return Marks("boxes", np.array(corners).reshape(-1, 4), words, where, str(path),
-                 first=source.option("first", 1), size=size)
+                 first=source.option("first", 1), size=(rows, columns))
 
 @reader("voc", f"images annotations classes first clip spacing {LENIENT}")
 def read_voc(source: Source) -> list[Item]:
@@ -180,7 +180,7 @@ def parse_table(source: Source, path: Path) -> Marks:
 def list_found(
     source: Source,
     images: dict[str, str],                        # identity → path
-    found: dict[str, list[Callable[[], Marks]]],   # identity → what reads its marks
+    found: Mapping[str, Sequence[Callable[[], Marks]]],  # identity → what reads its marks
 ) -> list[Item]:
     "Items of images whose marks were found by name. Raises `CardError` when two files speak of one image."
     for name, several in found.items():
@@ -197,7 +197,7 @@ def read_marks_table(source: Source) -> list[Item]:
     table_options(source, columns)
     columns_kind(source)
     if "image" not in columns: return list_marked(source, parse_table)
-    notes = list(matches(list_files(source.folder), annotations))
+    notes = list(matches(list_files(source.home), annotations))
     images = source.images(source.files(), taken=notes)
     rows, orphans = deal_rows(source, notes, images, columns)
     found = {name: [partial(marks_of_rows, source, *table) for table in tables] for name, tables in rows.items()}
@@ -213,7 +213,7 @@ def read_yolo(source: Source) -> list[Item]:
     source.require("images", "annotations")
     source = source.changed(**YOLO)
     if "names" not in source: return list_marked(source, parse_table)
-    path = source.folder / source.table["names"]
+    path = source.home / source.table["names"]
     try: names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
         raise DataError("The list of class names cannot be read.", file=path, field="names",
@@ -256,18 +256,18 @@ def marks_of_coco(path: Path, image: dict, notes: list[dict], names: dict) -> Ma
         boxes.append(to_numbers(box if isinstance(box, list) and len(box) == 4 else [box], path, "bbox", place))
     c = np.array(boxes).reshape(-1, 4)
     words = [names.get(note.get("category_id"), str(note.get("category_id"))) for note in notes]
-    size = tuple(int(image.get(side) or 0) for side in ("height", "width"))
+    height, width = (int(image.get(side) or 0) for side in ("height", "width"))
     corners = np.hstack([c[:, :2], c[:, :2] + c[:, 2:]])
-    return Marks("boxes", corners, words, where, f"{path}[{image['file_name']}]", size=size)
+    return Marks("boxes", corners, words, where, f"{path}[{image['file_name']}]", size=(height, width))
 
 @reader("coco", f"images annotations classes clip spacing {LENIENT}")
 def read_coco(source: Source) -> list[Item]:
     "Image files and one or more COCO JSON files."
-    notes = list(matches(list_files(source.folder), source.require("images", "annotations")[1]))
+    notes = list(matches(list_files(source.home), source.require("images", "annotations")[1]))
     images = source.images(source.files(), taken=notes)
     finder, found, orphans = Finder(images), {}, []
     for note in notes if images else []:
-        file = source.folder / note
+        file = source.home / note
         listed, by, names = parse_coco(file)
         for image in listed:
             word = image["file_name"]

@@ -69,25 +69,24 @@ def pair_labels(
     pixels_of: Callable = read_pixels,                      # (path, mask=…) → pixels of a mask file
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     "Classes and objects (H, W) of the masks of an image, None where there are none. Raises `DataError`."
-    semantic = np.zeros(image.shape[1:], np.uint8) if masks else None
-    instances = None
+    semantic, instances = np.zeros(image.shape[1:], np.uint8), None
     for value, mask in masks.items():
         if mask is None and value: continue  # one mask a class: a class may be absent
         if mask is None:
             refusing(DataError, file=file)(
                 "The mask of an image is missing.", "mask", "no mask with its identity", source.option("masks"),
                 "Restore the mask, correct the patterns, or leave the image out with skip_bad.")
-        path = source.folder / mask
+        path = source.home / mask
         pixels = pixels_of(path, mask=not source.option("colours"))
         same_size(pixels, image, path, file)
         if source.option("objects"): instances, pixels = pixels, (pixels > 0)
         labels = source.labels(pixels, path, {"values": "nonzero"} if value else None)
         semantic = np.where(labels, np.uint8(int(value)), semantic) if value else labels
-    return semantic, instances
+    return semantic if masks else None, instances
 
 def load_pair(source: Source, name: str, path: str, masks: dict[str, str | None]) -> list[Record]:
     "The record of one image and its masks. Raises `DataError`."
-    file = source.folder / path
+    file = source.home / path
     image = source.image(file)
     semantic, instances = pair_labels(source, file, masks, image)
     return [source.record(image, name, file, semantic=semantic, instances=instances)]
@@ -96,7 +95,7 @@ def load_pair(source: Source, name: str, path: str, masks: dict[str, str | None]
 @reader("instances", "images objects class")
 def read_instances(source: Source) -> list[Item]:
     "An image file and many binary mask files, one an object."
-    files, objects = list_files(source.folder), {}
+    files, objects = list_files(source.home), {}
     for path, match in matches(files, source.table["objects"]).items():
         objects.setdefault(first_identity(match), []).append(path)
     found = matches(files, source.table["images"])
@@ -109,7 +108,7 @@ def read_instances(source: Source) -> list[Item]:
 # %% ../../../nbs/data/readers/03_masks.ipynb #b842b0e8
 def load_instances(source: Source, name: str, path: str, objects: list[str]) -> list[Record]:
     "The record of one image and the files of its objects. Raises `DataError`."
-    file = source.folder / path
+    file = source.home / path
     image = source.image(file)
     if not objects:
         raise DataError("The masks of an image are missing.", file=file, field="objects",
@@ -118,9 +117,9 @@ def load_instances(source: Source, name: str, path: str, objects: list[str]) -> 
     rule = source.table if "values" in source else {"values": {"0": 0, "1": 1, "255": 1}}
     instances = np.zeros(image.shape[1:], np.int32)
     for number, mask in enumerate(objects, 1):
-        path = source.folder / mask
-        labels = source.labels(read_pixels(path, mask=True), path, rule)
-        same_size(labels, image, path, file)
+        drawn = source.home / mask
+        labels = source.labels(read_pixels(drawn, mask=True), drawn, rule)
+        same_size(labels, image, drawn, file)
         instances[labels > 0] = number
     semantic = (instances > 0).astype(np.uint8) * np.uint8(source.option("class", 1))
     return [source.record(image, name, file, semantic=semantic, instances=instances)]

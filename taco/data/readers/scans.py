@@ -105,7 +105,8 @@ def _volume(voxels: np.ndarray, path: Path) -> np.ndarray:
 def read_nifti(path: Path) -> Scan:
     "A NIfTI, Analyze or MGH file, as stored. Raises what nibabel raises."
     image = nibabel.load(path)
-    unit = image.header.get_xyzt_units()[0] if hasattr(image.header, "get_xyzt_units") else "mm"
+    units = getattr(image.header, "get_xyzt_units", None)
+    unit = units()[0] if units else "mm"
     scale = {"meter": 1e3, "micron": 1e-3}.get(unit, 1.)
     return Scan(np.asanyarray(image.dataobj), np.diag([scale, scale, scale, 1.]) @ image.affine,
                 np.array(image.header.get_zooms()[:3], float) * scale)

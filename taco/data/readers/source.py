@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from fastcore.basics import patch
@@ -81,24 +81,31 @@ class Source:
 
     def __contains__(self, name: str) -> bool: return name in self.table
 
-    def changed(self, **options) -> Source:
-        "The same with other options."
-        return replace(self, table=self.table | options)
+    @property
+    def home(self) -> Path:
+        "Its folder, for a reader that reads files."
+        assert self.folder is not None
+        return self.folder
 
-    def without(self, *names: str) -> Source:
-        "The same without these options."
-        return replace(self, table={k: v for k, v in self.table.items() if k not in names})
+    @property
+    def card_file(self) -> str:
+        "What to call the card in a message: its file, or its name where it has none."
+        return self.card.path or self.card.name
+
+    def refuse(self, what: str, field=None, found=None, expected=None, fix=None) -> NoReturn:
+        "Raise `CardError` that names the card."
+        refusing(CardError, file=self.card_file)(what, field, found, expected, fix)
 
 # %% ../../../nbs/data/readers/00_source.ipynb #93f8a02e
-@patch(as_prop=True)
-def card_file(self: Source) -> str:
-    "What to call the card in a message: its file, or its name where it has none."
-    return self.card.path or self.card.name
+@patch
+def changed(self: Source, **options) -> Source:
+    "The same with other options."
+    return replace(self, table=self.table | options)
 
 @patch
-def refuse(self: Source, what: str, field=None, found=None, expected=None, fix=None) -> NoReturn:
-    "Raise `CardError` that names the card."
-    refusing(CardError, file=self.card_file)(what, field, found, expected, fix)
+def without(self: Source, *names: str) -> Source:
+    "The same without these options."
+    return replace(self, table={k: v for k, v in self.table.items() if k not in names})
 
 @patch
 def require(self: Source, *names: str) -> list:
@@ -129,7 +136,7 @@ def example_card(
 @patch
 def files(self: Source) -> list[str]:
     "Paths below the folder, without those that `exclude` fits. Raises `DataError` if it cannot be listed."
-    found = list_files(self.folder)
+    found = list_files(self.home)
     if "exclude" not in self: return found
     excluded = matches(found, self.option("exclude"))
     return [f for f in found if f not in excluded]
@@ -185,7 +192,7 @@ def item(
 ) -> Item:
     "The item of a file, with its subject and split. Raises `CardError`."
     inside = f"{path}/{part}" if part else path
-    file = f"{self.folder / path}[{part}]" if part else str(self.folder / path)
+    file = f"{self.home / path}[{part}]" if part else str(self.home / path)
     return Item(file, self.subject(inside, tidy(name)), load, self.split(inside))
 
 # %% ../../../nbs/data/readers/00_source.ipynb #e3de74af
@@ -227,8 +234,9 @@ def record(self: Source, image: np.ndarray, name: str, file: str | Path, **more)
     Its key is the tidied name. `more` are further fields of `Record`, or other values. Raises `DataError`.
     """
     spacing = tuple(self.table["spacing"]) if "spacing" in self and "spacing" not in more else None
-    of_source = dict(dataset=self.card.name, modality=self.modality, spacing=spacing)
-    return Record(image, **dict(key=tidy(name), file=str(file)) | of_source | more)
+    known: dict[str, Any] = dict(key=tidy(name), file=str(file), dataset=self.card.name,
+                                 modality=self.modality, spacing=spacing)
+    return Record(image, **known | more)
 
 # %% ../../../nbs/data/readers/00_source.ipynb #efa6018e
 LENIENT = "unlabelled absent_images exclude"  # options of the readers that ask the two methods below

@@ -141,7 +141,7 @@ def deal_rows(
     finder, rows, orphans = Finder(images), {}, []
     for note in notes:
         options = table_options(source, columns)
-        file = source.folder / note
+        file = source.home / note
         for word, part in read_table(file, columns, **options).groupby("image", sort=False):
             name = finder(source, word.strip())
             if name is None: orphans += source.absent_image(f"{file}, line {part.line.iloc[0]}", word)

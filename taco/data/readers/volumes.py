@@ -51,7 +51,7 @@ def pixel_size(spacing: np.ndarray, axis: int) -> tuple[float, float] | None:
 def choose_frames(frames: int, frame: int | list[int] | str | None, file: str = "") -> list[int]:
     "The wanted ones of so many frames. Raises `DataError` for a choice that is missing or beyond the end."
     if frames == 1: return [0]
-    wanted = list(range(frames)) if frame == "all" else frame if isinstance(frame, list) else [frame]
+    wanted: list = list(range(frames)) if frame == "all" else frame if isinstance(frame, list) else [frame]
     for t in wanted:
         if not isinstance(t, int) or isinstance(t, bool) or not 0 <= t < frames:
             raise DataError(
@@ -187,8 +187,8 @@ def read_volumes(source: Source) -> list[Item]:
 
 def load_volume(source: Source, name: str, path: str, masks: dict[str, str | None]) -> list[Record]:
     "The chosen slices of one volume; `masks` is class → label volume, or \"\" → one of all. Raises `DataError`."
-    file = source.folder / path
-    there = {value: source.folder / mask for value, mask in masks.items() if mask}
+    file = source.home / path
+    there = {value: source.home / mask for value, mask in masks.items() if mask}
     if not there and "masks" in source:
         refusing(DataError, file=file)(
             "The label volume of an image is missing.", "mask", "no file with its identity",

@@ -40,6 +40,7 @@ class PretextBatches:
 
     Raises `DataError` when no slice of these subjects has a neighbour on either side.
     """
+    def __call__(self, step: int) -> PretextBatch: return self.drawn(step)
     def __init__(self, volumes: Volumes, subjects: Iterable[str], count: int = 16, seed: int = 0):
         self.volumes, self.count, self.seed = volumes, count, seed
         self.rows = volumes.rows(subjects)
@@ -73,7 +74,7 @@ def others(self: PretextBatches, anchor: np.ndarray, chance: np.ndarray) -> np.n
     return out
 
 @patch
-def __call__(self: PretextBatches, step: int) -> PretextBatch:
+def drawn(self: PretextBatches, step: int) -> PretextBatch:
     generator = step_generator(self.seed, step, 1)
     chosen = torch.randint(len(self.anchors), (self.count,), generator=generator).numpy()
     anchor = self.anchors[chosen]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from fastcore.basics import patch
@@ -79,8 +80,9 @@ def compare_small(
     batch = max(2, min(config.moco_batch, len(domain.volumes) // 16))
     train = domain.divided(seeds[0]).subjects("train")
     possible = {n: k for n, k in sets.items() if n is None or n <= len(train)}
-    how = dict(tell=partial(print, f"{domain.name}:", flush=True), sets=possible.values()) | how
-    return compare(domain.divided, replace(config, moco_batch=batch), folder, arms, list(possible), seeds, **how)
+    ours: dict[str, Any] = dict(tell=partial(print, f"{domain.name}:", flush=True), sets=possible.values())
+    return compare(
+        domain.divided, replace(config, moco_batch=batch), folder, arms, list(possible), seeds, **ours | how)
 
 # %% ../../../nbs/transfer/sequences/06_domains.ipynb #41c464e9
 def choose_real(data: str | Path, cards: str | Path, names: Sequence[str] = ()) -> list[tuple[Card, Path]]:

@@ -41,7 +41,7 @@ def handed(decoder: UNetDecoder) -> nn.ModuleList:
 
 def save_pretrained(path: str | Path, encoder: UNetEncoder, decoder: UNetDecoder | None = None) -> Path:
     "Write the encoder and, when given, what of the decoder is handed on."
-    parts = dict(encoder=encoder)
+    parts: dict[str, nn.Module] = dict(encoder=encoder)
     if decoder is not None: parts["decoder"] = handed(decoder)
     return save_weights(path, **parts)
 
@@ -108,7 +108,7 @@ def hausdorff95(
     prediction: np.ndarray,   # (D, H, W) labels
     truth: np.ndarray,
     classes: Sequence[int],
-    spacing: tuple[float, float, float],   # mm; NaN: not known
+    spacing: Sequence[float],   # (3,) mm; NaN: not known
 ) -> np.ndarray:
     "The 95 % Hausdorff distance of each class in mm, (C,) float64, by the rules above."
     if not np.isfinite(spacing).all(): return np.full(len(list(classes)), np.nan)

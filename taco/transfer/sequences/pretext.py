@@ -5,6 +5,7 @@
 # %% ../../../nbs/transfer/sequences/03_pretext.ipynb #327cd157
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -88,6 +89,9 @@ PRETEXT_TASKS = ("contrast", "local", "order", "slice", "middle")
 
 class Pretext(Fit):
     "Encoder and decoder under the pretext tasks. Raises `ParameterError` for unknown tasks or none."
+    losses: Callable[[PretextBatch], dict[str, Tensor]]  # this and the next two below
+    views: Callable[[PretextBatch], Views]
+    encode: Callable[[Views], Features]
 
     def __init__(self,
         encoder: UNetEncoder,
@@ -108,8 +112,9 @@ class Pretext(Fit):
         self.to(memory_format=torch.channels_last)
 
     def loss(self, batch: PretextBatch, step: int) -> Tensor:
-        losses = self.losses(batch)
-        return sum(w * losses[name] for name, w in self.weights.items())
+        total = sum(self.weights[name] * loss for name, loss in self.losses(batch).items())
+        assert isinstance(total, Tensor)  # there is a task at least
+        return total
 
 # %% ../../../nbs/transfer/sequences/03_pretext.ipynb #15bf1688
 def _checked_weights(weights: dict[str, float]) -> dict[str, float]:
@@ -141,7 +146,7 @@ class Views:
 @patch
 def views(self: Pretext, batch: PretextBatch) -> Views:
     "Move and shade a batch by its own generator."
-    g, b, device = batch.generator, batch.images.shape[1], self.project[0].weight.device
+    g, b, device = batch.generator, batch.images.shape[1], next(self.project.parameters()).device
     with torch.autocast(device.type, enabled=False):  # positions need more than 8 bits
         x = batch.images.to(device)[:, :, None].float() / 255
         one, two, three = (moves(b, g) for _ in range(3))

@@ -59,7 +59,8 @@ def word_for(labelled: int) -> str:
 def arm_curves(scores: pd.DataFrame, value: str = "dice", draws: int = 1000) -> pd.DataFrame:
     "One line an arm and number of labels: arm, labelled (a word), value, low, high."
     means, out = volume_means(scores, value), []
-    for (labelled, arm), lines in means.groupby(["labelled", "arm"], sort=False):
+    for _, lines in means.groupby(["labelled", "arm"], sort=False):
+        labelled, arm = lines["labelled"].iloc[0], lines["arm"].iloc[0]
         mean, (low, high) = interval(lines, value, draws)
         # With few seeds Student's t reaches beyond what is possible.
         low, high = max(low, 0.), min(high, 1.) if value == "dice" else high
@@ -229,8 +230,8 @@ class Comparison:
 # %% ../../../nbs/transfer/sequences/07_results.ipynb #4602bfa7
 def arm_metrics(found: Comparison, prefix: str = "sequence") -> dict[str, dict]:
     "The numbers of curve and contrasts as keywords of `Run.metric`, by name."
-    volumes = found.scores.groupby("seed")["volume"].nunique().max()
-    about = dict(n=int(volumes), seeds=found.scores["seed"].nunique(), data=found.domain.kind)
+    volumes = found.scores.groupby("seed")["volume"].nunique().to_numpy()
+    about = dict(n=int(volumes.max()), seeds=found.scores["seed"].nunique(), data=found.domain.kind)
     known = lambda row: None if np.isnan(row.low) else (row.low, row.high)
     number = lambda row: dict(value=row.value, ci=known(row), **about)
     word, name = lambda arm: arm.replace("-", "_"), f"{prefix}_{found.word}"

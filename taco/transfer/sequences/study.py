@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -65,7 +66,8 @@ class SequenceConfig:
 
     def fit_config(self, **settings) -> FitConfig:
         "How something is fitted: these settings, on the device and in the precision of the recipe."
-        return FitConfig(**dict(device=self.device, precision=self.precision) | settings)
+        ours: dict[str, Any] = dict(device=self.device, precision=self.precision)
+        return FitConfig(**ours | settings)
 
 # %% ../../../nbs/transfer/sequences/05_study.ipynb #d41a79e7
 def networks(config: SequenceConfig, outputs: int, seed: int) -> tuple[UNetEncoder, UNetDecoder]:
@@ -131,7 +133,9 @@ def finetune(
     "A segmenter of this arm after fine-tuning on labelled training subjects."
     check_arms([arm])
     encoder, decoder = networks(config, max(volumes.classes) + 1, seed)
-    if SEQUENCE_ARMS[arm][1]: hand_on(weights, SEQUENCE_ARMS[arm][1], encoder, decoder)
+    if parts := SEQUENCE_ARMS[arm][1]:
+        assert weights is not None  # what hands on parts was pre-trained
+        hand_on(weights, parts, encoder, decoder)
     rows = volumes.rows(labelled_subjects(volumes, labelled, seed, take))
     model = Segmenter(encoder, decoder, class_weights(volumes.labels[rows], decoder.outputs))
     batches = LabelledBatches(volumes, rows, config.finetune_batch, seed, config.strength)
@@ -174,7 +178,8 @@ def grid(
 def pretrain_cell(cell: Cell, data: Volumes, config: SequenceConfig, folder: Path, *_) -> Path | None:
     "The pre-training of a cell's arm and seed, if it has one."
     by = cell.pretraining
-    return by and pretrain(by, data, config, cell.seed, folder / f"seed{cell.seed}-{by}.safetensors")
+    if by is None: return None
+    return pretrain(by, data, config, cell.seed, folder / f"seed{cell.seed}-{by}.safetensors")
 
 def run_cell(
     cell: Cell, data: Volumes, config: SequenceConfig, folder: Path, split: str, distances: bool,
@@ -229,7 +234,7 @@ def compare(
     cell are written to `folder`.
     """
     folder, cells = Path(folder), grid(arms, counts, seeds, sets)
-    divided = {seed: volumes(seed) if callable(volumes) else volumes for seed in seeds}
+    divided = {seed: volumes if isinstance(volumes, Volumes) else volumes(seed) for seed in seeds}
     work = lambda cell: (cell, divided[cell.seed], config, folder, split, distances)
     missing = [cell for cell in cells if not (folder / f"{cell.name}.csv").exists()]
     if workers > 1: _beside(missing, work, workers, tell)

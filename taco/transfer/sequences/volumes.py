@@ -106,7 +106,7 @@ def _check_sequences(table: pd.DataFrame) -> None:
                "Choose a dataset of volumes, or give `slice` in its card.", file=table["file"].iloc[0])
     splits = table.groupby("subject")["split"].nunique()
     if (splits > 1).any():
-        refuse("A subject lies in two splits.", "subject", ", ".join(splits.index[splits > 1][:3]),
+        refuse("A subject lies in two splits.", "subject", ", ".join(splits[splits > 1].index[:3]),
                "one split a subject", "Pack the dataset with a card that splits by subject.")
 
 def _classes_of(store: Store, dataset: str | None) -> dict[int, str]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -53,7 +53,7 @@ def pool_in(maps: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
 
     Both are about 0 where the region is empty.
     """
-    part = F.adaptive_avg_pool2d(region, maps.shape[2:])
+    part = F.adaptive_avg_pool2d(region, (maps.shape[2], maps.shape[3]))
     mean = (maps * part).sum((2, 3)) / part.sum((2, 3)).clamp(min=1e-3)
     return mean, (maps * part).amax((2, 3))
 
@@ -78,15 +78,18 @@ class RegionClassifier(nn.Module):
 
 # %% ../../../nbs/transfer/unified/01_net.ipynb #e8477b34
 @contextmanager
-def seeded(seed: int, name: str) -> Iterator[None]:
+def seeded(seed: int, name: str) -> Generator[None]:
     "Initial weights from seed and name; the global random state is left as it was."
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int.from_bytes(digest[:4], "little"))  # it reads 32 bits
         yield
 
+# %% ../../../nbs/transfer/unified/01_net.ipynb #5e1f0a7c
 class UnifiedNet(nn.Module):
     "A shared encoder and a head for each target."
+    attach: Callable[..., UnifiedNet]  # this and the next below
+    answers: Callable[[list[Tensor], Tensor, Sequence[str]], dict[str, Tensor]]
 
     def __init__(self,
         channels: int,                    # of the images

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,8 @@ def _noise_scores(net: UnifiedNet, target: Target, clean: Tensor, start: int) ->
         noisy = add_noise(clean, noise, generator, torch.full((len(clean),), name == "speckle"))
         answer = net(noisy, [target.name])[target.name].clamp(0, 1)
         found[f"psnr {name}"] = psnr(answer, clean)
-        found[f"ssim {name}"] = SSIMMetric(2, data_range=1.)(answer, clean)[:, 0]
+        ssim = cast(Tensor, SSIMMetric(2, data_range=1.)(answer, clean))  # never the list that MONAI allows for
+        found[f"ssim {name}"] = ssim[:, 0]
     return found
 
 def _class_scores(target: Target, answer: Tensor, wanted: Tensor) -> dict[str, Tensor]:

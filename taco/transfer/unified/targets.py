@@ -213,6 +213,7 @@ def target_loss(
     "The loss of one target, a scalar."
     answer = answer.float()  # losses are computed in full precision
     if kind == "denoising":
+        assert noisy is not None
         energy = (noisy - wanted).square().mean().clamp(min=1e-8)
         return (answer - wanted).square().mean() / energy
     if kind == "segmentation": return _DICE(answer, wanted[:, None])

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from fastcore.basics import patch
@@ -68,6 +69,7 @@ class Tuning(Fit):
     Raises `ParameterError` for a target without a head, a class within structures that are not learnt,
     or when all are switched off.
     """
+    hold: Callable[[int], int]  # below
     def __init__(self,
         net: UnifiedNet,
         targets: Sequence[Target],
@@ -129,7 +131,9 @@ def loss(self: Tuning, batch: UnifiedBatch, step: int) -> Tensor:
     answers |= self.net.answers([h[-1] for h in halves], batch.image, clean)
     wanted = lambda t: batch.clean if t.kind == "denoising" else batch.labels[t.name]
     losses = {t: target_loss(t.kind, answers[t.name], wanted(t), batch.noisy) for t in self.targets}
-    return sum(t.weight * found for t, found in losses.items())
+    total = sum(t.weight * found for t, found in losses.items())
+    assert isinstance(total, Tensor)  # there is a target at least
+    return total
 
 @patch
 def transfer_batch_to_device(self: Tuning, batch, device, _):
@@ -195,16 +199,17 @@ class Representation:
 def conv_norms(net: nn.Module) -> dict[str, Tensor]:
     "Norm of the weights of each convolution that a batch norm follows, by the name of its block."
     blocks = {name: block for name, block in net.named_modules() if isinstance(block, Convolution)}
-    return {name: block.conv.weight.detach().norm() for name, block in blocks.items()}
+    return {name: block.get_parameter("conv.weight").detach().norm() for name, block in blocks.items()}
 
 @torch.no_grad()
 def rescale(net: nn.Module, norms: dict[str, Tensor]) -> None:
     "Give these convolutions other norms; the network computes the same, but for the batch norm's epsilon."
     for name, norm in norms.items():
-        conv, after = net.get_submodule(name).conv, net.get_submodule(name).adn.N
-        factor = norm / conv.weight.norm()
-        for t in (conv.weight, conv.bias, after.running_mean): t.mul_(factor)
-        after.running_var.mul_(factor**2)
+        block = net.get_submodule(name)
+        weight, bias = block.get_parameter("conv.weight"), block.get_parameter("conv.bias")
+        factor = norm / weight.norm()
+        for t in (weight, bias, block.get_buffer("adn.N.running_mean")): t.mul_(factor)
+        block.get_buffer("adn.N.running_var").mul_(factor**2)
 
 # %% ../../../nbs/transfer/unified/02_tuning.ipynb #b73ce23a
 def learn_representation(
@@ -233,7 +238,7 @@ def hand_on_decoder(denoiser: UNetDecoder, net: UnifiedNet) -> list[nn.Module]:
     parts = []
     for name, head in net.heads.items():
         if net.kinds[name] == "denoising": pairs = [(head, denoiser)]
-        elif net.kinds[name] == "segmentation": pairs = list(zip(head.ups, denoiser.ups))[:-1]
+        elif isinstance(head, UNetDecoder): pairs = list(zip(head.ups, denoiser.ups))[:-1]  # of a segmentation
         else: pairs = []
         for fresh, trained in pairs: fresh.load_state_dict(trained.state_dict())
         parts += [fresh for fresh, _ in pairs]
@@ -280,12 +285,12 @@ def fine_tune(
     Raises `EncoderError` for images of other channels, `ParameterError` as `Tuning` does.
     """
     net = _start_net(start, labelled.image.shape[1], widths, seed).attach(*targets)
-    trained = [net.encoder, *hand_on_decoder(start.net.heads["denoising"], net)] if start else []
+    denoiser = cast(UNetDecoder, start.net.heads["denoising"]) if start else None  # a ModuleDict knows but modules
+    trained = [net.encoder, *hand_on_decoder(denoiser, net)] if denoiser else []
     module = Tuning(net, targets, strategy, trained, rate)
     module.config, draw = config, batches(labelled, unlabelled, size, noise, seed, noisy)
     count = lambda parameters: sum(p.numel() for p in parameters)
-    cost = dict(flops=total_flops(module, draw), weights=count(module.learns()),
-                all_weights=count(net.parameters()))
+    cost = dict(flops=total_flops(module, draw), weights=count(module.learns()), all_weights=count(net.parameters()))
     began = time.perf_counter()
     history = fit(module, draw, config, folder)
     cost |= dict(seconds=time.perf_counter() - began, loss=float(history["loss"].iloc[-1]))
