@@ -78,7 +78,9 @@ def test_nbdev_changes_nothing(copy, command):
 
 def test_readme_is_the_index_notebook():
     from tools.readme import readme
-    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme(), "run `make readme`"
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text == readme(), "run `make readme`"
+    assert "fig11_sequences.png" in text, "the answers are missing"
 
 
 def test_lock_satisfies_settings():

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def shown(cell):
     "What a cell produced, without its code."
     data = [output["data"] for output in cell.outputs if "data" in output]
+    if not data: raise SystemExit("nbs/index.ipynb holds a cell without its output: execute it (make chapters)")
     parts = [d.get("text/markdown", d["text/plain"]) for d in data]
     return nbformat.v4.new_markdown_cell("\n\n".join("".join(part) for part in parts))
 

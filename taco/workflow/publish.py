@@ -148,7 +148,7 @@ def page(name: str, manifest: dict, metrics: dict) -> str:
         told.add(step)
     return "\n\n".join(lines) + "\n"
 
-# %% ../../nbs/workflow/05_publish.ipynb #51fa3798
+# %% ../../nbs/workflow/05_publish.ipynb #0342172e
 def provenance_line(about: dict) -> str:
     "Notebook, commit and images of a figure in one line."
     counts = about.get("data")
@@ -162,4 +162,5 @@ def numbers(metrics: dict) -> list[str]:
     for name, m in metrics.items():
         interval = "{:.3f} … {:.3f}".format(*m["ci"]) if m.get("ci") else ""
         rows.append(f"| `{name}` | {m['value']:.3f} | {interval} | {m['n']} | {m['seeds']} | {m['data']} |")
-    return [f"<details><summary>{len(metrics)} numbers</summary>", "\n".join(rows), "</details>"]
+    title = f"{len(metrics)} number{'s'[:len(metrics) != 1]}"
+    return [f"<details><summary>{title}</summary>", "\n".join(rows), "</details>"]

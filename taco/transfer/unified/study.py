@@ -190,7 +190,7 @@ class Modality:
 
     @classmethod
     def pack(cls, name: str, card: str, finding: str, **settings) -> Modality:
-        "Pack a card (`settings` as for `taco.data.store.pack`) and say what is learnt from it."
+        "Pack a card (`settings` as for `taco.data.pack.pack`) and say what is learnt from it."
         described = load_card(card)
         targets = (Target("denoising", "denoising"),
                    Target("structures", "segmentation", max(described.classes) + 1),
