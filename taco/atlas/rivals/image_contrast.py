@@ -194,7 +194,7 @@ def load(cls: ImageContrast, folder: str | Path, device: str = "auto") -> ImageC
 @dataclass(frozen=True)
 class ImageContrastConfig:
     "How to train; fields mean what they mean in `TrainConfig`. Raises `ParameterError` and `EncoderError`."
-    fit: FitConfig = field(default_factory=lambda: TrainConfig().fit)     # or a table of its fields
+    fit: FitConfig = field(default_factory=lambda: TrainConfig().fit)        # or a table of its fields
     encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)  # likewise, or an EncoderConfig
     pairs: int = 240          # images in a step, each in two views; TaCo has so many pairs of two pictures
     temperature: float = 0.1
