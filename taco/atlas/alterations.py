@@ -5,12 +5,14 @@
 # %% ../../nbs/atlas/09_alterations.ipynb #a4e4ff15
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -82,7 +84,8 @@ def resized_mask(batch: Batch, seeds: Tensor, growth: float) -> tuple[Tensor, Te
     return batch.image, ramp(signed + growth * batch.size > 0, Draw(seeds), strength)
 
 # %% ../../nbs/atlas/09_alterations.ipynb #6edc65d3
-_MASK = dict(task="binary_segmentation", parameter="growth", unit="of the side", needs="thick", make=resized_mask)
+_MASK: dict[str, Any] = dict(
+    task="binary_segmentation", parameter="growth", unit="of the side", needs="thick", make=resized_mask)
 
 ALTERATIONS: dict[str, Alteration] = {a.name: a for a in (
     Alteration("brightness_up", "brightness_change", "shift", 0, .6),
@@ -144,8 +147,8 @@ def sweep(
     encoder: nn.Module,       # (input, output) → (features, embedding)
     store: Store,
     alteration: Alteration,
-    records: Sequence[int],   # (R,) positions in the store
-    seeds: Sequence[int],     # (R,) one for each record, the same at all steps
+    records: ArrayLike,       # (R,) positions in the store
+    seeds: ArrayLike,         # (R,) one for each record, the same at all steps
     steps: int = 13,
     block: int = 128,         # records at a time
     device="cpu",
@@ -156,18 +159,18 @@ def sweep(
     not finite.
     """
     refuse = refusing(TacoError)
-    records, seeds = np.asarray(records), torch.from_numpy(np.array(seeds, np.int64))
+    rows, numbers = np.asarray(records), torch.from_numpy(np.array(seeds, np.int64))
     values = alteration.values(steps)
-    if len(records) != len(seeds) or not len(records):
-        refuse("Every record needs one seed.", "seeds", f"{len(records)} records, {len(seeds)} seeds",
+    if len(rows) != len(numbers) or not len(rows):
+        refuse("Every record needs one seed.", "seeds", f"{len(rows)} records, {len(numbers)} seeds",
                "as many, at least one", "Take both from `choose`.")
-    blocks = _steps(store, alteration, records, seeds, values, block, device)
-    vectors = embed_blocks(encoder, blocks, len(records) * len(values), device)
-    vectors = vectors.reshape(len(records), len(values), -1)
+    blocks = _steps(store, alteration, rows, numbers, values, block, device)
+    vectors = embed_blocks(encoder, blocks, len(rows) * len(values), device)
+    vectors = vectors.reshape(len(rows), len(values), -1)
     if not np.isfinite(vectors).all():
         refuse("The encoder gave embeddings that are not numbers.", "embedding", alteration.name,
                fix="Check the weights.")
-    return Trajectories(alteration, values, records, vectors)
+    return Trajectories(alteration, values, rows, vectors)
 
 # %% ../../nbs/atlas/09_alterations.ipynb #c215fa19
 def _steps(store, alteration, records, seeds, values, block, device):

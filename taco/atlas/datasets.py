@@ -277,7 +277,7 @@ def draw_datasets(
     tasks, tall = as_tasks(tasks), 3.6 if len(similarity) > 1 else 5.2
     figure = plt.figure(figsize=(7.4, 1.2 + .125 * len(tasks) + tall), layout="constrained")
     heights = [.8 + .125 * len(tasks), 3.9 if len(similarity) > 1 else 5.2]
-    upper, lower = figure.subfigures(2, 1, height_ratios=heights)
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     left, right = upper.subplots(1, 2, sharey=True)
     _task_marks(left, {n: s.knn_by_task for n, s in scores.items()}, tasks)
     _task_marks(right, {n: s.silhouette_by_task for n, s in scores.items()}, tasks)

@@ -135,7 +135,7 @@ def planned(
         for start in range(0, len(rows), block):
             part = rows[start:start + block]
             records, seeds = (plan[column].to_numpy()[part] for column in ("record", "seed"))
-            yield part, make_pairs(store, get_task(name), records, torch.from_numpy(seeds), device=device)
+            yield part, make_pairs(store, get_task(str(name)), records, torch.from_numpy(seeds), device=device)
 
 def embed(
     encoder: nn.Module,   # (input, output) → (features, embedding)
@@ -198,7 +198,7 @@ def load(cls: Embeddings, folder: str | Path) -> Embeddings:
         raise StoreError(
             "Embeddings and pairs do not belong together.", file=folder / f"{name}.npy",
             found=f"{len(array)} rows", expected=f"{len(table)} rows", fix="Run 'embed' again.")
-    return cls(table, vectors)
+    return Embeddings(table, vectors)
 
 # %% ../../nbs/atlas/00_embedding.ipynb #56ea8306
 def embed_splits(

@@ -252,13 +252,13 @@ def draw_encoders(
     absent: dict[str, str] | None = None,           # encoders that could not be had, and why
 ) -> Figure:
     "Every metric of every encoder."
-    names, columns = ladder(scores), 4
+    names, columns, chance = ladder(scores), 4, chance or {}
     rows = -(-len(METRIC_TITLES) // columns)
     size = (7.4, rows * (.75 + .23 * len(names)))
     figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, layout="constrained", squeeze=False)
     for ax, metric in zip(axes.flat, METRIC_TITLES):
         _metric_panel(ax, [scores[n] for n in names], groups, metric)
-        if metric in (chance or {}): ax.axvline(chance[metric], color="0.3", lw=.7, ls=":")
+        if metric in chance: ax.axvline(chance[metric], color="0.3", lw=.7, ls=":")
     for ax in axes.flat[len(METRIC_TITLES):]: ax.set_axis_off()
     axes[0, 0].set_yticks(range(len(names)), [encoder_title(n) for n in names])
     axes[0, 0].set_ylim(len(names) - .4, -.6)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ def plan_failures(plan: pd.DataFrame, store: Store, seed: int = 0) -> pd.DataFra
     """
     rng, table, parts = np.random.default_rng(seed), store.table, []
     for name, rows in plan.groupby("task", sort=False):
-        for kind in failures_of(name):
+        for kind in failures_of(str(name)):
             able = table.iloc[rows["record"]][sorted(FAILURES[kind].needs)].to_numpy(bool).all(1)
             parts.append(rows[able].assign(failure=kind))
     found = pd.concat(parts, ignore_index=True) if parts else plan[:0]
@@ -94,7 +95,8 @@ def failed_pairs(
     device="cpu",
 ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
     "Yield (row numbers of the plan, inputs, outputs) of the failed pairs, block by block."
-    for (name, kind), rows in plan.groupby(["task", "failure"], sort=False).indices.items():
+    groups: dict[Any, np.ndarray] = plan.groupby(["task", "failure"], sort=False).indices
+    for (name, kind), rows in groups.items():
         for start in range(0, len(rows), block):
             part = plan.iloc[rows[start:start + block]]
             batch, partners = (store.batch(part[c].to_numpy()).to(device) for c in ("record", "partner"))
@@ -126,8 +128,7 @@ def typicality(
         if not len(own):
             refusing(TacoError)("The bank holds no pair of this task.", "task", name,
                                 fix="Plan bank pairs of every task that is asked about.")
-        cosine = np.asarray(vectors[rows]) @ np.asarray(own).T
-        out[rows] = np.sort(cosine, 1)[:, -k:].mean(1)
+        out[rows] = np.sort(np.asarray(vectors[rows]) @ np.asarray(own).T, 1)[:, -k:].mean(1)
     return out
 
 # %% ../../nbs/atlas/11_failures.ipynb #839f1eb3
@@ -167,7 +168,8 @@ def _drawn(good: pd.DataFrame, bad: pd.DataFrame, draws: int, seed: int, unit: s
 
 # %% ../../nbs/atlas/11_failures.ipynb #79b6b22c
 def _interval(drawn: np.ndarray) -> tuple[float, float]:
-    return tuple(float(q) for q in np.nanquantile(drawn, (.025, .975)))
+    low, high = np.nanquantile(drawn, (.025, .975))
+    return float(low), float(high)
 
 def auroc(
     good: pd.DataFrame,    # correct pairs: columns task, score and that of `unit`
@@ -209,8 +211,7 @@ def failure_scores(
 def still_accepted(vectors: dict[str, np.ndarray], plans: dict[str, pd.DataFrame], k: int = 20) -> np.ndarray:
     "(M,) bool: failed pairs taken for their task by weighted kNN in a bank of correct and failed pairs."
     bank = np.concatenate([vectors["bank"], vectors["wrong_bank"]])
-    failed = "failed" + plans["wrong_bank"]["failure"] * 0
-    labels = np.concatenate([plans["bank"]["task"], failed])
+    labels = np.concatenate([plans["bank"]["task"], "failed" + plans["wrong_bank"]["failure"] * 0])
     k = min(k, len(vectors["bank"]))
     return weighted_knn(bank, labels, vectors["wrong"], k) == plans["wrong"]["task"].to_numpy()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,8 @@ def accuracy_by_dataset(queries: pd.DataFrame, right: np.ndarray, draws: int = 1
     says nothing about others, so its interval is NaN.
     """
     rows, keys = [], ["dataset", "source", "modality"]
-    for names, part in queries.assign(right=right).groupby(keys):
+    groups: Any = queries.assign(right=right).groupby(keys)  # (values of the keys, rows), one after another
+    for names, part in groups:
         value, interval = bootstrap_mean(part["right"], part["subject"], draws)
         subjects = part["subject"].nunique()
         low, high = interval if subjects > 1 else (np.nan, np.nan)
@@ -101,7 +103,7 @@ def family_of_nearest(similarity: pd.DataFrame) -> pd.DataFrame:
     """For each row of `newcomers`: the nearest seen task, its cosine, and whether its family is
     that of the unseen task."""
     closest = similarity.idxmax(axis=1)
-    same = [get_task(a).family == get_task(b).family for a, b in closest.items()]
+    same = [get_task(str(a)).family == get_task(b).family for a, b in closest.items()]
     return pd.DataFrame(dict(nearest=closest, cosine=similarity.max(axis=1), same_family=same))
 
 # %% ../../nbs/atlas/12_generalisation.ipynb #a6ed6489
@@ -212,7 +214,7 @@ def draw_datasets_seen_unseen(ax: Axes, table: pd.DataFrame, chance: float) -> N
     marks a dataset."""
     table = table.sort_values(["seen", "value"]).reset_index(drop=True)
     colours = palette(sorted(table["modality"].unique()))
-    for y, row in table.iterrows():
+    for y, (_, row) in enumerate(table.iterrows()):
         colour = colours[row["modality"]]
         ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=.9)
         ax.plot(row["value"], y, "o", color=colour, mfc=colour if row["seen"] else "white", ms=4, mew=1)
@@ -222,7 +224,7 @@ def draw_datasets_seen_unseen(ax: Axes, table: pd.DataFrame, chance: float) -> N
     ax.axhline((~table["seen"]).sum() - .5, color="0.7", lw=.6)
     ax.set(xlim=(0, 1.02), ylim=(-.8, len(table) - .2), xlabel="task kNN accuracy")
     ax.tick_params(axis="y", length=0)
-    look = dict(marker="o", ls="", ms=4)
+    look: dict[str, Any] = dict(marker="o", ls="", ms=4)
     handles = [Line2D([], [], color="0.3", mfc=fill, label=text, **look)
                for fill, text in (("0.3", "trained on"), ("white", "never seen"))]
     handles += [Line2D([], [], color=colour, label=modality, **look) for modality, colour in colours.items()]

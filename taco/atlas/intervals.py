@@ -206,7 +206,7 @@ def permutation_p(
     seed: int = 0,
 ) -> float:
     "One-sided p-value of `statistic(labels)` among `draws` shuffles of the labels."
-    rng, labels = np.random.default_rng(seed), np.asarray(labels)
-    observed = statistic(labels)
-    as_large = sum(statistic(rng.permutation(labels)) >= observed for _ in range(draws))
+    rng, own = np.random.default_rng(seed), np.asarray(labels)
+    observed = statistic(own)
+    as_large = sum(statistic(rng.permutation(own)) >= observed for _ in range(draws))
     return (1 + as_large) / (draws + 1)

@@ -76,7 +76,7 @@ def nearest(
         own = np.split(np.unique(np.concatenate(groups), return_inverse=True)[1], [len(bank)])
     cosines, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     for start in range(0, len(queries), block):
-        part, found = queries[start:start + block], None
+        part, found = queries[start:start + block], ()
         for first in range(0, len(bank), chunk):
             cosine = torch.from_numpy(part @ np.asarray(bank[first:first + chunk]).T)
             if groups is not None:
@@ -88,8 +88,11 @@ def nearest(
     return cosines, rows
 
 # %% ../../nbs/atlas/01_neighbours.ipynb #e3ca3dcb
-def _best_of(found: tuple | None, new: tuple, first: int, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    "The k best of two pairs (cosines, rows), tensors (B, K) each; rows of `new` count from `first`."
+def _best_of(found: tuple, new: tuple, first: int, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k best of two pairs (cosines, rows), tensors (B, K) each; rows of `new` count from `first`.
+
+    Of `new` alone while `found` is empty.
+    """
     new = (new[0], new[1] + first)
     value, row = (torch.cat(both, 1) for both in zip(found, new)) if found else new
     value, order = value.topk(min(k, value.shape[1]), dim=1)

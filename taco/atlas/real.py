@@ -52,7 +52,7 @@ def _card_of(folder: Path, cards: Path | None, aliases: dict[str, str]) -> Card 
     if cards and (cards / f"{folder.name}.toml").exists(): return load_card(cards / f"{folder.name}.toml")
     name = aliases.get(folder.name, folder.name)
     if name in list_cards(): return load_card(name)
-    if folder.name in aliases:
+    if cards and folder.name in aliases:
         raise DataError("No card has this name.", file=cards / "folders.toml", field=folder.name, found=name,
                         fix=suggest(name, list_cards()))
     return None
@@ -218,7 +218,7 @@ def _tasks(ax: Axes, table: pd.DataFrame, kind: str) -> None:
     they part."""
     table = table.sort_values(kind)
     for y, (name, row) in enumerate(table.iterrows()):
-        colour = FAMILY_COLOURS[get_task(name).family]
+        colour = FAMILY_COLOURS[get_task(str(name)).family]
         ax.plot([row[kind], row["phantom"]], [y, y], color=colour, lw=.8, alpha=.6)
         ax.plot(row["phantom"], y, "o", mfc="white", mec=colour, ms=4, mew=.9)
         ax.plot(row[kind], y, "o", color=colour, ms=4.5)

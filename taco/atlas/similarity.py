@@ -28,7 +28,7 @@ __all__ = ['centroids', 'task_similarity', 'linkage', 'family_agreement', 'famil
            'FamilyStructure', 'family_structure', 'draw_similarity']
 
 # %% ../../nbs/atlas/05_similarity.ipynb #3297ad86
-def centroids(vectors: np.ndarray, labels: np.ndarray, classes: list[str]) -> np.ndarray:
+def centroids(vectors: np.ndarray, labels: np.ndarray, classes: Sequence[str | int]) -> np.ndarray:
     """(C, D) mean directions of unit length of the (N, D) unit rows, in the order of `classes`.
 
     Raises `TacoError` for a class without rows.
@@ -60,7 +60,7 @@ def family_agreement(tree: np.ndarray, families: list[str]) -> float:
     return float(adjusted_rand_score(families, branches))
 
 # %% ../../nbs/atlas/05_similarity.ipynb #edd3e83d
-def family_gap(similarity: np.ndarray, families: list[str]) -> float:
+def family_gap(similarity: np.ndarray, families: Sequence[str] | np.ndarray) -> float:
     """Mean similarity within families minus between families of a (C, C) matrix, off the diagonal.
 
     Raises `TacoError` when there is no pair of one of the two kinds.

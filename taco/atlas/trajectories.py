@@ -122,7 +122,10 @@ def crossing(
     weight = np.random.default_rng(seed).multinomial(len(own), even, draws) / len(own)
     drawn = np.array([half_way(w @ own, values) for w in weight])
     there, value = np.isfinite(drawn), half_way(own.mean(0), values)
-    interval = None if np.isnan(value) else tuple(float(q) for q in np.quantile(drawn[there], [.025, .975]))
+    interval = None
+    if not np.isnan(value):
+        low, high = np.quantile(drawn[there], [.025, .975])
+        interval = float(low), float(high)
     return Crossing(value, interval, float(there.mean()), before, after, own.mean(0))
 
 # %% ../../nbs/atlas/10_trajectories.ipynb #2f093e61
@@ -164,6 +167,7 @@ def followed_metrics(followed: Followed) -> dict[str, tuple[float, tuple[float, 
     numbers = summary(moved, followed.draws)
     more = dict(n=len(moved), seeds=1, data=followed.kinds, images=len(moved), steps=len(moved.values))
     wanted = *MEASURES[:4], "spearman_mean_path"
+    found: dict[str, tuple[float, tuple[float, float] | None, dict]]
     found = {f"{measure}_{name}": (*numbers[measure], more) for measure in wanted}
     space = dict(space="features before the projection")
     found[f"spearman_features_{name}"] = (*followed.features["spearman"], space | more)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as L
 import pandas as pd
@@ -262,7 +263,7 @@ def draw_loss(
     "The loss by step."
     figure, ax = plt.subplots(figsize=(4, 2.4))
     ax.plot(history["step"], history["loss"], color="0.2", lw=1)
-    look = dict(xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=7, color="0.4")
+    look: dict[str, Any] = dict(xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=7, color="0.4")
     for name, loss in (levels or {}).items():
         ax.axhline(loss, color="0.6", lw=.8, ls="--")
         ax.annotate(name, (1, loss), (-3, -3), ha="right", va="top", **look)

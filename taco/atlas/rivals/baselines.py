@@ -5,8 +5,9 @@
 # %% ../../../nbs/atlas/rivals/00_baselines.ipynb #7c43b891
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,11 @@ class PixelEncoder(nn.Module):
 
 # %% ../../../nbs/atlas/rivals/00_baselines.ipynb #0dcd3645
 class PixelPCA(nn.Module):
-    """Principal components of pixels, fitted to pairs: (B, 3, S, S) twice → features and
-    embedding (B, components)."""
-    def __init__(self, mean: Tensor, components: Tensor, side: int):  # (6·side²,), (components, 6·side²)
+    "Principal components of pixels, fitted to pairs: (B, 3, S, S) twice → features and embedding (B, components)."
+    mean: Tensor        # (6·side²,)
+    components: Tensor  # (components, 6·side²)
+
+    def __init__(self, mean: Tensor, components: Tensor, side: int):
         super().__init__()
         self.side = side
         self.register_buffer("mean", mean)
@@ -136,18 +139,19 @@ def baseline(
     refuse = refusing(EncoderError, field="baseline", found=spec)
     _, kind, what = split_spec(spec)
     if what and (Path(root) / what).exists(): what = str(Path(root) / what)
-    makers = {
-        "random": lambda: RandomEncoder(config, seed),
-        "pixels": PixelEncoder, "pca": lambda: PixelPCA.fit(store, bank),
+    makers: dict[str, Callable[[], nn.Module] | None] = {
+        "random": None if config is None else partial(RandomEncoder, config, seed),
+        "pixels": PixelEncoder,
+        "pca": None if store is None or bank is None else partial(PixelPCA.fit, store, bank),
         "imagenet": lambda: imagenet(what), "imagenet-canvas": lambda: imagenet(what, "canvas"),
         "clip": lambda: clip(what), "clip-canvas": lambda: clip(what, "canvas"),
         "image-contrast": lambda: _image_contrast(what)}
     if kind not in makers:
         refuse("There is no such baseline.", expected=", ".join(makers), fix=suggest(kind, makers))
-    given = dict(random=config is not None, pixels=True, pca=store is not None and bank is not None)
-    if not given.get(kind, bool(what)):
+    make = makers[kind] if what or kind in ("random", "pixels", "pca") else None
+    if make is None:
         refuse("This baseline needs to be told more.", fix=HOW_TO_GET[kind.removesuffix("-canvas")])
-    return makers[kind]().eval()
+    return make().eval()
 
 # %% ../../../nbs/atlas/rivals/00_baselines.ipynb #89beb1b1
 def _image_contrast(folder: str) -> nn.Module:

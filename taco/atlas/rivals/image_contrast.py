@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
@@ -72,7 +73,7 @@ def image_view(batch: Batch, seeds: Tensor, how: Views = Views()) -> Tensor:
     "(B, 3, S, S) in [0, 1]: one random view of each image, a function of its seed."
     nothing = torch.zeros(len(batch), len(NEEDS), dtype=torch.bool, device=batch.device)
     draw, widest = Draw(seeds), how.width * batch.size
-    image = randomised(batch, draw, how=how.randomise, needed=nothing).image
+    image = randomised(batch, draw, how=as_randomisation(how.randomise), needed=nothing).image
     dull = draw.chance("view/grey", how.grey)[:, None, None, None]
     image = image.mean(1, keepdim=True).expand_as(image).where(dull, image)
     if how.blur and widest:
@@ -160,7 +161,7 @@ class ImageContrast(nn.Module):
         inside = self.backbone.in_planes
         out = nn.Linear(inside, inside), nn.ReLU(inplace=True), nn.Linear(inside, config.embedding)
         self.projection = nn.Sequential(*out)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]  torch's stub lacks it
 
     def images(self, images: Tensor) -> Tensor:
         "(B, 3, S, S) in [0, 1] → (B, F)."
@@ -193,11 +194,11 @@ def load(cls: ImageContrast, folder: str | Path, device: str = "auto") -> ImageC
 @dataclass(frozen=True)
 class ImageContrastConfig:
     "How to train; fields mean what they mean in `TrainConfig`. Raises `ParameterError` and `EncoderError`."
-    fit: FitConfig | dict = field(default_factory=lambda: TrainConfig().fit)
-    encoder: EncoderConfig | dict = field(default_factory=ImageEncoderConfig)
+    fit: FitConfig = field(default_factory=lambda: TrainConfig().fit)        # or a table of its fields
+    encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)  # likewise, or an EncoderConfig
     pairs: int = 240          # images in a step, each in two views; TaCo has so many pairs of two pictures
     temperature: float = 0.1
-    views: Views | dict = field(default_factory=Views)
+    views: Views = field(default_factory=Views)  # or a table of its fields
     seed: int = 0
     workers: int | None = None
 
@@ -222,11 +223,14 @@ class ImageContrastConfig:
 # %% ../../../nbs/atlas/rivals/02_image_contrast.ipynb #01f34c35
 class ViewContrast(TaskContrast):
     "Two views of each image, one loss; everything but the loss is TaCo's."
-    def loss(self, raw, step: int) -> Tensor:
-        views = self.pairs(raw)
+    encoder: ImageContrast
+
+    def loss(self, batch, step: int) -> Tensor:
+        views = self.pairs(batch)
         z = self.encoder.project(torch.cat([views.input, views.output]))
         return supcon(z, views.record.repeat(2), self.recipe.temperature)
 
+# %% ../../../nbs/atlas/rivals/02_image_contrast.ipynb #7d03c2be
 def train_image_contrast(
     store: Store,
     config: ImageContrastConfig,
@@ -240,12 +244,15 @@ def train_image_contrast(
     Returns the encoder on the CPU in evaluation mode. Raises `TacoError` when the folder belongs to another
     run, `StoreError` without training images, `EncoderError` when the loss is no longer a number.
     """
-    folder, sampler = Path(folder), ViewSampler(store, config.pairs, config.seed, config.views)
+    folder = Path(folder)
+    # it stands in for a PairSampler, as its encoder does for a PairEncoder
+    sampler: Any = ViewSampler(store, config.pairs, config.seed, config.views)
     if fresh: clear(folder)
     views = json.loads(json.dumps(asdict(config.views)))
     claim(folder, describe(store, sampler, config.training()) | dict(views=views))
     if (folder / "encoder").is_dir(): return ImageContrast.load(folder / "encoder", device="cpu")
-    module = ViewContrast(_new(config), sampler, config.training())
+    encoder: Any = _new(config)
+    module = ViewContrast(encoder, sampler, config.training())
     fit(module, sampler.raw, config.fit, folder, progress, callbacks)
     return module.encoder
 

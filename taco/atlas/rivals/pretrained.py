@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from fastcore.basics import patch
@@ -26,8 +27,7 @@ __all__ = ['PAIRS', 'IMAGENET_MEAN', 'IMAGENET_STD', 'UNSTATED', 'CLIPS', 'READA
 
 # %% ../../../nbs/atlas/rivals/01_pretrained.ipynb #e2c0ee6f
 def resize(images: Tensor, size: int) -> Tensor:
-    """(B, 3, S, S) → (B, 3, size, size): bicubic, with antialiasing when shrinking, values kept
-    in [0, 1]."""
+    "(B, 3, S, S) → (B, 3, size, size): bicubic, with antialiasing when shrinking, values kept in [0, 1]."
     if images.shape[-2:] == (size, size): return images
     shape = (size, size)
     return F.interpolate(images, shape, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
@@ -55,6 +55,11 @@ class ImagePairs(nn.Module):
     (B, 3, S, S) float in [0, 1], twice → features and embedding, (B, 3·F) for `pair="difference"` and (B, F) for
     "canvas"; rows of the embedding have unit length. Raises `EncoderError` for an unknown `pair`.
     """
+    mean: Tensor  # (1, 3, 1, 1), as `std`
+    std: Tensor
+    standardised: Callable[[Tensor, int], Tensor]  # below, as `canvas`
+    canvas: Callable[[Tensor, Tensor], Tensor]
+
     def __init__(self, network: nn.Module, size: int, mean: Sequence[float], std: Sequence[float],
                  pair: str = "difference"):
         super().__init__()
@@ -90,8 +95,7 @@ def canvas(self: ImagePairs, input: Tensor, output: Tensor) -> Tensor:
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def resnet50() -> nn.Module:
-    """A ResNet-50 without its classifier, random weights under torchvision's names: (B, 3, S, S)
-    → (B, 2048)."""
+    "A ResNet-50 without its classifier, random weights under torchvision's names: (B, 3, S, S) → (B, 2048)."
     from monai.networks.nets.resnet import ResNet  # slow to import
     return ResNet("bottleneck", [3, 4, 6, 3], [64, 128, 256, 512], spatial_dims=2, n_input_channels=3,
                   conv1_t_size=7, conv1_t_stride=2, feed_forward=False, bias_downsample=False)
@@ -172,7 +176,7 @@ def _fetch(hub: str) -> Path:
     extra("huggingface_hub")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
-    ways = [dict(local_files_only=True), *(dict(allow_patterns=[*CONFIGS, weights]) for weights in WEIGHTS)]
+    ways: list[dict[str, Any]] = [dict(local_files_only=True), *(dict(allow_patterns=[*CONFIGS, w]) for w in WEIGHTS)]
     found = "no weights in a known form"
     try:
         for how in ways:
@@ -262,8 +266,8 @@ class PatchTransformer(nn.Module):
         self.token = nn.Parameter(torch.zeros(1, 1, width))
         self.position = nn.Parameter(torch.zeros(1, 1 + side**2, width))
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, heads, hidden, 0., "gelu", 1e-6,
-                                       batch_first=True, norm_first=True) for _ in range(depth))
+            nn.TransformerEncoderLayer(width, heads, hidden, 0., "gelu", 1e-6, batch_first=True, norm_first=True)
+            for _ in range(depth))
         self.norm, self.head = nn.LayerNorm(width, 1e-6), nn.Linear(width, out, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -283,10 +287,7 @@ def _from_timm(name: str) -> str:
     return name
 
 def _vit_sizes(weights: dict[str, Tensor]) -> dict[str, int]:
-    """The sizes of `PatchTransformer`, read off its weights.
-
-    Raises `KeyError` for weights of another network.
-    """
+    "The sizes of `PatchTransformer`, read off its weights. Raises `KeyError` for weights of another network."
     width, _, _, patch = weights["patches.weight"].shape
     depth = 1 + max(int(n.split(".")[1]) for n in weights if n.startswith("layers."))
     side = round((weights["position"].shape[1] - 1)**.5)
@@ -321,8 +322,7 @@ def clip(name: str | Path, pair: str = "difference") -> ImagePairs:
 
     Raises `EncoderError` for what cannot be had or does not fit, and when the extra `clip` is not installed.
     """
-    folder = clip_folder(name)
-    layout = _hub_clip
+    folder, layout = clip_folder(name), _hub_clip
     if (folder / "open_clip_config.json").is_file():
         alone = not (folder / "config.json").is_file()
         if _weights_file(folder).name.startswith("open_clip") or alone: layout = _open_clip

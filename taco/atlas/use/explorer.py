@@ -11,6 +11,7 @@ import io
 import json
 import re
 from importlib import resources
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -151,7 +152,8 @@ def _paths(paths: pd.DataFrame | None, table: pd.DataFrame, maps: dict[str, np.n
     code = {k: {n: i for i, n in enumerate(_ordered(k, table[k].astype(str)))} for k in ("task", "dataset")}
     # an image may be shown twice in a task, with two seeds
     keys = [*PATH_COLUMNS[:4], *(["seed"] if "seed" in paths else [])]
-    for (alteration, task, dataset, record, *_), part in paths.groupby(keys, sort=True):
+    groups: Any = paths.groupby(keys, sort=True)  # (values of the keys, rows), one after another
+    for (alteration, task, dataset, record, *_), part in groups:
         if task not in code["task"] or dataset not in code["dataset"]: continue
         whose = dict(alteration=names.index(str(alteration)), task=code["task"][task],
                      dataset=code["dataset"][dataset], record=str(record))

@@ -68,7 +68,7 @@ def open_domain(name: str, stores: Path, **settings) -> Domain:
         options = dict(card.phantom.get("options", {}), appearance=modality)
         card = replace(card, phantom=dict(card.phantom, options=options))
     packed = pack(card, out=Path(stores) / name.replace(":", "-"), **settings)
-    return Domain(name, packed, load_volumes(Store.open(packed), modality=modality or None), card.split["rule"])
+    return Domain(name, packed, load_volumes(Store.open([packed]), modality=modality or None), card.split["rule"])
 
 # %% ../../../nbs/transfer/sequences/06_domains.ipynb #516b41b7
 def compare_small(
@@ -115,7 +115,7 @@ def compare_real(
     for card, root in pairs:
         try:
             packed = pack(card, root=root, source="real", skip_bad=True, **packing)
-            store = Store.open(packed)
+            store = Store.open([packed])
             if not named and store.table["slice"].isna().all(): continue  # pictures, not volumes
             domain = Domain(card.name, packed, load_volumes(store), card.split["rule"])
             found.append((domain, compare_small(domain, config, state_of(domain), arms, sets, seeds, **how)))
