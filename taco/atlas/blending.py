@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from .figures import as_tasks, colour_names
 from .intervals import jackknife, jackknife_over_seeds, share_over_seeds
-from .similarity import task_similarity
+from .task_similarity import task_similarity
 from ..base import TacoError, refusing
 from ..style import FAMILY_COLOURS, style
 from ..tasks.task import Task

@@ -28,7 +28,7 @@ from taco.atlas.intervals import (
     share_over_seeds,
 )
 from .metrics import silhouette
-from .similarity import family_gap, linkage
+from .task_similarity import family_gap, linkage
 from ..base import TacoError
 from ..style import FAMILY_COLOURS, palette, style
 from ..tasks.catalogue import ALL_TASKS

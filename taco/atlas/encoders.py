@@ -45,7 +45,7 @@ from taco.atlas.metrics import (
     silhouette,
 )
 from .neighbours import weighted_knn
-from .similarity import cophenetic, family_gap, linkage, task_similarity, tree_fidelity
+from .task_similarity import cophenetic, family_gap, linkage, task_similarity, tree_fidelity
 from ..style import style
 from ..tasks.task import get_task
 

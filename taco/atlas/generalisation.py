@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .embedding import embed, plan_pairs
 from .intervals import bootstrap_mean, resampling_units
 from .neighbours import weighted_knn
-from .similarity import centroids
+from .task_similarity import centroids
 from ..base import TacoError, TaskError, refusing
 from ..data.store import Store
 from ..style import FAMILY_COLOURS, OKABE_ITO, palette, style

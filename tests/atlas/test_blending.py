@@ -11,7 +11,7 @@ from taco.atlas.blending import (
     draw_blending,
     verdicts,
 )
-from taco.atlas.similarity import task_similarity
+from taco.atlas.task_similarity import task_similarity
 from taco.base import TacoError
 
 THREE = ["deblurring", "inpainting", "shear"]

@@ -20,7 +20,7 @@ from taco.atlas.generalisation import (
 from taco.atlas.intervals import bootstrap_mean, resampling_units
 from taco.atlas.neighbours import weighted_knn
 from taco.atlas.rivals.baselines import PixelEncoder
-from taco.atlas.similarity import centroids
+from taco.atlas.task_similarity import centroids
 from taco.base import TacoError, TaskError
 from taco.data.card import load_card
 from taco.data.pack import pack

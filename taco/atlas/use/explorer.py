@@ -23,7 +23,7 @@ from PIL import Image
 from ..embedding import Embeddings, planned
 from ..figures import encoder_title
 from ..neighbours import nearest_others
-from ..similarity import centroids
+from ..task_similarity import centroids
 from ..trajectories import PATH_COLUMNS
 from ...base import TacoError, refusing
 from ...data.store import Store

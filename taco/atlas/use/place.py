@@ -21,7 +21,7 @@ from torch import Tensor, isfinite, nn
 from ..embedding import Embeddings, check_finite, embed_blocks, in_blocks
 from ..intervals import bootstrap_mean
 from ..neighbours import nearest, project
-from ..similarity import centroids
+from ..task_similarity import centroids
 from .pair_folder import WORDS, read_folder
 from ...base import DataError, ParameterError, StoreError, TacoError, atomic, refusing
 from ...learning.encoder import PairEncoder

@@ -10,7 +10,7 @@ import pytest
 
 from taco.atlas.embedding import Embeddings, plan_pairs
 from taco.atlas.neighbours import nearest_others
-from taco.atlas.similarity import centroids
+from taco.atlas.task_similarity import centroids
 from taco.atlas.use.explorer import even_part, explorer, script_json, thumbnails
 from taco.base import TacoError
 from taco.style import FAMILY_COLOURS

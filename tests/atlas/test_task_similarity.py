@@ -5,7 +5,7 @@ from matplotlib import pyplot as plt
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from taco.atlas.similarity import (
+from taco.atlas.task_similarity import (
     centroids,
     cophenetic,
     draw_similarity,
