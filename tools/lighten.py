@@ -1,6 +1,6 @@
 """Pictures that are stored in notebooks, in a palette of 256 colours: `python -m tools.lighten nbs`.
 
-A third of the size with no difference that the eye finds; a picture that would not become smaller stays as it is.
+A third of the size, by the palette of `taco.style.few_colours`; a picture that would not become smaller stays as it is.
 """
 import base64
 import io
@@ -10,6 +10,8 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
+from taco.style import few_colours
+
 
 def lighter(png: bytes) -> bytes:
     "The picture in at most 256 colours, if that is smaller."
@@ -18,7 +20,7 @@ def lighter(png: bytes) -> bytes:
         flat = Image.new("RGB", image.size, "white")
         flat.paste(image, mask=image.getchannel("A") if "A" in image.getbands() else None)
     out = io.BytesIO()
-    flat.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(out, "png", optimize=True)
+    few_colours(flat).save(out, "png", optimize=True)
     return min(out.getvalue(), png, key=len)
 
 
