@@ -239,7 +239,7 @@ def _metric_panel(ax, rows: Sequence[dict], groups: dict[str, str], metric: str)
 
 def _absent_text(absent: dict[str, str], width: int = 130) -> str:
     "The encoders that are not here, wrapped to the page."
-    names = ", ".join(encoder_title(n) for n in absent)
+    names = "; ".join(encoder_title(n) for n in absent)
     how = "how to get them: absent.json of the embeddings, and the executed notebook"
     return "\n".join(textwrap.wrap(f"not available here: {names} ({how})", width))
 

@@ -15,18 +15,14 @@ from taco.atlas.alterations import (
 )
 from taco.atlas.rivals.baselines import RandomEncoder
 from taco.base import TacoError, TaskError
-from taco.data.pack import pack
 from taco.data.store import Store
 from taco.learning.encoder import EncoderConfig, PairEncoder
 from taco.tasks.task import get_task
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Store:
-    out = tmp_path_factory.mktemp("packed")
-    return Store.open(
-        [pack(name, out=out, size=32, source="phantom", subjects=10) for name in ("acdc", "busi")]
-    )
+def store(phantoms) -> Store:
+    return phantoms("acdc", "busi", subjects=10)
 
 
 @pytest.fixture(scope="module")

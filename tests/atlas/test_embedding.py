@@ -14,7 +14,6 @@ from taco.atlas.embedding import (
     with_strangers,
 )
 from taco.base import StoreError, TacoError
-from taco.data.pack import pack
 from taco.data.store import Store
 
 TWO = ["deblurring", "binary_segmentation"]
@@ -28,9 +27,8 @@ class Means(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    out = tmp_path_factory.mktemp("packed")
-    return Store.open([pack(n, out=out, size=32, source="phantom", subjects=6) for n in ("monusac", "acdc")])
+def store(phantoms) -> Store:
+    return phantoms("monusac", "acdc", subjects=6)
 
 
 def test_every_cell_of_the_plan_has_as_many_pairs(store):

@@ -24,22 +24,14 @@ from taco.atlas.intervals import resampling_units
 from taco.atlas.neighbours import weighted_knn
 from taco.atlas.rivals.baselines import PixelEncoder
 from taco.base import TacoError
-from taco.data.card import load_card
-from taco.data.pack import pack
 from taco.data.store import Store
 from taco.tasks.catalogue import ALL_TASKS
 from taco.tasks.failure import failures_of
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Store:
-    out = tmp_path_factory.mktemp("stores")
-    return Store.open(
-        [
-            pack(load_card(n), out=out, size=32, source="phantom", subjects=10)
-            for n in ("acdc", "monusac", "kvasir")
-        ]
-    )
+def store(phantoms) -> Store:
+    return phantoms("acdc", "monusac", "kvasir", subjects=10)
 
 
 def test_typicality_is_the_mean_of_the_nearest_of_its_own_task():

@@ -18,7 +18,6 @@ from taco.atlas.figures import (
     sheet_images,
 )
 from taco.base import TaskError
-from taco.data.pack import pack
 from taco.data.store import Store
 from taco.tasks.task import get_task
 
@@ -26,9 +25,8 @@ TWO = ["distance_map", "shear"]
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    out = tmp_path_factory.mktemp("packed")
-    return Store.open([pack(n, out=out, size=32, source="phantom", subjects=6) for n in ("acdc", "drive")])
+def store(phantoms) -> Store:
+    return phantoms("acdc", "drive", subjects=6)
 
 
 def test_names_stand_for_tasks():

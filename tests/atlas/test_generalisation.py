@@ -22,27 +22,14 @@ from taco.atlas.neighbours import weighted_knn
 from taco.atlas.rivals.baselines import PixelEncoder
 from taco.atlas.task_similarity import centroids
 from taco.base import TacoError, TaskError
-from taco.data.card import load_card
-from taco.data.pack import pack
 from taco.data.store import Store
 from taco.tasks.catalogue import ALL_TASKS
 from taco.tasks.task import get_task
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Store:
-    return Store.open(
-        [
-            pack(
-                load_card(n),
-                out=tmp_path_factory.mktemp("stores"),
-                size=32,
-                source="phantom",
-                subjects=8,
-            )
-            for n in ("busi", "kvasir")
-        ]
-    )
+def store(phantoms) -> Store:
+    return phantoms("busi", "kvasir", subjects=8)
 
 
 def test_a_composition_is_the_second_task_of_the_first_ones_output(store):

@@ -21,26 +21,13 @@ from taco.atlas.real import (
 )
 from taco.atlas.rivals.baselines import PixelEncoder
 from taco.base import CardError, DataError
-from taco.data.card import load_card
-from taco.data.pack import pack
 from taco.data.store import Store
 from taco.tasks.catalogue import ALL_TASKS
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Store:
-    return Store.open(
-        [
-            pack(
-                load_card(n),
-                out=tmp_path_factory.mktemp("stores"),
-                size=32,
-                source="phantom",
-                subjects=8,
-            )
-            for n in ("busi", "kvasir")
-        ]
-    )
+def store(phantoms) -> Store:
+    return phantoms("busi", "kvasir", subjects=8)
 
 
 def test_a_plan_over_all_splits_is_balanced(store):

@@ -20,17 +20,13 @@ from taco.atlas.trajectories import (
     summary,
 )
 from taco.base import TacoError
-from taco.data.pack import pack
 from taco.data.store import Store
 from taco.learning.encoder import EncoderConfig
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Store:
-    out = tmp_path_factory.mktemp("packed")
-    return Store.open(
-        [pack(name, out=out, size=32, source="phantom", subjects=10) for name in ("acdc", "busi")]
-    )
+def store(phantoms) -> Store:
+    return phantoms("acdc", "busi", subjects=10)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from taco.atlas.rivals.baselines import (
 from taco.atlas.rivals.image_contrast import ImageContrast, ImageEncoderConfig
 from taco.atlas.rivals.pretrained import resnet50
 from taco.base import EncoderError, ParameterError
-from taco.data.pack import pack
 from taco.data.store import Store
 from taco.learning.encoder import EncoderConfig
 
@@ -27,11 +26,8 @@ SMALL = EncoderConfig("resnet10", width=.125, size=32, pool=False)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Store:
-    out = tmp_path_factory.mktemp("packed")
-    return Store.open(
-        [pack(name, out=out, size=32, source="phantom", subjects=6) for name in ("acdc", "monusac")]
-    )
+def store(phantoms) -> Store:
+    return phantoms("acdc", "monusac", subjects=6)
 
 
 @pytest.fixture(scope="module")

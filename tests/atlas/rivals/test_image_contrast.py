@@ -21,7 +21,6 @@ from taco.atlas.rivals.image_contrast import (
     train_image_contrast,
 )
 from taco.base import EncoderError, ParameterError, StoreError, TacoError
-from taco.data.pack import pack
 from taco.data.store import Store
 from taco.learning.encoder import EncoderConfig, PairEncoder
 from taco.learning.loss import supcon
@@ -31,9 +30,8 @@ IMAGE = ImageEncoderConfig.like(SMALL)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Store:
-    out = tmp_path_factory.mktemp("packed")
-    return Store.open([pack(name, out=out, size=32, source="phantom", subjects=6) for name in ("acdc", "monusac")])
+def store(phantoms) -> Store:
+    return phantoms("acdc", "monusac", subjects=6)
 
 
 CONFIG = ImageContrastConfig.of(
