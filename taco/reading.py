@@ -131,12 +131,14 @@ def read_arrays(file: str | Path, error: type[TacoError] = StoreError, fix: str 
         refusing(error, file=file, fix=fix)("A file does not hold arrays.", found=f"{type(bad).__name__}: {bad}",
                                             expected="an .npz file", cause=bad)
 
-# %% ../nbs/04_reading.ipynb #2efc7b99
+# %% ../nbs/04_reading.ipynb #e367cf6f
 def read_notebook(file: str | Path, error: type[TacoError] = StoreError, fix: str = AGAIN) -> Any:
     "A notebook, of format 4. Raises `error`."
     import nbformat
-    text = read_text(file, error, fix)
-    try: return nbformat.reads(text, 4)
+    content = read_json(file, error, fix)
+    try:
+        nbformat.validate(content)
+        return nbformat.from_dict(content)
     except Exception as bad:
         refusing(error, file=file, fix=fix)("A file is not a notebook.", found=f"{type(bad).__name__}: {bad}",
                                             expected="a Jupyter notebook", cause=bad)
