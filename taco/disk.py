@@ -55,12 +55,13 @@ def put(spare: Path, path: Path) -> None:
             if not at_it: raise
     raise OSError(errno.EBUSY, "another process keeps writing here", str(path))
 
-# %% ../nbs/00_disk.ipynb #e1262418
+# %% ../nbs/00_disk.ipynb #a85c18c9
 REST = ".taco"  # the end of the names of hidden folders
 
 def _lock(folder: Path) -> int:
     "A descriptor that holds a lock on a folder. Raises `BlockingIOError` when another has it, `OSError` without locks."
-    try: import fcntl
+    try:
+        import fcntl  # not on Windows
     except ImportError as none: raise OSError(errno.ENOLCK, "this system has no locks") from none
     place = os.open(folder, os.O_RDONLY)
     try: fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)

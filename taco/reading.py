@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['AGAIN', 'read_bytes', 'check_digest', 'read_text', 'read_json', 'read_table', 'read_array', 'read_arrays',
-           'read_notebook', 'check_files', 'steadily']
+__all__ = ['AGAIN', 'read_bytes', 'check_digest', 'read_text', 'read_json', 'check_seal', 'read_table', 'read_array',
+           'read_arrays', 'read_notebook', 'check_files', 'steadily']
 
 # %% ../nbs/04_reading.ipynb #c45a47b8
 AGAIN = "Make it again."
@@ -50,7 +50,7 @@ def check_digest(found: str, wanted: str, refuse: Callable) -> None:
     if sizes[0] == sizes[1]: refuse("A file is damaged.", "digest", found, wanted)
     refuse("A file is damaged.", "size", *(f"{size} bytes" for size in sizes))
 
-# %% ../nbs/04_reading.ipynb #f50e0abd
+# %% ../nbs/04_reading.ipynb #80ea79df
 def read_text(
     file: str | Path, error: type[TacoError] = StoreError, fix: str = AGAIN, digest: str | None = None,
 ) -> str:
@@ -75,9 +75,13 @@ def read_json(
     except (ValueError, RecursionError) as bad: refuse("A file is not JSON.", None, bad, "JSON, whole", cause=bad)
     if not isinstance(content, kind):
         refuse("The JSON of a file is of another kind.", None, type(content).__name__, kind.__name__)
-    if seal and (found := seal_of(content)) != content.get("digest"):
-        refuse("A file is not as it was written.", "digest", found, content.get("digest") or "a digest")
+    if seal: check_seal(content, refuse)
     return content
+
+def check_seal(content: dict, refuse: Callable) -> None:
+    "Let `refuse` say that a table is not as it was written."
+    if (found := seal_of(content)) == content.get("digest"): return
+    refuse("A file is not as it was written.", "digest", found, content.get("digest", "a digest"))
 
 # %% ../nbs/04_reading.ipynb #a2c87b72
 def read_table(
