@@ -76,13 +76,13 @@ class Part:
 
     def __len__(self) -> int: return len(self.can)
 
-# %% ../../nbs/data/05_store.ipynb #3ecae25f
+# %% ../../nbs/data/05_store.ipynb #18258fe7
 @patch
 def _map(self: Part, name: str, rows: int) -> np.ndarray:
     wanted, kind = (rows, *row_shape(name, self.manifest["size"])), np.dtype(COLUMNS[name].stored)
     if not rows: return np.zeros(wanted, kind)  # cannot be mapped
     file = self.folder / f"{name}.npy"
-    array = np.asarray(read_array(file, StoreError, PACK, mapped=True))  # np.memmap itself is slow to index
+    array = read_array(file, StoreError, PACK, mapped=True)
     if array.shape != wanted or array.dtype != kind or not array.flags.c_contiguous:
         refusing(StoreError, file=file)("A file of a packed dataset is damaged.", None,
                                         f"{array.dtype} {array.shape}", f"{kind} {wanted}", PACK)
