@@ -56,7 +56,7 @@ def check_seal(content: dict, refuse: Callable) -> None:
     if (found := seal_of(content)) == content.get("digest"): return
     refuse("A file is not as it was written.", "digest", found, content.get("digest", "a digest"))
 
-# %% ../nbs/04_reading.ipynb #4a729130
+# %% ../nbs/04_reading.ipynb #b0e40db1
 def read_text(
     file: str | Path, error: type[TacoError] = StoreError, fix: str = AGAIN, digest: str | None = None,
 ) -> str:
@@ -80,7 +80,8 @@ def read_json(
     try: content = json.loads(text)
     except (ValueError, RecursionError) as bad: refuse("A file is not JSON.", None, bad, "JSON, whole", cause=bad)
     if not isinstance(content, kind):
-        refuse("The JSON of a file is of another kind.", None, type(content).__name__, kind.__name__)
+        words = {dict: "a table", list: "a list"}
+        refuse("The JSON of a file is of another kind.", None, type(content).__name__, words.get(kind, kind.__name__))
     if seal: check_seal(content, refuse)
     return content
 

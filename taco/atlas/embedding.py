@@ -184,7 +184,7 @@ class Embeddings:
             about = dict(encoders=list(self.vectors), pairs=len(self), files=folder_digests(spare))
             write_json(spare / "manifest.json", about, seal=True)
 
-# %% ../../nbs/atlas/00_embedding.ipynb #c7b80356
+# %% ../../nbs/atlas/00_embedding.ipynb #b0b8a703
 @patch(cls_method=True)
 def load(cls: Embeddings, folder: str | Path) -> Embeddings:
     """Open what `save` wrote.
@@ -201,9 +201,13 @@ def _open(folder: Path) -> Embeddings:
     about, how = read_json(folder / "manifest.json", StoreError, again, seal=True), dict(subject=str, key=str)
     digest = lambda name: about["files"].get(name)
     table = read_table(folder / "pairs.csv", StoreError, again, digest=digest("pairs.csv"), dtype=how)
-    files = {name: f"{name}.npy" for name in about["encoders"]}
-    vectors = {name: read_array(folder / file, StoreError, again, digest=digest(file), mapped=True)
-               for name, file in files.items()}
+    vectors = {}
+    for name in about["encoders"]:
+        file = folder / f"{name}.npy"
+        try: vectors[name] = read_array(file, StoreError, again, digest=digest(file.name), mapped=True)
+        except StoreError as bad:
+            refusing(StoreError, file=file, fix=again)("Embeddings and pairs do not belong together.", bad.field,
+                                                       bad.found or bad.what, bad.expected, cause=bad)
     return Embeddings(table, vectors)
 
 # %% ../../nbs/atlas/00_embedding.ipynb #56ea8306

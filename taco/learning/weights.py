@@ -48,7 +48,7 @@ def _read(file: Path) -> tuple[dict, str | None]:
         names, about = held.keys(), held.metadata() or {}
         return {name: held.get_tensor(name) for name in names}, about.get("digest")
 
-# %% ../../nbs/learning/04_weights.ipynb #3fa00056
+# %% ../../nbs/learning/04_weights.ipynb #ea0b74ad
 def read_weights(file: str | Path) -> dict[str, Tensor]:
     "A state dict from `.safetensors`, `.pth`, `.pt` or `.bin`, on the CPU. Raises `EncoderError`."
     refuse = refusing(EncoderError, file=(file := Path(file)), field="file")
@@ -71,9 +71,11 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
 
 def read_json(file: str | Path) -> dict:
     "A JSON object, such as the configuration beside the weights; without its seal, where it has one. `EncoderError`."
-    fix = "Fetch the file again."
-    found = reading.read_json(file, EncoderError, fix)
-    if "digest" in found: reading.check_seal(found, refusing(EncoderError, file=file, fix=fix))
+    refuse = refusing(EncoderError, file=file, field="file", fix="Fetch the file again.")
+    try: found = reading.read_json(file, EncoderError)
+    except EncoderError as bad:
+        refuse("The configuration cannot be read.", None, f"{bad.what} {bad.found}", "a table in JSON", cause=bad)
+    if "digest" in found: reading.check_seal(found, refuse)
     return {name: value for name, value in found.items() if name != "digest"}
 
 # %% ../../nbs/learning/04_weights.ipynb #c674b9fe
