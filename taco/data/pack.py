@@ -124,10 +124,9 @@ def _work(
     for _, line in rows: line["modality"] = line["modality"] or card.modality[0]
     return rows
 
-# %% ../../nbs/data/04_pack.ipynb #d74c39ea
-def _work_in(folder: str, parent: int, *arguments) -> Rows:
+# %% ../../nbs/data/04_pack.ipynb #c4d2a98b
+def _work_in(folder: str, *arguments) -> Rows:
     "`_work` in a given folder: the processes are kept from call to call, in the folder of the first."
-    end_with(parent)
     os.chdir(folder)
     return _work(*arguments)
 
@@ -150,8 +149,9 @@ def _results(
     jobs = _load_here(found, items, splits)
     if workers == 1: return zip(items, (_work(*arguments(*job)) for job in jobs))
     here, work = os.getcwd(), joblib.delayed(_work_in)
-    pool = joblib.Parallel(workers, return_as="generator", pre_dispatch=2 * workers, batch_size=1)
-    return zip(items, pool(work(here, os.getpid(), *arguments(*job)) for job in jobs))
+    begin = dict(initializer=end_with, initargs=(os.getpid(),))  # before anything slow is imported
+    pool = joblib.Parallel(workers, "loky", return_as="generator", pre_dispatch=2 * workers, batch_size=1, **begin)
+    return zip(items, pool(work(here, *arguments(*job)) for job in jobs))
 
 # %% ../../nbs/data/04_pack.ipynb #3ba7da0f
 NOT_USED = {
