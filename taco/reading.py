@@ -108,7 +108,7 @@ def read_table(
         refuse("A table lacks columns.", None, ", ".join(map(str, table)), ", ".join(missing))
     return table
 
-# %% ../nbs/04_reading.ipynb #80daa1f8
+# %% ../nbs/04_reading.ipynb #699f3f65
 def read_array(
     file: str | Path,
     error: type[TacoError] = StoreError,
@@ -128,6 +128,7 @@ def read_array(
         head = io.BytesIO(raw[:1 << 16].tobytes())
         if layout.read_magic(head) != (1, 0): raise ValueError("a header of another version")
         shape, fortran, kind = layout.read_array_header_1_0(head)
+        if kind.hasobject: raise ValueError("Python objects")
         return np.ndarray(shape, kind, raw, head.tell(), order="F" if fortran else "C")
     except TacoError: raise
     except Exception as bad:

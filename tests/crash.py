@@ -24,7 +24,7 @@ def changes(event: str, arguments: tuple, root: Path) -> bool:
 
 
 def killed_before(number: int, work: Callable[[], object], root: Path) -> bool:
-    "Do some work in a process that is killed before its change `number` (from 1); False when it came to its end before."
+    "Do some work in a process that is killed before its change `number` (from 1); False when it ended before that."
     sys.stdout.flush()
     child = os.fork()
     if not child:
@@ -51,7 +51,9 @@ def killed_before(number: int, work: Callable[[], object], root: Path) -> bool:
     return status != 0
 
 
-def crash_points(work: Callable[[], object], root: Path, prepare: Callable[[], object], every: int = 1) -> Iterator[int]:
+def crash_points(
+    work: Callable[[], object], root: Path, prepare: Callable[[], object], every: int = 1
+) -> Iterator[int]:
     "Kill at one point after the other, each time after `prepare`; each point is given while its mess lies there."
     number = 1
     while True:

@@ -134,14 +134,15 @@ def restore(network: _Network, weights: Mapping[str, Tensor], file: Path, fix: s
     network.load_state_dict(weights)
     return network
 
-# %% ../../nbs/learning/04_weights.ipynb #4b576b15
+# %% ../../nbs/learning/04_weights.ipynb #9355f6fa
 def state_of(module: nn.Module) -> dict[str, Tensor]:
     "Weights and buffers, detached, on the CPU, contiguous: as they are written."
     return {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
 
 def write_weights(file: str | Path, weights: Mapping[str, Tensor]) -> None:
     "One safetensors file, with a digest of what it holds."
-    save_file(dict(weights), file, metadata=dict(format="pt", digest=weights_digest(weights)))
+    # one entry: several would be written in any order, and equal encoders would be other files
+    save_file(dict(weights), file, metadata=dict(digest=weights_digest(weights)))
 
 def save_weights(path: str | Path, **modules: nn.Module) -> Path:
     "Write the weights and buffers of named modules to one safetensors file, atomically."

@@ -41,7 +41,7 @@ def test_old_or_new_at_every_point(tmp_path, every, stale):
         elif folder.exists():
             assert verify(folder)["key"] == new_key
         assert call(1) == folder and content(folder) == new and os.listdir(out) == [folder.name] and not rests(out)
-    assert points >= (25 // every)
+    assert points >= 20 // every
 
 
 # ---------------------------------------------------------------- files that go away

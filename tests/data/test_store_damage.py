@@ -146,7 +146,8 @@ def test_the_seal_is_of_all_that_the_manifest_says(packed, tmp_path):
     folder = shutil.copytree(packed, tmp_path / packed.name)
     file = folder / "manifest.json"
     text = file.read_text()
-    for old, new in (('"source": "phantom"', '"source": "real"'), ('"records": 12', '"records": 11'), ('"seed": 0', '"seed": 1')):
+    for name, was, now in (("source", '"phantom"', '"real"'), ("records", 12, 11), ("seed", 0, 1)):
+        old, new = (f'"{name}": {value}' for value in (was, now))
         assert old in text
         file.write_text(text.replace(old, new))
         with pytest.raises(StoreError, match="not as it was written"):
