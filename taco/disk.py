@@ -102,10 +102,10 @@ def hidden(path: Path) -> Generator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if held is not None: os.close(held)
 
-# %% ../nbs/00_disk.ipynb #6c27ed6c
-def bytes_digest(data: bytes) -> str:
+# %% ../nbs/00_disk.ipynb #c69da92d
+def bytes_digest(data: bytes | memoryview) -> str:
     "Size and BLAKE2 of some bytes, as `<bytes>-<32 hexadecimal digits>`."
-    return f"{len(data)}-{hashlib.blake2b(data, digest_size=16).hexdigest()}"
+    return f"{memoryview(data).nbytes}-{hashlib.blake2b(data, digest_size=16).hexdigest()}"
 
 def file_digest(path: str | Path) -> str:
     "Size and BLAKE2 of a file, as `<bytes>-<32 hexadecimal digits>`; about a second a gigabyte. Raises `OSError`."

@@ -108,7 +108,7 @@ def read_table(
         refuse("A table lacks columns.", None, ", ".join(map(str, table)), ", ".join(missing))
     return table
 
-# %% ../nbs/04_reading.ipynb #699f3f65
+# %% ../nbs/04_reading.ipynb #3c4d22c2
 def read_array(
     file: str | Path,
     error: type[TacoError] = StoreError,
@@ -123,7 +123,7 @@ def read_array(
     data = None if mapped and Path(file).is_file() else read_bytes(file, error, fix, digest)
     try:
         raw = np.memmap(file, np.uint8, "r") if data is None else data
-        if data is None and digest: check_digest(bytes_digest(raw), digest, refuse)
+        if data is None and digest: check_digest(bytes_digest(raw.data), digest, refuse)
         if data is not None: return layout.read_array(io.BytesIO(data), allow_pickle=False)
         head = io.BytesIO(raw[:1 << 16].tobytes())
         if layout.read_magic(head) != (1, 0): raise ValueError("a header of another version")

@@ -56,8 +56,8 @@ def test_bad_files_are_named(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", READERS)
 def test_what_is_not_there(tmp_path, kind):
-    for file, words in ((tmp_path / "gone.x", "A file is missing"), (tmp_path / "no/gone.x", "The folder of a file is not")):
-        with pytest.raises(StoreError, match=words): READERS[kind](file)
+    for name, words in (("gone.x", "A file is missing"), ("no/gone.x", "The folder of a file is not")):
+        with pytest.raises(StoreError, match=words): READERS[kind](tmp_path / name)
     with pytest.raises(StoreError, match="cannot be read"): READERS[kind](tmp_path)
 
 
@@ -98,8 +98,9 @@ def test_json_of_another_kind_and_without_its_seal(tmp_path):
 
 def test_mapped_arrays_are_those_of_numpy(tmp_path):
     file = tmp_path / "a.npy"
-    for array in (np.arange(24, dtype=np.float16).reshape(2, 3, 4), np.asfortranarray(np.eye(3)), np.array(5), np.zeros((0, 4)),
-                  np.array([True, False]), np.arange(3, dtype=">i4")):
+    half = np.arange(24, dtype=np.float16).reshape(2, 3, 4)
+    kinds = np.array([True, False]), np.arange(3, dtype=">i4"), np.array(5)
+    for array in (half, np.asfortranarray(np.eye(3)), np.zeros((0, 4)), *kinds):
         np.save(file, array)
         digest = bytes_digest(file.read_bytes())
         found = read_array(file, mapped=True, digest=digest)
@@ -136,5 +137,6 @@ def test_a_folder_that_is_replaced_is_read_once_more_and_a_bad_one_is_not(tmp_pa
 
     assert steadily(tmp_path / "run", read) == "read" and len(calls) == 3
     calls.clear()
-    with pytest.raises(StoreError): steadily(tmp_path / "run", lambda folder: calls.append(1) or read_json(folder / "gone"))
+    with pytest.raises(StoreError):
+        steadily(tmp_path / "run", lambda folder: calls.append(1) or read_json(folder / "gone"))
     assert len(calls) == 1

@@ -97,7 +97,7 @@ def verify(folder: str | Path) -> dict:
         return manifest
     return steadily(folder, look)
 
-# %% ../../nbs/data/05_store.ipynb #1f15e413
+# %% ../../nbs/data/05_store.ipynb #acbe7e01
 @patch
 def replaced(self: Part) -> bool:
     "Whether another dataset was packed into this folder since this one was opened."
@@ -115,7 +115,7 @@ def lines(self: Part) -> pd.DataFrame:
     types: dict[Hashable, Any] = {**dict.fromkeys(words, "string"), "slice": "Int64", **dict.fromkeys(NEEDS, bool)}
     empty: dict[Hashable, list[str]] = {name: [""] for name in ("slice", "spacing_row", "spacing_column")}
     file, digest = self.folder / "table.csv", self.manifest["files"]["table.csv"]
-    how = dict(dtype=types, keep_default_na=False, na_values=empty)
+    how: dict[str, Any] = dict(dtype=types, keep_default_na=False, na_values=empty)
     try: return read_table(file, StoreError, PACK, digest=digest, rows=len(self), **how)
     except StoreError:
         if self.replaced(): refuse_replaced(self.folder)

@@ -16,8 +16,9 @@ from tests.spoil import FEW, MANY, unnoticed
 def made(seed: int = 0, rows: int = 24) -> Embeddings:
     rng = np.random.default_rng(seed)
     words = lambda *known: rng.choice(known, rows)
-    table = pd.DataFrame(dict(task=words("shear", "deblurring"), record=rng.integers(0, 99, rows), split=words("train", "test"),
-                              subject=words("007", "12"), key=words("a/1", "b/2"), seed=rng.integers(0, 2**31, rows)))
+    table = pd.DataFrame(dict(
+        task=words("shear", "deblurring"), record=rng.integers(0, 99, rows), split=words("train", "test"),
+        subject=words("007", "12"), key=words("a/1", "b/2"), seed=rng.integers(0, 2**31, rows)))
     return Embeddings(table, {name: rng.normal(size=(rows, 8)).astype(np.float32) for name in ("taco", "pixels")})
 
 
