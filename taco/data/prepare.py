@@ -63,6 +63,7 @@ def fit_square(
     window = _window(height, width, fit, record.spacing)
     labelled = [n for n in ("semantic", "instances") if getattr(record, n) is not None]
     moved = {n: _sample(getattr(record, n), window, size, 0) for n in labelled}
+    if record.ignore is not None: moved["ignore"] = _sample(record.ignore.astype(np.uint8), window, size, 0) > 0
     for name, classes in (("boxes", "box_classes"), ("points", "point_classes")):
         if (table := getattr(record, name)) is None: continue
         moved[name], kept = _move(table, window, height, width)
@@ -151,15 +152,15 @@ def _boxes_and_points(record: Record, objects: np.ndarray) -> tuple[np.ndarray, 
     return boxes.astype(np.float32), points.astype(np.float32)
 
 # %% ../../nbs/data/02_prepare.ipynb #c38e5ea5
-def _shape_maps(foreground: np.ndarray) -> dict[str, np.ndarray]:
-    "Distance, centre line and hull of a (S, S) bool foreground."
+def _shape_maps(foreground: np.ndarray, unknown: np.ndarray) -> dict[str, np.ndarray]:
+    "Distance, centre line and hull of a (S, S) bool foreground; nothing is drawn where it is unknown (S, S)."
     side, some = foreground.shape[0], foreground.any()
     inside, line = np.zeros(foreground.shape), np.ones(foreground.shape)
     if some and not foreground.all(): inside = ndimage.distance_transform_edt(foreground) / side
     if some: line = ndimage.distance_transform_edt(~morphology.skeletonize(foreground)) / side
     hull = foreground.copy() if foreground.sum() <= 2 else morphology.convex_hull_image(foreground)
-    line = line.clip(0, 1).astype(np.float16)
-    return dict(distance=inside.astype(np.float16), centreline=line, hull=hull)
+    line = np.where(unknown, 1, line).clip(0, 1).astype(np.float16)
+    return dict(distance=inside.astype(np.float16), centreline=line, hull=hull & ~unknown)
 
 # %% ../../nbs/data/02_prepare.ipynb #1d1b5478
 NEEDS = {
@@ -173,6 +174,7 @@ NEEDS = {
     "thick": "a foreground more than six pixels wide somewhere, so that depth can be seen",
     "concave": "a foreground that fills less than 85 % of its convex hull, "
                "and a hull that leaves some background",
+    "borders": "labels that are known everywhere, also beside every border",
 }
 
 # %% ../../nbs/data/02_prepare.ipynb #5a0d3812
@@ -261,10 +263,11 @@ def prepare(
     semantic = square.semantic if square.semantic is not None else (objects > 0)
     boxes, points = _boxes_and_points(square, objects)
     image = np.broadcast_to((square.image * 255 + .5).astype(np.uint8), (3, size, size))
+    unknown = np.zeros(objects.shape, bool) if square.ignore is None else square.ignore
     made = Prepared(
         image=image, semantic=semantic.astype(np.uint8), instances=objects, boxes=boxes, points=points,
-        can=frozenset(), record=record, **_shape_maps(semantic > 0))
-    return replace(made, can=_abilities(made))
+        can=frozenset(), record=record, **_shape_maps(semantic > 0, unknown))
+    return replace(made, can=_abilities(made) | ({"borders"} if not unknown.any() else set()))
 
 # %% ../../nbs/data/02_prepare.ipynb #03b445bf
 @dataclass

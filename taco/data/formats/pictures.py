@@ -15,7 +15,7 @@ from PIL import Image
 from .statements import Raster, check_area, choose_page
 
 # %% auto #0
-__all__ = ['DEEP', 'INTO_RGB', 'read_picture']
+__all__ = ['DEEP', 'INTO_RGB', 'count_frames', 'read_picture']
 
 # %% ../../../nbs/data/formats/02_pictures.ipynb #f646b77c
 @contextlib.contextmanager
@@ -86,6 +86,12 @@ def _pixels(image: Image.Image, path: Path, packing: str) -> tuple[np.ndarray, i
     bits = {"L;2": 2, "L;4": 4}.get(packing, 0)
     pixels = np.asarray(image)
     return (pixels // (255 // (2 ** bits - 1)) if bits else pixels), bits
+
+# %% ../../../nbs/data/formats/02_pictures.ipynb #e2f08802
+def count_frames(path: str | Path) -> int:
+    "How many pictures Pillow finds in a file that are not companions of its first. Raises what Pillow raises."
+    with _without_limit(), Image.open(path) as image:
+        return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 # %% ../../../nbs/data/formats/02_pictures.ipynb #5048b734
 INTO_RGB = ("CMYK", "YCbCr", "HSV")
