@@ -138,9 +138,9 @@ def _bits(raster: Raster, page: tifffile.TiffPage) -> int:
 # %% ../../../nbs/data/formats/01_tiff.ipynb #86223571
 def _by_pillow(page: tifffile.TiffPage, path: Path) -> np.ndarray | None:
     "The samples as `tifffile` would give them, upright; None where Pillow would make something else of them."
-    plain = {(0, 1, 1), (1, 1, 1), (0, 8, 1), (1, 8, 1), (2, 8, 3), (3, 8, 1), (1, 16, 1)}
+    plain = {(0, 1, 1), (1, 1, 1), (0, 8, 1), (1, 8, 1), (2, 8, 3), (2, 8, 4), (3, 8, 1), (1, 16, 1)}
     kind = page.photometric, page.bitspersample, page.samplesperpixel
-    if kind not in plain or page.sampleformat != 1: return None
+    if kind not in plain or page.sampleformat != 1 or page.extrasamples not in ((), (2,)): return None
     with Image.open(path) as image:
         image.seek(page.index)
         array = np.asarray(image)

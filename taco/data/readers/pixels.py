@@ -108,9 +108,9 @@ ROUNDED = 1e-3  # a number this near to a whole one is that one: bytes times a s
 
 def _labels(mask: np.ndarray, card: Card, rule: dict, file: str) -> np.ndarray:
     if rule.get("colours"): return _from_colours(mask, card, rule, file)
-    flat = _one_channel(mask, file)
+    values = rule.get("values") if "threshold" not in rule else None
+    flat = _code(mask) if values in ("nonzero", "one") and _coloured(mask) else _one_channel(mask, file)
     if "threshold" in rule: return (flat > rule["threshold"]).astype(np.uint8)
-    values = rule.get("values")
     if values in ("nonzero", "one"): return _foreground(flat, values == "one", file)
     found = _numbers(flat, file)
     tolerance = max(rule.get("tolerance", 0), ROUNDED)
@@ -203,6 +203,10 @@ def _code(mask: np.ndarray) -> np.ndarray:
     if mask.ndim == 2 or mask.shape[2] < 3: mask = np.stack([mask.reshape(*mask.shape[:2], -1)[..., 0]] * 3, -1)
     return (mask[..., :3].astype(np.int64) * [65536, 256, 1]).sum(-1)
 
+def _coloured(mask: np.ndarray) -> bool:
+    "Whether the bytes of a mask show a colour."
+    return mask.ndim == 3 and mask.shape[2] == 3 and mask.dtype == np.uint8 and bool((mask != mask[..., :1]).any())
+
 def _from_colours(mask: np.ndarray, card: Card, rule: dict, file: str) -> np.ndarray:
     "(H, W) uint8 classes of a colour-coded mask; the declared colours are hexadecimal, `#rrggbb`."
     code = _code(mask)
@@ -237,8 +241,7 @@ def object_numbers(mask: np.ndarray, file: str) -> np.ndarray:
     if Path(file).suffix.lower() in LOSSY:
         refuse("JPEG does not keep the numbers of objects.", found="JPEG", expected="PNG or TIFF",
                fix="Declare a threshold: what is connected above it is an object; or leave out objects.")
-    coloured = mask.ndim == 3 and mask.shape[2] >= 3 and mask.dtype == np.uint8
-    if coloured and (mask[..., :3] != mask[..., :1]).any(): flat = _code(mask)
+    if _coloured(mask): flat = _code(mask)
     else: flat = _one_channel(mask, file)
     if (flat.size and flat.dtype.kind == "f") or flat.dtype.kind == "i":
         found = _numbers(flat, file)
