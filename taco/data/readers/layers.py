@@ -143,6 +143,8 @@ def load_crops(source: Source, name: str, path: str, parts: list[tuple[Path, pd.
     "The record of one image and its crops, from the rows of tables. Raises `DataError`."
     file = source.home / path
     image = source.image(file)
+    if not parts and source.option("unlabelled") == "skip": return []
+    if not parts and source.option("unlabelled") == "keep": return [source.record(image, name, file)]
     if not parts: source.absent_annotation(file)
     shape, layers = image.shape[1:], {}
     for note, rows in parts:
@@ -171,7 +173,10 @@ def _paste(
     source: Source, layer: np.ndarray, note: Path, mask: str, corner: tuple[str, str], place: str,
 ) -> None:
     "Paint a crop into a layer (H, W). Raises `DataError` when it does not fit."
-    file = note.parent / mask
+    file = note.parent / mask.strip()
+    if not file.resolve().is_relative_to(source.home.resolve()):
+        raise DataError("A table points out of its dataset.", file=note, field="mask", found=f"{mask} ({place})",
+                        expected=f"a file below {source.home}", fix="Move the mask there, and correct the table.")
     inside = source.labels(read_mask(file, False, source.option("page")), file, class_rule(source.table)) > 0
     top, left = (int(v) for v in to_numbers(corner, note, "top, left", place))
     (h, w), (height, width) = inside.shape, layer.shape
