@@ -15,7 +15,7 @@ from PIL import Image
 from .statements import Raster, check_area, choose_page
 
 # %% auto #0
-__all__ = ['DEEP', 'INTO_RGB', 'count_frames', 'read_picture']
+__all__ = ['FORMATS', 'DEEP', 'INTO_RGB', 'count_frames', 'read_picture']
 
 # %% ../../../nbs/data/formats/02_pictures.ipynb #f646b77c
 @contextlib.contextmanager
@@ -26,13 +26,14 @@ def _without_limit() -> Generator[None]:
     finally: Image.MAX_IMAGE_PIXELS = limit
 
 # %% ../../../nbs/data/formats/02_pictures.ipynb #1a602e22
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "PPM", "JPEG2000", "TGA")  # others may start programs to be shown
 DEEP = ("RGB;16B", "LA;16B", "RGBA;16B")  # Pillow halves these
 
 def _packing(image: Image.Image) -> str:
-    "Pillow's name for how the samples of a PNG lie, as long as nothing has been loaded."
-    if image.format != "PNG": return ""
+    "Pillow's name for how the samples lie, as long as nothing has been loaded; of a PPM the largest value."
     packing = image.tile[0][3] if image.tile else ""
-    return packing if isinstance(packing, str) else str(packing[0] if packing else "")
+    if image.format == "PPM" and isinstance(packing, tuple): return str(packing[-1])
+    return packing if image.format == "PNG" and isinstance(packing, str) else ""
 
 def _deep(path: Path) -> np.ndarray:
     "(H, W, 2…4) uint16 of a PNG with colours or opacity of sixteen bits."
@@ -43,20 +44,23 @@ def _deep(path: Path) -> np.ndarray:
 def _turn(image: Image.Image) -> int:
     "The orientation in EXIF or XMP, 1 where there is none or it is damaged."
     try: turn = image.getexif().get(0x0112, 1)
-    except Exception: return 1  # noqa: BLE001  damaged notes of a camera are no reason to lose the picture
+    except Exception: return 1  # damaged notes of a camera are no reason to lose the picture
     return turn if isinstance(turn, int) else 1
 
 def _aspect(image: Image.Image) -> float:
     "Height of a pixel over its width, 1 where the file does not say."
     info = image.info
-    density = info.get("jfif_density") or info.get("aspect") or _exif_density(image) or info.get("dpi")
+    density = info.get("jfif_density") or info.get("aspect") or _stated_density(image) or info.get("dpi")
     if not density or not all(density): return 1.
     return float(density[0]) / float(density[1])
 
-def _exif_density(image: Image.Image) -> tuple | None:
-    "Pixels to the unit across and down, in EXIF."
+def _stated_density(image: Image.Image) -> tuple | None:
+    "Pixels to the unit across and down: in EXIF, or in the thirteenth byte of a GIF."
+    if image.format == "GIF":
+        with open(image.filename, "rb") as file: ratio = file.read(13)[-1]
+        return (64, ratio + 15) if ratio else None
     try: exif = image.getexif()
-    except Exception: return None  # noqa: BLE001
+    except Exception: return None
     return (exif[282], exif[283]) if image.format == "JPEG" and 282 in exif and 283 in exif else None
 
 # %% ../../../nbs/data/formats/02_pictures.ipynb #509e7538
@@ -90,7 +94,7 @@ def _pixels(image: Image.Image, path: Path, packing: str) -> tuple[np.ndarray, i
 # %% ../../../nbs/data/formats/02_pictures.ipynb #e2f08802
 def count_frames(path: str | Path) -> int:
     "How many pictures Pillow finds in a file that are not companions of its first. Raises what Pillow raises."
-    with _without_limit(), Image.open(path) as image:
+    with _without_limit(), Image.open(path, formats=FORMATS) as image:
         return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 # %% ../../../nbs/data/formats/02_pictures.ipynb #5048b734
@@ -99,9 +103,11 @@ INTO_RGB = ("CMYK", "YCbCr", "HSV")
 def read_picture(path: str | Path, page: int | None = None) -> Raster:
     "One picture of a file that Pillow opens. Raises `DataError` for several without a choice, else what Pillow raises."
     path = Path(path)
-    with _without_limit(), Image.open(path) as image:
+    with _without_limit(), Image.open(path, formats=FORMATS) as image:
         check_area(*image.size, len(image.getbands()), path)
         packing = _packing(image)
+        if image.format == "PPM" and packing not in ("", "255"):
+            raise NotImplementedError(f"values up to {packing}, which Pillow would stretch to 255")
         raster = Raster(np.empty(0), str(path), image.format or "", turn=_turn(image), aspect=_aspect(image))
         several = _frame(image, path, page)
         if several and image.mode in ("P", "PA"): image = image.convert("RGBA")  # frames have palettes of their own

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -16,11 +17,11 @@ from ...base import DataError, refusing
 __all__ = ['LARGEST', 'Raster', 'choose_page', 'check_area', 'upright', 'turned', 'on_black', 'spread', 'check_aspect',
            'image_of', 'looked_up', 'check_indices', 'mask_of']
 
-# %% ../../../nbs/data/formats/00_statements.ipynb #92549193
+# %% ../../../nbs/data/formats/00_statements.ipynb #65ba7a99
 @dataclass
 class Raster:
     "One picture as its file holds it, and what the file says of it."
-    pixels: np.ndarray                  # (H, W) or (H, W, C) in the file's own type; places in `palette`, if there is one
+    pixels: np.ndarray                  # (H, W) or (H, W, C) in the file's own type; with `palette`, indices
     file: str                           # for messages
     format: str = ""                    # PNG, JPEG, TIFF …
     colours: int = 1                    # how many of the C are its colour: 1 (grey) or 3 (red, green, blue)
@@ -92,7 +93,7 @@ def spread(raster: Raster) -> np.ndarray:
     if not 0 < raster.bits < 8: return raster.pixels
     return np.rint(raster.pixels * (255 / (2 ** raster.bits - 1))).astype(np.uint8)
 
-# %% ../../../nbs/data/formats/00_statements.ipynb #8137b45c
+# %% ../../../nbs/data/formats/00_statements.ipynb #d1d11136
 def check_aspect(raster: Raster) -> None:
     "Raise `DataError` unless pixels are square to one per cent."
     if abs(raster.aspect - 1) < .01: return
@@ -116,7 +117,7 @@ def image_of(raster: Raster, any_aspect: bool = False) -> np.ndarray:
     if raster.colours == 3 or channels == 3: return pixels[..., :3]
     if channels == 1: return pixels.reshape(pixels.shape[:2])
     raster.refuse("The channels of this image are not said to be colours.", "channels", f"{channels} grey channels",
-                  "1, or 3 for red, green and blue", "Save the channel to read, or three of them, in a file of its own.")
+                  "1, or 3 for red, green and blue", "Save the channel to read, or three, in a file of its own.")
 
 # %% ../../../nbs/data/formats/00_statements.ipynb #2fd42d60
 def looked_up(raster: Raster) -> np.ndarray:
@@ -138,7 +139,7 @@ def check_indices(raster: Raster) -> None:
     light, dark = first.min() > 200, (others.max(1, initial=0) < 40).any()
     if not light and not (dark and first.max() >= 40): return
     shown = ", ".join(f"{k} is #{bytes(raster.palette[k].tolist()).hex()}" for k in [0, *used][:6])
-    names = ['"#{}" = …'.format(bytes(raster.palette[k].tolist()).hex()) for k in [0, *used][:6]]
+    names = [f'"#{bytes(raster.palette[k].tolist()).hex()}" = …' for k in [0, *used][:6]]
     raster.refuse(
         "The palette of this mask contradicts its indices.", "mask", shown, "index 0, the background, drawn in black",
         f"Say by colour which is which, instead of values: colours = {{{', '.join(names)}}}.")

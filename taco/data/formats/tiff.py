@@ -46,11 +46,11 @@ def from_inks(inks: np.ndarray) -> np.ndarray:
     return np.rint(light[..., :3] * light[..., 3:4] * top).astype(inks.dtype)
 
 def from_lab(stored: np.ndarray, signed: bool) -> np.ndarray:
-    "Red, green and blue (H, W, 3) uint8 of CIE L*a*b* (H, W, 3) bytes, white point D50."
+    "Red, green and blue (H, W, 3) uint8 of CIE L*a*b* (H, W, 3) bytes; its white becomes white."
     chroma = stored[..., 1:].astype(np.uint8)
     chroma = chroma.view(np.int8).astype(float) if signed else chroma.astype(float) - 128
     lab = np.dstack([stored[..., :1] * (100 / 255), chroma])
-    return np.rint(color.lab2rgb(lab, illuminant="D50").clip(0, 1) * 255).astype(np.uint8)
+    return np.rint(color.lab2rgb(lab).clip(0, 1) * 255).astype(np.uint8)
 
 # %% ../../../nbs/data/formats/01_tiff.ipynb #75b2a10e
 def _inverted(raster: Raster, bits: int) -> None:
@@ -135,7 +135,7 @@ def _bits(raster: Raster, page: tifffile.TiffPage) -> int:
                       "Save it with 8 or 16 bits a sample.")
     return bits[0]
 
-# %% ../../../nbs/data/formats/01_tiff.ipynb #86223571
+# %% ../../../nbs/data/formats/01_tiff.ipynb #dd1269f5
 def _by_pillow(page: tifffile.TiffPage, path: Path) -> np.ndarray | None:
     "The samples as `tifffile` would give them, upright; None where Pillow would make something else of them."
     plain = {(0, 1, 1), (1, 1, 1), (0, 8, 1), (1, 8, 1), (2, 8, 3), (2, 8, 4), (3, 8, 1), (1, 16, 1)}
@@ -147,6 +147,18 @@ def _by_pillow(page: tifffile.TiffPage, path: Path) -> np.ndarray | None:
     return ~array if page.photometric == 0 and array.dtype == bool else \
         255 - array if page.photometric == 0 else array
 
+def _unpack(raster: Raster, file: tifffile.TiffFile, page: tifffile.TiffPage, plane: int | None) -> None:
+    "Fill in the pixels, and the orientation if it has been applied. Raises `DataError` for what is no picture."
+    try: raster.pixels = samples(file, page, plane)
+    except ValueError as error:
+        other = _by_pillow(page, Path(raster.file)) if "imagecodecs" in str(error) and plane is None else None
+        if other is None: raise
+        raster.pixels, raster.turn = other, 1
+    if raster.pixels.dtype.kind not in "biuf" or raster.pixels.ndim not in (2, 3) or page.imagedepth > 1:
+        raster.refuse("This TIFF does not hold a picture.", "samples", f"{raster.pixels.dtype} {raster.pixels.shape}",
+                      "(H, W) or (H, W, C) real numbers", "Save its parts in files of their own.")
+
+# %% ../../../nbs/data/formats/01_tiff.ipynb #3c33de53
 def read_tiff(path: str | Path, page: int | None = None) -> Raster:
     "One picture of a TIFF. Raises `DataError` for several without a choice, else what the codecs raise."
     path = Path(path)
@@ -158,15 +170,7 @@ def read_tiff(path: str | Path, page: int | None = None) -> Raster:
                         turn=directory.tags.valueof(274, default=1))
         check_area(directory.imagewidth, directory.imagelength, directory.samplesperpixel, path)
         bits = _bits(raster, directory)
-        try: raster.pixels = samples(file, directory, plane)
-        except ValueError as error:
-            other = _by_pillow(directory, path) if "imagecodecs" in str(error) and plane is None else None
-            if other is None: raise
-            raster.pixels, raster.turn = other, 1
-        if raster.pixels.dtype.kind not in "biuf" or raster.pixels.ndim not in (2, 3) or directory.imagedepth > 1:
-            raster.refuse("This TIFF does not hold a picture.", "samples",
-                          f"{raster.pixels.dtype} {raster.pixels.shape}", "(H, W) or (H, W, C) real numbers",
-                          "Save its parts in files of their own.")
+        _unpack(raster, file, directory, plane)
         raster.bits = bits if 1 < bits < 8 else 0
         _split_alpha(raster, directory)
         _convert(raster, directory, bits)

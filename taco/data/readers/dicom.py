@@ -16,9 +16,9 @@ import pydicom
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
 from ...base import DataError, refusing
+from ..formats.raster import read_pixels
 from .files import first_identity, matches, tidy
 from .masks import mask_patterns, pair_labels, read_pairs
-from ..formats.raster import read_pixels
 from .pixels import finite, to_unit
 from .scans import Scan, affine_of, canonical
 from .source import Item, Source, failing, reader

@@ -89,7 +89,8 @@ def same_size(labels: np.ndarray, image: np.ndarray, mask: Path, file: Path) -> 
     fix = "Export both at the same size; taco does not guess how they lie on each other."
     if why: fix = "Draw or export the mask as the image is seen, or remove the orientation from the image file."
     raise DataError("The mask is not of the size of its image.", file=mask, field="mask",
-                    found=f"{height} × {width} pixels{why}", expected=f"{wanted[0]} × {wanted[1]} as in {file}", fix=fix)
+                    found=f"{height} × {width} pixels{why}", expected=f"{wanted[0]} × {wanted[1]} as in {file}",
+                    fix=fix)
 
 # %% ../../../nbs/data/readers/03_masks.ipynb #f9e8364b
 def object_formula(source: Source) -> tuple[str, int] | None:
@@ -197,7 +198,7 @@ def _same_identity(source: Source, first: str, second: str, name: str) -> None:
     source.refuse(
         "Two images have the same identity.", "read.images", f"{first} and {second}: {name!r}",
         "the first star, or the group id, different for every image",
-        "Mark what tells images apart, in both patterns: re:(?P<id>…)/images/.*; or move them into folders of their own.")
+        "Mark what tells images apart, in both patterns: re:(?P<id>…)/images/.*; or give each a folder of its own.")
 
 # %% ../../../nbs/data/readers/03_masks.ipynb #6c72207c
 def load_instances(source: Source, name: str, path: str, objects: list[str]) -> list[Record]:

@@ -17,8 +17,8 @@ from fastcore.basics import patch
 
 from ...base import CardError, DataError, TacoError, refusing
 from ..card import SPLITS, Card, parse_card
-from .files import identities, identity, list_files, matches, tidy
 from ..formats.raster import read_pixels
+from .files import identities, identity, list_files, matches, tidy
 from .pixels import to_labels, to_unit, value_range
 from ..record import Record
 

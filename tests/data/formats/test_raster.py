@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -78,9 +79,8 @@ def test_sixteen_bits_of_colour_or_opacity_are_not_halved(tmp_path, colour, chan
     deep = np.arange(8 * channels, dtype=np.uint16).reshape(1, 8, channels) * 257 + 3
     if channels in (2, 4): deep[..., -1] = 65535
     file = png(tmp_path / "a.png", 8, 1, 16, colour, b"\0" + deep.astype(">u2").tobytes())
-    try: import imagecodecs  # noqa: F401
-    except ImportError:
-        refused(lambda: read_pixels(file), "imagecodecs")
+    if find_spec("imagecodecs") is None:
+        refused(lambda: read_pixels(file), "pip install imagecodecs")
         return
     shown = deep[..., 0] if channels == 2 else deep[..., :3]
     assert read_pixels(file).dtype == np.uint16 and read_pixels(file).tolist() == shown.tolist()
@@ -229,3 +229,29 @@ def test_files_that_cannot_be_read(tmp_path):
     refused(lambda: read_pixels(tmp_path / "a.png"), "cannot be read", "Fetch it again")
     (tmp_path / "a.png").write_text("<html>")
     refused(lambda: read_pixels(tmp_path / "a.png"), "cannot be read", "if it opens elsewhere, save it as PNG")
+
+
+def test_pixels_of_a_gif_need_not_be_square(tmp_path):
+    file = tmp_path / "a.gif"
+    Image.fromarray(SEEN).save(file)
+    data = bytearray(file.read_bytes())
+    data[12] = 113  # (113 + 15) / 64: twice as wide as high
+    file.write_bytes(data)
+    refused(lambda: read_pixels(file), "0.5 times as high")
+    data[12] = 49
+    file.write_bytes(data)
+    assert read_pixels(file).shape == (20, 30, 3)
+
+
+def test_values_of_a_ppm_are_not_stretched(tmp_path):
+    file = tmp_path / "a.pgm"
+    for head, body, kept in ((b"P5\n4 1\n3\n", bytes([0, 1, 2, 3]), None), (b"P5\n2 1\n255\n", b"\1\2", [[1, 2]]),
+                             (b"P5\n2 1\n65535\n", b"\0\1\2\3", [[1, 515]]), (b"P6\n1 1\n65535\n", bytes(6), None)):
+        file.write_bytes(head + body)
+        if kept: assert read_pixels(file).tolist() == kept
+        else: refused(lambda: read_pixels(file), "values up to", "Save it as PNG")
+
+
+def test_files_that_other_programs_would_have_to_draw_are_not_opened(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+    refused(lambda: read_pixels(tmp_path / "a.png"), "cannot be read")

@@ -269,11 +269,11 @@ def test_objects_by_number_by_colour_by_threshold_and_in_several_files(tmp_path)
     record, = read_one(tmp_path, "objects = true\nthreshold = 100\n", annotation="instances")
     assert np.unique(record.instances).tolist() == [0, 1, 2, 3] and (record.semantic == (TEETH > 0)).all()
     for value, name in ((11, "x"), (21, "y")):
-        put(tmp_path, f"a_{name}.png", (TEETH == value).astype(np.uint8) * (1 if value == 11 else 2))
+        put(tmp_path, f"a_{name}.png", (value == TEETH).astype(np.uint8) * (1 if value == 11 else 2))
     table = ONE.replace('masks = "*_mask.{png,jpg,tif}"', 'masks = {1 = "*_x.png", 2 = "*_y.png"}')
     record, = read_one(tmp_path, "objects = true\n", table, annotation="instances")
-    assert len(np.unique(record.instances)) == 3 and (record.semantic == np.select([TEETH == 11, TEETH == 21], [1, 2], 0)
-                                                      ).all()
+    assert len(np.unique(record.instances)) == 3
+    assert (record.semantic == np.select([TEETH == 11, TEETH == 21], [1, 2], 0)).all()
 
 
 def test_one_of_several_pages(tmp_path):
