@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ...base import DataError, refusing
-from ...data.prepare import fit_square
 from ...data.formats.raster import PICTURES, read_pixels
+from ...data.prepare import fit_square
 from ...data.readers.pixels import finite, to_unit
 from ...data.record import Record
 

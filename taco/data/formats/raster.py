@@ -69,11 +69,15 @@ def read_pixels(
     mask: bool = False,         # values and indices, not colours
     page: int | None = None,    # which of several pictures, from 0
     any_aspect: bool = False,   # read an image with pixels that are not square
+    stored: bool = False,       # leave it as it lies, whatever its orientation
 ) -> np.ndarray:
     "(H, W) or (H, W, C), upright, in the file's own type. Raises `DataError` for what cannot be read or believed."
     raster = read_raster(path, page)
+    if stored: raster.turn = 1
     return mask_of(raster) if mask else image_of(raster, any_aspect)
 
-def read_mask(path: str | Path, colours: bool, page: int | None = None) -> np.ndarray:
+def read_mask(path: str | Path, colours: bool, page: int | None = None, stored: bool = False) -> np.ndarray:
     "The values of a mask (H, W) or (H, W, C); with `colours`, what a palette shows. Raises `DataError`."
-    return mask_of(read_raster(path, page), colours)
+    raster = read_raster(path, page)
+    if stored: raster.turn = 1
+    return mask_of(raster, colours)

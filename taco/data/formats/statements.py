@@ -15,7 +15,7 @@ from ...base import DataError, refusing
 
 # %% auto #0
 __all__ = ['LARGEST', 'Raster', 'choose_page', 'check_area', 'upright', 'turned', 'on_black', 'spread', 'check_aspect',
-           'image_of', 'looked_up', 'check_indices', 'mask_of']
+           'image_of', 'check_palette', 'looked_up', 'check_indices', 'mask_of']
 
 # %% ../../../nbs/data/formats/00_statements.ipynb #65ba7a99
 @dataclass
@@ -120,21 +120,25 @@ def image_of(raster: Raster, any_aspect: bool = False) -> np.ndarray:
                   "1, or 3 for red, green and blue", "Save the channel to read, or three, in a file of its own.")
 
 # %% ../../../nbs/data/formats/00_statements.ipynb #2fd42d60
-def looked_up(raster: Raster) -> np.ndarray:
-    "(H, W, 3) uint8 colours of an indexed picture. Raises `DataError` for an index beyond the palette."
+def check_palette(raster: Raster) -> None:
+    "Raise `DataError` for an index beyond the palette."
     assert raster.palette is not None
     top = int(raster.pixels.max(initial=0))
     if top >= len(raster.palette):
         raster.refuse("A pixel points beyond the palette.", "palette", f"index {top} of {len(raster.palette)} colours",
                       f"0 … {len(raster.palette) - 1}", "Save the picture again as plain colours.")
+
+def looked_up(raster: Raster) -> np.ndarray:
+    "(H, W, 3) uint8 colours of an indexed picture. Raises `DataError` for an index beyond the palette."
+    check_palette(raster)
     return raster.palette[raster.pixels]
 
 # %% ../../../nbs/data/formats/00_statements.ipynb #9c8d2aab
 def check_indices(raster: Raster) -> None:
     "Raise `DataError` when the palette of a mask shows another background than its indices."
     assert raster.palette is not None
-    looked_up(raster)
-    used = [k for k in np.unique(raster.pixels).tolist() if k]
+    check_palette(raster)
+    used = [k for k in np.flatnonzero(np.bincount(raster.pixels.ravel())).tolist() if k]
     first, others = raster.palette[0].astype(int), raster.palette[used].astype(int)
     light, dark = first.min() > 200, (others.max(1, initial=0) < 40).any()
     if not light and not (dark and first.max() >= 40): return

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from ...base import DataError, refusing
-from ..formats.raster import count_pictures, read_mask, read_raster
+from ..formats.raster import count_pictures, read_raster
 from ..formats.statements import Raster, mask_of, turned
 from .files import few, list_files, matches
-from .masks import absent_mask, load_pair, read_pairs, same_size
+from .masks import absent_mask, load_pair, mask_values, read_pairs, same_size
 from .pixels import class_rule, ignored
 from .source import LENIENT, Item, Source, reader
 from .tables import deal_rows, declared_classes, to_classes, to_numbers
@@ -55,26 +55,30 @@ def overlaps(planes: np.ndarray) -> np.ndarray:
     return flat.T @ flat
 
 # %% ../../../nbs/data/readers/07_layers.ipynb #463745ee
-def read_planes(path: Path) -> np.ndarray:
+def read_planes(
+    path: Path,
+    stored: bool = False,  # leave it as it lies, whatever its orientation
+) -> np.ndarray:
     "All channels of a mask, (H, W, C), in the file's own type. Raises `DataError`."
-    first = read_raster(path, 0)
-    if (pages := count_pictures(path)) == 1: return _planes_of(first)
-    planes = [_planes_of(first)] + [_planes_of(read_raster(path, k)) for k in range(1, pages)]
+    planes = [_planes_of(read_raster(path, 0), stored)]
+    planes += [_planes_of(read_raster(path, k), stored) for k in range(1, count_pictures(path))]
+    if len(planes) == 1: return planes[0]
     if len({p.shape for p in planes}) > 1 or planes[0].shape[2] > 1:
         raise DataError("The pages of this mask are not channels.", file=path, field="mask",
                         found=", ".join(sorted({" × ".join(map(str, p.shape)) for p in planes})),
                         expected="one channel a page, all of one size", fix="Save the channels as pages of one file.")
     return np.concatenate(planes, 2)
 
-def _planes_of(raster: Raster) -> np.ndarray:
+def _planes_of(raster: Raster, stored: bool) -> np.ndarray:
     "(H, W, C) of one picture, with its opacity, if any, as the last."
+    if stored: raster.turn = 1
     if raster.palette is not None: return mask_of(raster)[..., None]
     raster = turned(raster)
     pixels = raster.pixels if raster.pixels.ndim == 3 else raster.pixels[..., None]
     return pixels if raster.alpha is None else np.concatenate([pixels, raster.alpha[..., None]], 2)
 
 # %% ../../../nbs/data/readers/07_layers.ipynb #7fbddfc1
-@reader("channels", "images masks channels order exclude spacing threshold ignore unlabelled page")
+@reader("channels", "images masks channels order exclude spacing threshold ignore unlabelled page orientation")
 def read_channels(source: Source) -> list[Item]:
     "An image file and a mask file whose channels are classes."
     channels, known = source.require("images", "masks", "channels")[2], (0, *source.card.classes)
@@ -91,7 +95,7 @@ def load_channels(source: Source, name: str, path: str, masks: dict[str, str | N
     shape = record.image.shape[1:]
     if masks[""] is None: return [replace(record, **absent_mask(source, source.home / path, shape))]
     file = source.home / masks[""]
-    planes = read_planes(file)
+    planes = read_planes(file, source.option("orientation") == "stored")
     same_size(planes, record.image, file, source.home / path)
     channels = {int(c): value for c, value in source.table["channels"].items()}
     _declared(source, planes, channels, file)
@@ -125,7 +129,7 @@ def _unknown(source: Source, planes: np.ndarray) -> np.ndarray | None:
 # %% ../../../nbs/data/readers/07_layers.ipynb #8a5aee02
 CROPS = ("image", "mask", "class", "top", "left")
 
-@reader("crops", f"images table columns separator header classes order without_mask spacing threshold page {LENIENT}")
+@reader("crops", f"images table columns separator header classes order without_mask spacing threshold page orientation {LENIENT}")
 def read_crops(source: Source) -> list[Item]:
     "Image files, cropped mask files, and a table of image, mask, class, top and left."
     _, pattern, columns = source.require("images", "table", "columns")
@@ -177,7 +181,7 @@ def _paste(
     if not file.resolve().is_relative_to(source.home.resolve()):
         raise DataError("A table points out of its dataset.", file=note, field="mask", found=f"{mask} ({place})",
                         expected=f"a file below {source.home}", fix="Move the mask there, and correct the table.")
-    inside = source.labels(read_mask(file, False, source.option("page")), file, class_rule(source.table)) > 0
+    inside = source.labels(mask_values(source, file), file, class_rule(source.table)) > 0
     top, left = (int(v) for v in to_numbers(corner, note, "top, left", place))
     (h, w), (height, width) = inside.shape, layer.shape
     if top < 0 or left < 0 or top + h > height or left + w > width:

@@ -21,8 +21,8 @@ from .source import Item, Source, failing, reader
 from ..record import Record
 
 # %% auto #0
-__all__ = ['mask_patterns', 'read_pairs', 'left_out', 'orphan', 'absent_mask', 'same_size', 'object_formula', 'split_objects',
-           'draw_masks', 'pair_labels', 'load_pair', 'read_instances', 'load_instances']
+__all__ = ['mask_patterns', 'read_pairs', 'left_out', 'orphan', 'absent_mask', 'mask_values', 'same_size', 'object_formula',
+           'split_objects', 'draw_masks', 'pair_labels', 'load_pair', 'read_instances', 'load_instances']
 
 # %% ../../../nbs/data/readers/03_masks.ipynb #8a675bc6
 def mask_patterns(source: Source) -> dict[str, str]:
@@ -31,7 +31,7 @@ def mask_patterns(source: Source) -> dict[str, str]:
     if isinstance(masks, dict): return masks
     return {} if masks is None else {"": source.table["masks"]}
 
-@reader("pairs", "images masks exclude spacing objects ignore unlabelled page")
+@reader("pairs", "images masks exclude spacing objects ignore unlabelled page orientation")
 def read_pairs(
     source: Source,
     records_of: Callable | None = None,  # (source, name, path, masks) → records of one image, by default `load_pair`
@@ -71,7 +71,8 @@ def absent_mask(
     said = source.option("unlabelled")
     if said is None:
         refusing(DataError, file=file)(
-            "The mask of an image is missing.", field, "no mask with its identity",
+            "The masks of an image are missing." if field == "objects" else "The mask of an image is missing.",
+            field, "no mask with its identity",
             source.option("objects" if field == "objects" else "masks"),
             'Restore the mask, correct the patterns, or declare what such images are: unlabelled = "keep" '
             '(not annotated), "empty" (nothing on them) or "skip".')
@@ -80,6 +81,11 @@ def absent_mask(
     return dict(semantic=np.zeros(shape, np.uint8), instances=numbered)
 
 # %% ../../../nbs/data/readers/03_masks.ipynb #2bc81366
+def mask_values(source: Source, path: Path) -> np.ndarray:
+    "The values of a mask file (H, W) or (H, W, C), by what the card says of such files. Raises `DataError`."
+    stored = source.option("orientation") == "stored"
+    return read_mask(path, bool(source.option("colours")), source.option("page"), stored)
+
 def same_size(labels: np.ndarray, image: np.ndarray, mask: Path, file: Path) -> None:
     "Raise `DataError` unless the mask (H, W, …) is of the size of its image (C, H, W)."
     (height, width), wanted = labels.shape[:2], image.shape[1:]
@@ -87,7 +93,7 @@ def same_size(labels: np.ndarray, image: np.ndarray, mask: Path, file: Path) -> 
     turn = turn_of(file) if (width, height) == tuple(wanted) else 1
     why = f"; the image is turned by its EXIF orientation {turn}, the mask is not" if turn >= 5 else ""
     fix = "Export both at the same size; taco does not guess how they lie on each other."
-    if why: fix = "Draw or export the mask as the image is seen, or remove the orientation from the image file."
+    if why: fix = 'Declare orientation = "stored" if masks were drawn on the pixels as stored; or export them as seen.'
     raise DataError("The mask is not of the size of its image.", file=mask, field="mask",
                     found=f"{height} × {width} pixels{why}", expected=f"{wanted[0]} × {wanted[1]} as in {file}",
                     fix=fix)
@@ -137,11 +143,11 @@ def draw_masks(
     if (masks.get("", True) is None) or ("unlabelled" in source and not any(masks.values())):
         return absent_mask(source, file, image.shape[1:])
     semantic, instances, ignore = np.zeros(image.shape[1:], np.uint8), None, None
-    coloured, page = bool(source.option("colours")), source.option("page")
+    coloured = bool(source.option("colours"))
     for value, mask in masks.items():
         if mask is None: continue  # one mask a class: a class may be absent
         path = source.home / mask
-        pixels = pixels_of(path, mask=not coloured) if pixels_of else read_mask(path, coloured, page)
+        pixels = pixels_of(path, mask=not coloured) if pixels_of else mask_values(source, path)
         same_size(pixels, image, path, file)
         unknown = ignored(pixels, source.table)
         if unknown is not None: ignore = unknown if ignore is None else ignore | unknown
@@ -175,7 +181,7 @@ def load_pair(source: Source, name: str, path: str, masks: dict[str, str | None]
     return [source.record(image, name, file, **draw_masks(source, file, masks, image))]
 
 # %% ../../../nbs/data/readers/03_masks.ipynb #98b421a4
-@reader("instances", "images objects class spacing ignore unlabelled page")
+@reader("instances", "images objects class spacing ignore unlabelled page orientation")
 def read_instances(source: Source) -> list[Item]:
     "An image file and many binary mask files, one an object."
     files, objects = list_files(source.home), {}
@@ -207,12 +213,11 @@ def load_instances(source: Source, name: str, path: str, objects: list[str]) -> 
     image = source.image(file)
     if not objects:
         return [source.record(image, name, file, **absent_mask(source, file, image.shape[1:], "objects"))]
-    coloured, page = bool(source.option("colours")), source.option("page")
     rule = {"values": {"0": 0, "1": 1, "255": 1}} | {k: source.table[k] for k in RULES if k in source}
     instances, ignore = np.zeros(image.shape[1:], np.int32), None
     for number, mask in enumerate(objects, 1):
         drawn = source.home / mask
-        pixels = read_mask(drawn, coloured, page)
+        pixels = mask_values(source, drawn)
         same_size(pixels, image, drawn, file)
         instances[source.labels(pixels, drawn, rule) > 0] = number
         unknown = ignored(pixels, rule)

@@ -103,7 +103,7 @@ def to_labels(
     if not unknown.all(): labels[~unknown] = _labels(mask[~unknown][None], card, rule, file)[0]
     return labels
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #a6d1faf3
+# %% ../../../nbs/data/readers/02_pixels.ipynb #5c713cef
 ROUNDED = 1e-3  # a number this near to a whole one is that one: bytes times a scale, as NIfTI stores them
 
 def _labels(mask: np.ndarray, card: Card, rule: dict, file: str) -> np.ndarray:
@@ -123,6 +123,7 @@ def _labels(mask: np.ndarray, card: Card, rule: dict, file: str) -> np.ndarray:
     target = _look_up_values(found, declared, tolerance, card, file)
     return target[np.searchsorted(found, flat)]
 
+# %% ../../../nbs/data/readers/02_pixels.ipynb #ccacc1e5
 def _distinct(flat: np.ndarray) -> np.ndarray:
     "The distinct values, sorted; bytes are counted, because sorting a large mask takes longer than reading it."
     if flat.dtype != np.uint8: return np.unique(flat)
@@ -195,7 +196,7 @@ def _one_channel(mask: np.ndarray, file: str) -> np.ndarray:
                     expected="one channel, or equal channels",
                     fix='Declare its colours in the card: colours = {"#ff0000" = 1, …}.')
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #a4867d92
+# %% ../../../nbs/data/readers/02_pixels.ipynb #cceb86c8
 def _code(mask: np.ndarray) -> np.ndarray:
     "(H, W) int64, red × 65536 + green × 256 + blue of bytes or bool; -1 for other types, which have no such colours."
     if mask.dtype == bool: mask = mask * np.uint8(255)
@@ -223,6 +224,7 @@ def _from_colours(mask: np.ndarray, card: Card, rule: dict, file: str) -> np.nda
                         fix=f"Declare them under colours in {card.path or card.name}, or set a tolerance.")
     return np.array([declared[int(c)] for c in nearest], np.uint8)[np.searchsorted(found, code)]
 
+# %% ../../../nbs/data/readers/02_pixels.ipynb #fa3e8d9a
 def _nearest_colours(found: np.ndarray, known: np.ndarray, tolerance: float) -> np.ndarray:
     "For each found code the nearest known one; -1 where a channel differs by more than the tolerance."
     if not tolerance: return np.where(np.isin(found, known), found, -1)
@@ -234,7 +236,7 @@ def _nearest_colours(found: np.ndarray, known: np.ndarray, tolerance: float) -> 
         nearest[part] = np.where(far.min(1) <= tolerance, known[far.argmin(1)], -1)
     return nearest
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #82364286
+# %% ../../../nbs/data/readers/02_pixels.ipynb #a1467b8f
 def object_numbers(mask: np.ndarray, file: str) -> np.ndarray:
     "(H, W) whole numbers from 0, one an object. Raises `DataError` for what cannot be numbers of objects."
     refuse = refusing(DataError, file=file, field="mask")

@@ -215,7 +215,9 @@ def grey_range(self: Source, array: np.ndarray) -> tuple[float, float]:
 @patch
 def image(self: Source, file: str | Path, pixels: np.ndarray | None = None) -> np.ndarray:
     "(1 or 3, H, W) float32 in [0, 1] of a file, or of its `pixels` if read already. Raises `DataError`."
-    if pixels is None: pixels = read_pixels(file, page=self.option("page"), any_aspect="spacing" in self)
+    if pixels is None:
+        pixels = read_pixels(file, page=self.option("page"), any_aspect="spacing" in self,
+                             stored=self.option("orientation") == "stored")
     return to_unit(pixels, **self.scale, file=str(file))
 
 # %% ../../../nbs/data/readers/00_source.ipynb #f61831fe

@@ -46,6 +46,7 @@ def test_every_orientation_is_applied_to_images_and_masks(tmp_path, turn, ending
         pixels = read_pixels(file, mask=mask)
         pixels = pixels if pixels.ndim == 2 else pixels[..., 0]
         assert pixels.shape == SEEN.shape and ((pixels > 127) == (SEEN > 127)).mean() > .99
+        assert read_pixels(file, mask=mask, stored=True).shape[:2] == STORED[turn].shape
 
 
 @pytest.mark.parametrize("turn", [0, 9, 300])
