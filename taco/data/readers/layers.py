@@ -129,7 +129,8 @@ def _unknown(source: Source, planes: np.ndarray) -> np.ndarray | None:
 # %% ../../../nbs/data/readers/07_layers.ipynb #8a5aee02
 CROPS = ("image", "mask", "class", "top", "left")
 
-@reader("crops", f"images table columns separator header classes order without_mask spacing threshold page orientation {LENIENT}")
+@reader("crops", "images table columns separator header classes order without_mask spacing threshold page orientation "
+                 f"{LENIENT}")
 def read_crops(source: Source) -> list[Item]:
     "Image files, cropped mask files, and a table of image, mask, class, top and left."
     _, pattern, columns = source.require("images", "table", "columns")
