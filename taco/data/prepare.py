@@ -61,15 +61,14 @@ def fit_square(
         refusing(DataError)("Unknown way to fit an image into a square.", "fit", fit, FITS, suggest(fit, FITS))
     height, width = record.image.shape[1:]
     window = _window(height, width, fit, record.spacing)
-    labelled = [n for n in ("semantic", "instances") if getattr(record, n) is not None]
+    labelled = [n for n in ("semantic", "instances", "ignore") if getattr(record, n) is not None]
     moved = {n: _sample(getattr(record, n), window, size, 0) for n in labelled}
     for name, classes in (("boxes", "box_classes"), ("points", "point_classes")):
         if (table := getattr(record, name)) is None: continue
         moved[name], kept = _move(table, window, height, width)
         if getattr(record, classes) is not None: moved[classes] = getattr(record, classes)[kept]
     image = np.stack([_sample(channel, window, size, 1) for channel in record.image])
-    row, column = record.spacing or (0, 0)
-    spacing = record.spacing and (row * window[2] / size, column * window[3] / size)
+    spacing = record.spacing and tuple(mm * length / size for mm, length in zip(record.spacing, window[2:]))
     return replace(record, image=image.clip(0, 1).astype(np.float32), spacing=spacing, **moved)
 
 # %% ../../nbs/data/02_prepare.ipynb #5102fd5f
@@ -151,15 +150,15 @@ def _boxes_and_points(record: Record, objects: np.ndarray) -> tuple[np.ndarray, 
     return boxes.astype(np.float32), points.astype(np.float32)
 
 # %% ../../nbs/data/02_prepare.ipynb #c38e5ea5
-def _shape_maps(foreground: np.ndarray) -> dict[str, np.ndarray]:
-    "Distance, centre line and hull of a (S, S) bool foreground."
+def _shape_maps(foreground: np.ndarray, unknown: np.ndarray) -> dict[str, np.ndarray]:
+    "Distance, centre line and hull of a (S, S) bool foreground; nothing is drawn where it is unknown (S, S)."
     side, some = foreground.shape[0], foreground.any()
     inside, line = np.zeros(foreground.shape), np.ones(foreground.shape)
     if some and not foreground.all(): inside = ndimage.distance_transform_edt(foreground) / side
     if some: line = ndimage.distance_transform_edt(~morphology.skeletonize(foreground)) / side
     hull = foreground.copy() if foreground.sum() <= 2 else morphology.convex_hull_image(foreground)
-    line = line.clip(0, 1).astype(np.float16)
-    return dict(distance=inside.astype(np.float16), centreline=line, hull=hull)
+    line = np.where(unknown, 1, line).clip(0, 1).astype(np.float16)
+    return dict(distance=inside.astype(np.float16), centreline=line, hull=hull & ~unknown)
 
 # %% ../../nbs/data/02_prepare.ipynb #1d1b5478
 NEEDS = {
@@ -173,6 +172,7 @@ NEEDS = {
     "thick": "a foreground more than six pixels wide somewhere, so that depth can be seen",
     "concave": "a foreground that fills less than 85 % of its convex hull, "
                "and a hull that leaves some background",
+    "borders": "a foreground, and nothing beside it that is left open",
 }
 
 # %% ../../nbs/data/02_prepare.ipynb #5a0d3812
@@ -199,7 +199,7 @@ def needs_met(m: Measured) -> dict[str, bool | Tensor]:
     some = m.foreground >= LEAST["region"]
     hollow = (m.foreground < MOST["filled"] * m.hull) & (m.hull < MOST["hull"] * m.area)
     return dict(
-        semantic=some & (m.foreground <= MOST["foreground"] * m.area), concave=some & hollow,
+        semantic=some & (m.foreground <= MOST["foreground"] * m.area), concave=some & hollow, borders=some,
         classes=m.classes > 1, instances=m.objects > 1, boxes=m.boxes > 0, points=m.points > 0,
         thick=m.depth > DEPTH)
 
@@ -261,10 +261,11 @@ def prepare(
     semantic = square.semantic if square.semantic is not None else (objects > 0)
     boxes, points = _boxes_and_points(square, objects)
     image = np.broadcast_to((square.image * 255 + .5).astype(np.uint8), (3, size, size))
+    unknown = np.zeros(objects.shape, bool) if square.ignore is None else square.ignore
     made = Prepared(
         image=image, semantic=semantic.astype(np.uint8), instances=objects, boxes=boxes, points=points,
-        can=frozenset(), record=record, **_shape_maps(semantic > 0))
-    return replace(made, can=_abilities(made))
+        can=frozenset(), record=record, **_shape_maps(semantic > 0, unknown))
+    return replace(made, can=_abilities(made) - ({"borders"} if unknown.any() else set()))
 
 # %% ../../nbs/data/02_prepare.ipynb #03b445bf
 @dataclass
@@ -315,8 +316,8 @@ def _pad(tables: list[np.ndarray], width: int) -> Tensor:
 def collate(rows: list[Prepared]) -> Batch:
     "Stack prepared records into a batch. Raises `DataError` for an empty list or unequal sizes."
     refuse, sizes = refusing(DataError), {r.image.shape[-1] for r in rows}
-    none = dict(found="an empty list", fix="Check the split and the filter.")
-    if not rows: refuse("A batch needs at least one record.", **none)
+    if not rows:
+        refuse("A batch needs at least one record.", None, "an empty list", fix="Check the split and the filter.")
     if len(sizes) > 1:
         refuse("Records of one batch must have one size.", "image", sorted(sizes),
                fix="Prepare them with the same size.")

@@ -44,6 +44,7 @@ class Record:
     modality: str = ""                    # one of MODALITIES
     split: str | None = None              # train, val or test
     file: str = ""                        # where it was read from, for error messages
+    ignore: np.ndarray | None = None      # (H, W) bool: where nobody knows; background in the labels
 
     def __post_init__(self): check_record(self)
 
@@ -58,6 +59,7 @@ def check_record(record: Record) -> None:
     refuse = refusing(DataError, file=record.file or f"{record.dataset}/{record.key}")
     _check_image(record.image, refuse)
     for name in ("semantic", "instances"): _check_labels(record, name, refuse)
+    if record.ignore is not None: _check_ignore(record, refuse)
     for name, width in (("boxes", 4), ("points", 2)): _check_coordinates(record, name, width, refuse)
     for name, table in (("box_classes", record.boxes), ("point_classes", record.points)):
         _check_classes(record, name, table, refuse)
@@ -98,6 +100,13 @@ def _check_labels(record: Record, name: str, refuse: Callable) -> None:
     if labels.size and (labels.min() < 0 or labels.max() > top):
         refuse(f"The {name} map holds labels out of range.", name,
                f"{labels.min()} … {labels.max()}", f"0 … {top}", "Remap the labels in the card.")
+
+def _check_ignore(record: Record, refuse: Callable) -> None:
+    "`refuse` a map of the unknown that does not fit its image."
+    fits = record.ignore.dtype == bool and record.ignore.shape == record.image.shape[1:]
+    if not fits:
+        refuse("The map of what is not known does not fit.", "ignore",
+               f"{record.ignore.shape} {record.ignore.dtype}", f"{record.image.shape[1:]} bool", "See Record.")
 
 def _check_coordinates(record: Record, name: str, columns: int, refuse: Callable) -> None:
     table = getattr(record, name)

@@ -135,7 +135,7 @@ def boundaries(labels: Tensor  # (B, S, S) integer
         edge[there] |= differs
     return edge
 
-@task("semantic", "semantic", title="boundary detection", palette=PALETTE)
+@task("semantic", "semantic borders", title="boundary detection", palette=PALETTE)
 def boundary_detection(batch: Batch, draw: Draw, palette: Tensor):
     "Pixels with another class within one pixel (on larger images within side / 64 pixels), in two random colours."
     edge, reach = boundaries(batch.semantic), round(batch.size / 64)
@@ -149,7 +149,7 @@ def centreline(batch: Batch, draw: Draw, palette: Tensor, width: Tensor):
     return batch.image, ramp(batch.centreline <= width.view(-1, 1, 1) / 2, draw, palette)
 
 # %% ../../nbs/tasks/02_semantic.ipynb #17b99772
-@task("semantic", "semantic concave", title="convex hull", palette=PALETTE)
+@task("semantic", "semantic concave borders", title="convex hull", palette=PALETTE)
 def convex_hull(batch: Batch, draw: Draw, palette: Tensor):
     "The convex hull of the whole foreground, in two random colours."
     return batch.image, ramp(batch.hull, draw, palette)
@@ -193,7 +193,7 @@ def centre_point_detection(batch: Batch, draw: Draw, palette: Tensor, sigma: Ten
     return batch.image, ramp(heat, draw, palette)
 
 # %% ../../nbs/tasks/02_semantic.ipynb #663a1588
-@task("semantic", "semantic thick", title="distance map", palette=PALETTE)
+@task("semantic", "semantic thick borders", title="distance map", palette=PALETTE)
 def distance_map(batch: Batch, draw: Draw, palette: Tensor):
     "Euclidean distance to the background over its maximum in the sample, drawn as a ramp between two random colours."
     deepest = batch.distance.amax((1, 2), keepdim=True).clamp(min=1e-6)

@@ -7,6 +7,8 @@ import pytest
 import torch
 from scipy import ndimage
 
+import taco.tasks.catalogue  # noqa: F401  enters the tasks
+from taco.base import DataError
 from taco.data.prepare import (
     COLUMNS,
     MAPS,
@@ -17,9 +19,11 @@ from taco.data.prepare import (
     allows,
     collate,
     colourful,
+    fit_square,
     prepare,
 )
 from taco.data.record import Record
+from taco.tasks.task import get_task
 
 
 def random_map(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -114,3 +118,29 @@ def test_a_column_is_what_is_prepared_and_what_is_batched(prepared):
     for name in set(MAPS) - {"image"}:
         assert (getattr(nothing, name) == COLUMNS[name].empty).all()
     assert nothing.can == {"image"}
+
+
+def test_nothing_is_drawn_where_nothing_is_known():
+    "A disc with an open ring around it: no task draws on the ring, and none that would show where the disc ends."
+    y, x = np.mgrid[:64, :64]
+    far = np.hypot(y - 32, x - 32)
+    disc, ring = (far < 12).astype(np.uint8), (far >= 12) & (far < 16)
+    image = (far < 14).astype(np.float32)[None]
+    known, open_to = (prepare(Record(image, semantic=disc, ignore=i), 64) for i in (None, ring))
+    assert known.can - open_to.can == {"borders"} and open_to.can <= known.can
+    for name in ("semantic", "instances", "distance", "hull"): assert not getattr(open_to, name)[ring].any()
+    assert (open_to.centreline[ring] == 1).all() and (open_to.image == known.image).all()
+    batch = collate([open_to])
+    for name in ("binary_segmentation", "centreline"):
+        output = get_task(name)(batch, seeds=torch.arange(1))[1][0].numpy()
+        assert len(np.unique(output[:, ring].T, axis=0)) == 1 < len(np.unique(output.reshape(3, -1).T, axis=0)), name
+    for name in ("boundary_detection", "convex_hull", "distance_map"): assert not get_task(name).allows(batch).any()
+
+
+def test_an_open_map_follows_its_image():
+    half = np.zeros((40, 80), bool)
+    half[:, 30:] = True
+    square = fit_square(Record(np.zeros((1, 40, 80), np.float32), ignore=half), 40)
+    assert square.ignore.dtype == bool and (square.ignore == half[:, 20:60]).all()
+    for bad in (half[:20], half.astype(np.uint8)):
+        with pytest.raises(DataError, match="not known"): Record(np.zeros((1, 40, 80), np.float32), ignore=bad)

@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 
 from ...base import DataError, refusing
+from ...data.formats.raster import PICTURES, read_pixels
 from ...data.prepare import fit_square
-from ...data.readers.pixels import finite, read_pixels, to_unit
+from ...data.readers.pixels import finite, to_unit
 from ...data.record import Record
 
 # %% auto #0
-__all__ = ['SUFFIXES', 'WORDS', 'LABELS_BELOW', 'FEW', 'find_pairs', 'unit_pair', 'to_square', 'read_folder']
+__all__ = ['SUFFIXES', 'WORDS', 'ALONE', 'LABELS_BELOW', 'FEW', 'find_pairs', 'unit_pair', 'to_square', 'read_folder']
 
 # %% ../../../nbs/atlas/use/00_pair_folder.ipynb #b9cbdfc4
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npz")
+SUFFIXES = (*PICTURES, ".npz")
 
 def _images(folder: Path) -> list[Path]:
     "Image files of a folder, sorted; hidden ones are left out."
@@ -80,9 +81,21 @@ def _archive(file: Path) -> dict[str, np.ndarray]:
         refusing(DataError, file=file)("The file cannot be read.", found=f"{type(error).__name__}: {error}",
                                        expected="a complete .npz", fix="Save it again with np.savez.", cause=error)
 
+ALONE = {  # what to do here about what a card would settle
+    "resolution": ("square pixels", "Resample both images to square pixels, or take the resolution out of the file."),
+    "page": ("one picture a file", "Save the picture to place in a file of its own."),
+}
+
+def _picture(file: Path) -> np.ndarray:
+    "Pixels of an image file, as it is seen. Raises `DataError` naming the file."
+    try: return read_pixels(file)
+    except DataError as error:
+        if error.field not in ALONE: raise
+        refusing(DataError, file=file)(error.what, error.field, error.found, *ALONE[error.field], cause=error)
+
 def _array(file: Path) -> np.ndarray:
     "Pixels of an image file or of the one array of an .npz. Raises `DataError` naming the file."
-    if file.suffix.lower() != ".npz": return read_pixels(file)
+    if file.suffix.lower() != ".npz": return _picture(file)
     arrays = _archive(file)
     if len(arrays) != 1:
         refusing(DataError, file=file)("An .npz beside others must hold one array.", found=", ".join(arrays) or "none",

@@ -16,9 +16,10 @@ import pydicom
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
 from ...base import DataError, refusing
+from ..formats.raster import read_pixels
 from .files import first_identity, matches, tidy
 from .masks import mask_patterns, pair_labels, read_pairs
-from .pixels import finite, read_pixels, to_unit
+from .pixels import finite, to_unit
 from .scans import Scan, affine_of, canonical
 from .source import Item, Source, failing, reader
 from .volumes import choose_frames, label_volume, slice_scan

@@ -17,8 +17,9 @@ from fastcore.basics import patch
 
 from ...base import CardError, DataError, TacoError, refusing
 from ..card import SPLITS, Card, parse_card
+from ..formats.raster import read_pixels
 from .files import identities, identity, list_files, matches, tidy
-from .pixels import read_pixels, to_labels, to_unit, value_range
+from .pixels import to_labels, to_unit, value_range
 from ..record import Record
 
 # %% auto #0
@@ -214,7 +215,10 @@ def grey_range(self: Source, array: np.ndarray) -> tuple[float, float]:
 @patch
 def image(self: Source, file: str | Path, pixels: np.ndarray | None = None) -> np.ndarray:
     "(1 or 3, H, W) float32 in [0, 1] of a file, or of its `pixels` if read already. Raises `DataError`."
-    return to_unit(read_pixels(file) if pixels is None else pixels, **self.scale, file=str(file))
+    if pixels is None:
+        pixels = read_pixels(file, page=self.option("page"), any_aspect="spacing" in self,
+                             stored=self.option("orientation") == "stored")
+    return to_unit(pixels, **self.scale, file=str(file))
 
 # %% ../../../nbs/data/readers/00_source.ipynb #f61831fe
 @patch

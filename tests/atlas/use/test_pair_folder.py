@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import taco.tasks.catalogue  # noqa: F401  enters the tasks
 from taco.atlas.use.pair_folder import find_pairs, read_folder
 from taco.base import DataError
 from taco.data.pack import pack
@@ -147,3 +149,52 @@ def test_bad_files_are_refused_by_name(tmp_path):
     (folder / "output/1.png").unlink()
     (folder / "output/1.npz").write_bytes(b"no archive")
     with pytest.raises(DataError, match="cannot be read"): read_folder(folder, SIZE)
+
+
+def spot() -> np.ndarray:
+    "(32, 32, 3) uint8, red at the top right."
+    picture = np.zeros((32, 32, 3), np.uint8) + 40
+    picture[2:10, 20:30] = 200, 30, 30
+    return picture
+
+
+def folder_of(root, input, output, **options):
+    for word, (name, picture) in dict(input=input, output=output).items():
+        (root / word).mkdir(exist_ok=True)
+        picture.save(root / word / name, **(options if word == "input" else {}))
+    return root
+
+
+def test_both_sides_are_read_as_they_are_seen(tmp_path):
+    seen, exif = Image.fromarray(spot()), Image.Exif()
+    exif[0x0112] = 6
+    turned, plain = Image.fromarray(np.rot90(spot())), ("a.png", seen)
+    indexed = seen.convert("P", palette=Image.Palette.ADAPTIVE, colors=4)
+    below = np.dstack([spot(), np.where(spot()[..., :1] > 100, 255, 0)]).astype(np.uint8)
+    below[below[..., 3] == 0] = 255, 0, 255, 0
+    cases = dict(exif=(("a.jpg", turned), dict(exif=exif, quality=95)), palette=(("a.tif", indexed), {}),
+                 inks=(("a.tif", seen.convert("CMYK")), {}), gif=(("a.gif", seen), {}), webp=(("a.webp", seen), {}))
+    for name, (input, options) in cases.items():
+        (tmp_path / name).mkdir()
+        names, x, y = read_folder(folder_of(tmp_path / name, input, plain, **options), 32)
+        assert names == ["a"] and (x - y).abs().mean() < .01, name
+        assert (y[0, :, 5, 25] * 255).round().tolist() == [200, 30, 30]
+    (tmp_path / "layer").mkdir()
+    x = read_folder(folder_of(tmp_path / "layer", ("a.png", Image.fromarray(below)), plain), 32)[1]
+    assert (x[0, :, 5, 25] * 255).round().tolist() == [200, 30, 30] and x[0, :, 20, 5].max() == 0
+
+
+def test_gif_and_webp_beside_png(tmp_path):
+    for name in ("a.png", "b.gif", "c.webp"): folder_of(tmp_path, (name, Image.fromarray(spot())),
+                                                        (name, Image.fromarray(spot())))
+    assert read_folder(tmp_path, 32)[0] == ["a", "b", "c"]
+
+
+def test_what_a_card_would_settle_is_refused_with_advice_for_folders(tmp_path):
+    seen = Image.fromarray(spot())
+    with pytest.raises(DataError, match="take the resolution out"):
+        read_folder(folder_of(tmp_path, ("a.png", seen), ("a.png", seen), dpi=(200, 100)), 32)
+    (tmp_path / "input/a.png").unlink()
+    with pytest.raises(DataError, match="in a file of its own"):
+        read_folder(folder_of(tmp_path, ("a.tif", seen), ("a.png", seen), save_all=True,
+                              append_images=[Image.fromarray(spot()[::-1])]), 32)

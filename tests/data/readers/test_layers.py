@@ -150,3 +150,73 @@ def test_crops_may_be_left_out_where_the_card_says_so(tmp_path):
     )
     (record,) = read(card_of(CROPS + 'without_mask = "skip"\nabsent_images = "skip"\n'), tmp_path)
     assert not record.semantic.any()
+
+
+def soft_discs() -> np.ndarray:
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    soft = lambda cx: (255 / (1 + np.exp(np.hypot(x - cx, y - 30) - 12))).astype(np.uint8)
+    return np.stack([soft(30), soft(46), np.zeros(x.shape, np.uint8)], -1)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "jpg"])
+def test_soft_channels_need_a_threshold_and_follow_it(tmp_path, ending):
+    picture(tmp_path / "toy/images/a.png")
+    (tmp_path / "toy/masks").mkdir()
+    soft, card = soft_discs(), CHANNELS.replace("*.tif", f"*.{ending}")
+    Image.fromarray(soft).save(tmp_path / f"toy/masks/a.{ending}", quality=95)
+    refused(DataError, card_of(card), tmp_path, "not clear", "threshold = 127")
+    for limit in (127, 60):
+        record, = read(card_of(card + f"threshold = {limit}\n"), tmp_path)
+        wanted = np.where(soft[..., 1] > limit, 2, soft[..., 0] > limit)
+        assert (record.semantic == wanted).mean() > (.98 if ending == "jpg" else .9999)
+
+
+def test_channels_that_ignore_that_are_turned_and_that_count_from_white(tmp_path):
+    picture(tmp_path / "toy/images/a.png")
+    (tmp_path / "toy/masks").mkdir()
+    path, planes = tmp_path / "toy/masks/a.tif", (discs() * 255).astype(np.uint8)
+    wanted = next(iter(_read(planes, path, tmp_path, photometric="rgb"))).semantic
+    turn = [(274, 3, 1, 6, True)]
+    turned, = _read(np.rot90(planes), path, tmp_path, photometric="rgb", extratags=turn)
+    assert (turned.semantic == wanted).all()
+    pages, = _read(255 - np.moveaxis(planes, 2, 0), path, tmp_path, photometric="miniswhite")
+    assert (pages.semantic == wanted).all()
+    separate, = _read(np.moveaxis(planes, 2, 0), path, tmp_path, photometric="rgb", planarconfig="separate")
+    assert (separate.semantic == wanted).all()
+    opaque, = _read(np.dstack([planes, planes[..., 0] | 255]), path, tmp_path, photometric="rgb",
+                    extrasamples=["unassalpha"])
+    assert (opaque.semantic == wanted).all()
+    planes[:5, :, 0] = 7
+    tifffile.imwrite(path, planes, photometric="rgb")
+    refused(DataError, card_of(CHANNELS), tmp_path, "0, 7, 255")
+    record, = read(card_of(CHANNELS + "ignore = 7\n"), tmp_path)
+    assert (record.semantic == wanted).all() and record.ignore[:5].all() and not record.ignore[5:].any()
+
+
+def _read(pixels, path, root, **options):
+    tifffile.imwrite(path, pixels, **options)
+    return read(card_of(CHANNELS), root)
+
+
+@pytest.mark.parametrize("said, count", [("keep", 1), ("empty", 1), ("skip", 0)])
+def test_images_without_channels_and_without_crops(tmp_path, said, count):
+    picture(tmp_path / "toy/images/a.png")
+    records = list(read(card_of(CHANNELS + f'unlabelled = "{said}"\n'), tmp_path))
+    assert len(records) == count and all((r.semantic is None) == (said == "keep") for r in records)
+    crops(tmp_path / "other", ROWS.replace("film.jpg", "b.jpg"))
+    card = card_of(CROPS + f'unlabelled = "{said}"\nabsent_images = "skip"\n')
+    records = list(read(card, tmp_path / "other"))
+    assert len(records) == count and all((r.semantic is None) == (said == "keep") for r in records)
+
+
+def test_soft_crops_need_a_threshold_and_tables_stay_inside(tmp_path):
+    crops(tmp_path)
+    soft = np.tile(np.linspace(0, 250, 30).astype(np.uint8), (20, 1))
+    Image.fromarray(soft).save(tmp_path / "toy/masks/1.png")
+    refused(DataError, card_of(CROPS), tmp_path, "not clear", "masks/1.png", "threshold = ")
+    record, = read(card_of(CROPS.replace("heart = 2", "heart = 0") + "threshold = 100\n"), tmp_path)
+    assert (record.semantic[10:30, 20:50] == (soft > 100)).all()
+    for place in ("../1.png", str(tmp_path / "1.png")):
+        Image.fromarray(soft).save(tmp_path / "1.png")
+        crops(tmp_path, ROWS.replace("masks/1.png", place))
+        refused(DataError, card_of(CROPS), tmp_path, "out of its dataset", "line 2")
