@@ -19,7 +19,7 @@ from ...base import DataError, refusing
 from .files import first_identity, matches, tidy
 from .masks import mask_patterns, pair_labels, read_pairs
 from .pixels import finite, read_pixels, to_unit
-from .scans import Scan, affine_of, canonical
+from ..formats.scans import Scan, affine_of, canonical
 from .source import Item, Source, failing, reader
 from .volumes import choose_frames, label_volume, slice_scan
 from ..record import Record

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from taco.base import DataError
-from taco.data.readers.scans import read_scan
+from taco.data.formats.scans import read_scan
 from tests.data.readers.bodies import (
     AFFINE,
     META,
