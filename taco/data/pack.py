@@ -167,7 +167,7 @@ def code_of(source: str) -> str:
 def _files(found: Found) -> list:
     "Name, size and time of the files of a real dataset."
     if found.folder is None: return []
-    if found.items[0].local: names = {Path(found.items[0].file.split("[")[0])}  # rows of one file
+    if found.items[0].local: names = {Path(found.items[0].file.rsplit("[", 2)[0])}  # rows of one file
     else: names = [found.folder / n for n in list_files(found.folder)]
     return [[str(n.relative_to(found.folder)), n.stat().st_size, n.stat().st_mtime_ns] for n in names]
 

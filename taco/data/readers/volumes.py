@@ -22,10 +22,10 @@ from .source import Item, Source, reader
 from ..record import Record
 
 # %% auto #0
-__all__ = ['label_volume', 'class_rule', 'one_layer', 'slice_distance', 'scan_axis', 'slice_scan', 'read_volumes',
-           'absent_labels', 'load_volume', 'stacked_files', 'read_stacked', 'load_stacked']
+__all__ = ['label_volume', 'class_rule', 'whole_numbers', 'one_layer', 'slice_distance', 'scan_axis', 'slice_scan',
+           'read_volumes', 'absent_labels', 'load_volume', 'stacked_files', 'read_stacked', 'load_stacked']
 
-# %% ../../../nbs/data/readers/09_volumes.ipynb #cdd8b467
+# %% ../../../nbs/data/readers/09_volumes.ipynb #6c9846f6
 def label_volume(
     source: Source,
     scan: Scan,              # the image
@@ -48,7 +48,7 @@ def class_rule(source: Source, value: str) -> dict | None:
 
 def _classes(source: Source, labels: Scan, rule: dict | None) -> np.ndarray:
     "The classes of a label volume; an error names the slice."
-    voxels = _whole(labels, source.table if rule is None else rule)
+    voxels = whole_numbers(labels.voxels, labels.file, source.table if rule is None else rule)
     flat = voxels.reshape(voxels.shape[0], -1)
     try: return source.labels(flat, labels.file, rule).reshape(voxels.shape)
     except DataError as whole:
@@ -59,16 +59,15 @@ def _classes(source: Source, labels: Scan, rule: dict | None) -> np.ndarray:
             whole.what, whole.field, f"{whole.found}; first in axial slice {k}", whole.expected, whole.fix,
             cause=whole)
 
-# %% ../../../nbs/data/readers/09_volumes.ipynb #09ce17c0
-def _whole(labels: Scan, rule: dict) -> np.ndarray:
-    "The voxels, whole numbers where they are as good as whole. Raises `DataError` for others in a mask of one class."
-    voxels = labels.voxels
+# %% ../../../nbs/data/readers/09_volumes.ipynb #51938b24
+def whole_numbers(voxels: np.ndarray, file: str, rule: dict) -> np.ndarray:
+    "Labels, whole numbers where they are as good as whole. Raises `DataError` for others in a mask of one class."
     if voxels.dtype.kind != "f" or "threshold" in rule: return voxels
     near = np.round(voxels)
     with np.errstate(invalid="ignore"): off = ~(np.abs(voxels - near) <= 1e-3)
     if not off.any(): return near
     if rule.get("values") == "nonzero":
-        refusing(DataError, file=labels.file)(
+        refusing(DataError, file=file)(
             "The mask must hold whole numbers.", "mask",
             f"{np.isnan(voxels).sum()} NaN, {(off & np.isfinite(voxels)).sum()} fractions", "integer labels",
             "Declare threshold = 0.5 in the card; NaN is not above it.")
