@@ -80,7 +80,7 @@ def _values(pages: np.ndarray, page: tifffile.TiffPage, mask: bool, path: Path) 
         if np.abs(red / 65535 - ramp).max() > 1 / len(red): return red[pages]
     return pages
 
-# %% ../../../nbs/data/formats/10_stacks.ipynb #a8edcd5c
+# %% ../../../nbs/data/formats/10_stacks.ipynb #0c93aed5
 def _one_channel(pages: np.ndarray, axes: str, channel: int | None, path: Path) -> tuple[np.ndarray, str]:
     "The pages of one channel or sample, and the axes without it. Raises `DataError`."
     refuse, letter = refusing(DataError, file=path), "C" if "C" in axes else "S"
@@ -93,7 +93,7 @@ def _one_channel(pages: np.ndarray, axes: str, channel: int | None, path: Path) 
     if letter not in axes: return pages, axes
     return pages.take(channel or 0, axes.index(letter)), axes.replace(letter, "")
 
-def _arranged(pages: np.ndarray, axes: str, page: tifffile.TiffPage, path: Path) -> np.ndarray:
+def _arranged(pages: np.ndarray, axes: str, corner: int, path: Path) -> np.ndarray:
     "(X, Y, Z) or (X, Y, Z, T). Raises `DataError` for axes that make no volume."
     kept = [k for k, letter in enumerate(axes) if pages.shape[k] > 1 or letter in "YX"]
     pages, axes = pages.reshape([pages.shape[k] for k in kept]), "".join(axes[k] for k in kept)
@@ -102,7 +102,7 @@ def _arranged(pages: np.ndarray, axes: str, page: tifffile.TiffPage, path: Path)
         refusing(DataError, file=path)(
             "This TIFF is not a stack of grey pages.", "axes", f"{axes} {pages.shape}", "(pages, rows, columns)",
             "Export one channel, one time.")
-    pages = turned_pages(pages, int(page.tags.valueof("Orientation", default=1)))
+    pages = turned_pages(pages, corner)
     if not slices: pages, axes = pages[..., None, :, :], axes[:-2] + "ZYX"
     order = [axes.index(letter) for letter in ("X", "Y", *(slices or "Z"), *("T" * ("T" in axes)))]
     return pages.transpose(order)
@@ -130,7 +130,7 @@ def _imagej_sizes(told: dict, page: tifffile.TiffPage) -> list[float]:
     across, down = (unit / dots if dots else np.nan for dots in _dots(page))
     return [across, down, float(told.get("spacing", np.nan)) * unit]
 
-# %% ../../../nbs/data/formats/10_stacks.ipynb #da0eae7e
+# %% ../../../nbs/data/formats/10_stacks.ipynb #3cc94575
 def read_stack(
     path: Path,
     series: int | None = None,   # which of several, counted from 0
@@ -150,11 +150,11 @@ def read_stack(
         sizes = [np.nan] * 3
         if images: sizes = _ome_sizes(images[min(list(file.series).index(chosen[0]), len(images) - 1)])
         elif file.is_imagej: sizes = _imagej_sizes(file.imagej_metadata or {}, page)
-        across, down = _dots(page)
-    pages, axes = _one_channel(_values(pages, page, mask, path), axes, channel, path)
-    turned = int(page.tags.valueof("Orientation", default=1)) > 4
-    if turned: sizes, across, down = [sizes[1], sizes[0], sizes[2]], down, across
-    scan = as_lying(_arranged(pages, axes, page, path), possible_spacing(np.array(sizes), path, "sizes of a voxel"))
+        (across, down), corner = _dots(page), int(page.tags.valueof("Orientation", default=1))
+        pages, axes = _one_channel(_values(pages, page, mask, path), axes, channel, path)
+    if corner > 4: sizes, across, down = [sizes[1], sizes[0], sizes[2]], down, across
+    voxels = _arranged(pages, axes, corner, path)
+    scan = as_lying(voxels, possible_spacing(np.array(sizes), path, "sizes of a voxel"))
     scan.aspect = across / down if across and down else 1.
     return scan
 
