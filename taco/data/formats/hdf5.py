@@ -50,20 +50,22 @@ def no_array(path: Path, name: str, names: list[str]) -> DataError:
     return DataError("The file has no such array.", file=path, field=name, found=listed or "no arrays",
                      expected=name, fix="Correct image or label in the card.")
 
-# %% ../../../nbs/data/formats/04_hdf5.ipynb #7c2a0c90
+# %% ../../../nbs/data/formats/04_hdf5.ipynb #3b88a412
 def _inside(file: h5py.File, name: str, path: Path) -> h5py.Dataset | h5py.Group | None:
     "What a name means in the file itself, None where it is absent. Raises `DataError` for ways out of it."
     refuse = refusing(DataError, file=path, field=name, fix="Read the numbers with h5py, delete the name, and write them under it in the file itself.")
     parts, place, links = [p for p in name.split("/") if p], file["/"], 0
     while parts:
         part = parts.pop(0)
-        if not isinstance(place, h5py.Group) or part not in place.keys(): return None
-        link = place.get(part, getlink=True)
+        if not isinstance(place, h5py.Group): return None
+        try: link = place.get(part, getlink=True)
+        except KeyError: return None
         if isinstance(link, h5py.SoftLink) and links < 16:
             links += 1
             if link.path.startswith("/"): place = file["/"]
             parts = [p for p in link.path.split("/") if p and p != "."] + parts
         elif isinstance(link, h5py.HardLink): place = place[part]
+        elif isinstance(link, h5py.SoftLink): return None  # round in a circle
         else:
             refuse("The name is a link out of its file.", found=getattr(link, "filename", type(link).__name__),
                    expected="an array in the file itself")

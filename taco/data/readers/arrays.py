@@ -56,7 +56,7 @@ def read_npz(source: Source) -> list[Item]:
                "train_images, train_label, …", "Check that it is the MedSegBench file of this dataset.")
     return items
 
-# %% ../../../nbs/data/readers/04_arrays.ipynb #5f3a81c5
+# %% ../../../nbs/data/readers/04_arrays.ipynb #b446785b
 def _rows(source: Source, path: Path, split: str, keys: set[str]) -> list[Item]:
     "An item for every row of one split. Raises `DataError` when images and labels do not fit."
     variant = "_" + source.table["variant"] if "variant" in source else ""
@@ -65,7 +65,7 @@ def _rows(source: Source, path: Path, split: str, keys: set[str]) -> list[Item]:
     labels = {0: f"{split}_label{variant}"}
     if "labels" in source:
         labels = {value: f"{split}_label_{name}" for name, value in source.table["labels"].items()}
-    if source.card.annotation == "none": labels = {}
+    if "none" in source.card.annotation: labels = {}
     image = Stream(path, images)
     if len(image.shape) not in (3, 4):
         refusing(DataError, file=path)("The array holds no pictures.", images, image.shape,
@@ -78,7 +78,7 @@ def picture_size(array: Stream) -> tuple[int, ...]:
     "(H, W) of the rows of an array, whether channels are its last axis, its first, or there are none."
     return array.shape[2:4] if channels_first(array.shape) else array.shape[1:3]
 
-# %% ../../../nbs/data/readers/04_arrays.ipynb #c2b6a3fa
+# %% ../../../nbs/data/readers/04_arrays.ipynb #8e000b84
 def _labels(path: Path, name: str, keys: set[str], image: Stream) -> Stream:
     "The labels of an array of images. Raises `DataError` when there are none, or they do not fit."
     refuse = refusing(DataError, file=path)
@@ -88,8 +88,7 @@ def _labels(path: Path, name: str, keys: set[str], image: Stream) -> Stream:
         if np.prod(mask.shape[1:]) * 8 <= np.prod(image.shape[1:3]) and mask.shape[:1] == image.shape[:1]:
             refuse("These labels are class numbers of whole images, no masks.", numbers, mask.shape,
                    f"a mask an image, {image.shape[:1] + picture_size(image)}",
-                   'Take a dataset with masks, or read the images alone: annotation = "none" in the card, '
-                   "without classes.")
+                   'Take a dataset with masks, or read the images alone: annotation = "none" in the card.')
     if name not in keys:
         refuse("The array file lacks its labels.", name, ", ".join(sorted(keys)), name,
                "Check that it is the MedSegBench file of this dataset.")

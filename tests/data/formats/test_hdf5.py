@@ -38,25 +38,43 @@ def test_arrays_of_matlab_stand_upright(tmp_path, kind):
 def test_what_is_no_array_of_matlab_is_named(tmp_path):
     path = tmp_path / "a.mat"
     h5(path, P.T.astype("u2"), "text", MATLAB_class=np.bytes_("char"))
-    h5(path, np.array([0, 0], "u8"), "nothing", MATLAB_class=np.bytes_("double"), MATLAB_empty=np.uint8(1))
+    h5(
+        path,
+        np.array([0, 0], "u8"),
+        "nothing",
+        MATLAB_class=np.bytes_("double"),
+        MATLAB_empty=np.uint8(1),
+    )
     with h5py.File(path, "a") as file:
-        file.create_group("sparse").attrs.update(MATLAB_class=np.bytes_("double"), MATLAB_sparse=np.uint64(20))
+        file.create_group("sparse").attrs.update(
+            MATLAB_class=np.bytes_("double"), MATLAB_sparse=np.uint64(20)
+        )
         file["sparse/data"] = np.ones(3)
         file.create_group("struct").attrs["MATLAB_class"] = np.bytes_("struct")
         file["struct/img"] = P
         cells = file.create_dataset("cells", (2, 1), h5py.ref_dtype)
         cells[0, 0] = file["struct/img"].ref
         cells.attrs["MATLAB_class"] = np.bytes_("cell")
-    for name, word in (("text", "char"), ("nothing", "empty"), ("sparse", "sparse"), ("struct", "struct"),
-                       ("cells", "cell")):
+    for name, word in (
+        ("text", "char"),
+        ("nothing", "empty"),
+        ("sparse", "sparse"),
+        ("struct", "struct"),
+        ("cells", "cell"),
+    ):
         spoken(path, name, word)
     np.testing.assert_array_equal(read_array(path, "struct/img")[0], P)
 
 
-@pytest.mark.parametrize("start, word", [
-    (b"MATLAB 5.0 MAT-file, Platform: PCWIN64", "-v7.3"), (b"CDF\x01", "nccopy"), (b"\x0e\x03\x13\x01", "h4toh5"),
-    (b"nonsense", "complete HDF5"),
-])
+@pytest.mark.parametrize(
+    "start, word",
+    [
+        (b"MATLAB 5.0 MAT-file, Platform: PCWIN64", "-v7.3"),
+        (b"CDF\x01", "nccopy"),
+        (b"\x0e\x03\x13\x01", "h4toh5"),
+        (b"nonsense", "complete HDF5"),
+    ],
+)
 def test_files_of_other_formats(tmp_path, start, word):
     (tmp_path / "a.mat").write_bytes(start.ljust(400))
     with pytest.raises(DataError) as error:
@@ -78,7 +96,9 @@ def test_nothing_from_outside_the_file(tmp_path):
         file["round"] = h5py.SoftLink("/round")
         file["nowhere"] = h5py.SoftLink("/not/here")
         for name in ("diary.txt", str(tmp_path / "diary.txt")):
-            file.create_dataset(f"raw/{name[-3:]}{len(name)}", (20, 24), "u1", external=[(name, 0, 480)])
+            file.create_dataset(
+                f"raw/{name[-3:]}{len(name)}", (20, 24), "u1", external=[(name, 0, 480)]
+            )
         layout = h5py.VirtualLayout((20, 24), "u1")
         layout[:] = h5py.VirtualSource("secret.h5", "secret", (20, 24))
         file.create_virtual_dataset("virtual", layout)
@@ -128,10 +148,16 @@ def test_scale_and_offset(tmp_path):
         read_array(tmp_path / "a.h5", "wrong")
 
 
-@pytest.mark.parametrize("attributes", [
-    dict(_FillValue=np.uint8(7)), dict(missing_value=[7, 9]), dict(valid_min=8), dict(valid_range=[8, 300]),
-    dict(valid_max=100),
-])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        dict(_FillValue=np.uint8(7)),
+        dict(missing_value=[7, 9]),
+        dict(valid_min=8),
+        dict(valid_range=[8, 300]),
+        dict(valid_max=100),
+    ],
+)
 def test_missing_pixels(tmp_path, attributes):
     path = h5(tmp_path / "a.h5", P, **attributes)
     with pytest.raises(DataError) as error:
@@ -172,5 +198,7 @@ def test_minc_and_unknown_filters_are_named(tmp_path):
         made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         made.set_chunk((20, 24))
         made.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, ())
-        h5py.h5d.create(file.id, b"image", h5py.h5t.NATIVE_UINT8, h5py.h5s.create_simple((20, 24)), made)
+        h5py.h5d.create(
+            file.id, b"image", h5py.h5t.NATIVE_UINT8, h5py.h5s.create_simple((20, 24)), made
+        )
     spoken(tmp_path / "b.h5", "image", "32001", "h5repack")

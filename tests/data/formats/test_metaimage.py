@@ -24,14 +24,22 @@ def test_sizes(tmp_path):
     header = without("ElementSpacing")
     both = header + "ElementSize = 1 1 1\nElementSpacing = 0.5 0.75 3\n"
     assert read_scan(mha(tmp_path / "a.mha", both)).spacing.tolist() == [0.5, 0.75, 3]
-    assert read_scan(mha(tmp_path / "a.mha", header + "ElementSize = 1 2 3\n")).spacing.tolist() == [1, 2, 3]
+    assert read_scan(
+        mha(tmp_path / "a.mha", header + "ElementSize = 1 2 3\n")
+    ).spacing.tolist() == [1, 2, 3]
     assert np.isnan(read_scan(mha(tmp_path / "a.mha", header)).spacing).all()
     micron = META + "DistanceUnits = um\n"
     np.testing.assert_allclose(
         read_scan(mha(tmp_path / "a.mha", micron)).spacing, [5e-4, 7.5e-4, 3e-3]
     )
-    for line in ("ElementSpacing = 0.5 0 3", "ElementSpacing = -1 1 3", "ElementSpacing = nan 1 3",
-                 "DistanceUnits = furlong", "Offset = inf 0 0", "ObjectType = Tube"):
+    for line in (
+        "ElementSpacing = 0.5 0 3",
+        "ElementSpacing = -1 1 3",
+        "ElementSpacing = nan 1 3",
+        "DistanceUnits = furlong",
+        "Offset = inf 0 0",
+        "ObjectType = Tube",
+    ):
         key = line.split(" = ")[0]
         with pytest.raises(DataError) as error:
             read_scan(mha(tmp_path / "a.mha", without(key) + line + "\n"))
@@ -70,7 +78,9 @@ def test_a_field_that_is_there_twice(tmp_path):
     with pytest.raises(DataError) as error:
         read_scan(mha(tmp_path / "a.mha", META + "ElementSpacing = 1 1 1\n"))
     refused(error, "ElementSpacing", "0.5 0.75 3 and 1 1 1")
-    assert read_scan(mha(tmp_path / "a.mha", META + "ElementSpacing = 0.5 0.75 3\n")).spacing[0] == 0.5
+    assert (
+        read_scan(mha(tmp_path / "a.mha", META + "ElementSpacing = 0.5 0.75 3\n")).spacing[0] == 0.5
+    )
 
 
 def test_a_plane_and_channels(tmp_path):

@@ -86,9 +86,7 @@ def test_an_unknown_unit_is_refused_and_the_fix_works(tmp_path):
 
 def test_slope_and_offset(tmp_path):
     def scaled(slope, offset):
-        return nifti(
-            tmp_path / "a.nii", body(), np.eye(4), scale=(112, "2f", slope, offset)
-        )
+        return nifti(tmp_path / "a.nii", body(), np.eye(4), scale=(112, "2f", slope, offset))
 
     np.testing.assert_array_equal(read_scan(scaled(2, -1024)).voxels, body() * 2.0 - 1024)
     for slope in (0, np.nan):
@@ -124,8 +122,14 @@ def test_a_plane_is_a_volume_of_one_slice(tmp_path, shape):
 
 def test_a_plane_without_a_third_direction_and_one_that_stands(tmp_path):
     plane = np.arange(480, dtype=np.int16).reshape(20, 24)
-    path = nifti(tmp_path / "a.nii", plane, np.diag([0.5, 0.75, 1, 1]), z=(280, "12f",
-                 *(0.5, 0, 0, 0), *(0, 0.75, 0, 0), *(0, 0, 0, 0)), q=NO_QFORM, s=(254, "h", 1))
+    path = nifti(
+        tmp_path / "a.nii",
+        plane,
+        np.diag([0.5, 0.75, 1, 1]),
+        z=(280, "12f", *(0.5, 0, 0, 0), *(0, 0.75, 0, 0), *(0, 0, 0, 0)),
+        q=NO_QFORM,
+        s=(254, "h", 1),
+    )
     np.testing.assert_array_equal(read_scan(path).voxels, plane[..., None])
     standing = np.array([[0.5, 0, 0, 0], [0, 0, 3.0, 0], [0, 0.75, 0, 0], [0, 0, 0, 1]])
     nibabel.save(nibabel.Nifti1Image(plane[..., None], standing), tmp_path / "a.nii")
@@ -154,7 +158,9 @@ def test_colours_and_complex_numbers_are_refused(tmp_path):
 
 
 def test_analyze_and_mgh(tmp_path):
-    nibabel.save(nibabel.MGHImage(body().astype(np.float32), np.diag([0.5, 2, 3, 1])), tmp_path / "a.mgz")
+    nibabel.save(
+        nibabel.MGHImage(body().astype(np.float32), np.diag([0.5, 2, 3, 1])), tmp_path / "a.mgz"
+    )
     scan = read_scan(tmp_path / "a.mgz")
     np.testing.assert_array_equal(scan.voxels, body())
     np.testing.assert_allclose(scan.spacing, [0.5, 2, 3])

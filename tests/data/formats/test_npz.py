@@ -35,7 +35,9 @@ def test_rows_of_both_orders(tmp_path, kind, save):
 
 
 def test_objects_are_refused_and_run_nothing(tmp_path):
-    np.savez(tmp_path / "a.npz", a=np.array([Evil(tmp_path / "ran")], object), words=np.array(["a"]))
+    np.savez(
+        tmp_path / "a.npz", a=np.array([Evil(tmp_path / "ran")], object), words=np.array(["a"])
+    )
     for key in ("a", "words"):
         with pytest.raises(DataError) as error:
             Stream(tmp_path / "a.npz", key)
@@ -62,9 +64,18 @@ def test_a_fortran_array_that_broke_off(tmp_path):
     refused(error, "b.npz", "621 of 630 bytes")
 
 
-@pytest.mark.parametrize("shape, first", [
-    ((5, 3, 20, 24), True), ((5, 1, 20, 24), True), ((5, 4, 20, 24), True), ((5, 20, 24, 3), False),
-    ((5, 3, 24, 3), False), ((5, 20, 24), False), ((5, 3, 24), False), ((5, 20, 24, 24), False),
-])
+@pytest.mark.parametrize(
+    "shape, first",
+    [
+        ((5, 3, 20, 24), True),
+        ((5, 1, 20, 24), True),
+        ((5, 4, 20, 24), True),
+        ((5, 20, 24, 3), False),
+        ((5, 3, 24, 3), False),
+        ((5, 20, 24), False),
+        ((5, 3, 24), False),
+        ((5, 20, 24, 24), False),
+    ],
+)
 def test_where_the_channels_are(shape, first):
     assert channels_first(shape) is first

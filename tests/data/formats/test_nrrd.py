@@ -41,7 +41,9 @@ def test_spaces(tmp_path, space, signs):
         path = write(tmp_path / "a.nrrd", body(), SPACE)
         path.write_bytes(path.read_bytes().replace(b"superior\n", b"superior-time\n"))
     else:
-        path = write(tmp_path / "a.nrrd", body(), SPACE | {"space": space, "space directions": steps})
+        path = write(
+            tmp_path / "a.nrrd", body(), SPACE | {"space": space, "space directions": steps}
+        )
     scan = read_scan(path)
     np.testing.assert_array_equal(scan.voxels, body())
     np.testing.assert_allclose(scan.affine, AFFINE)

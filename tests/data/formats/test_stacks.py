@@ -53,10 +53,19 @@ def test_pages_written_one_by_one_in_one_go_and_behind_a_preview(tmp_path):
     np.testing.assert_array_equal(pages(path), V)
 
 
-@pytest.mark.parametrize("how", [
-    dict(byteorder=">"), dict(bigtiff=True, byteorder=">"), dict(compression="zlib"), dict(rowsperstrip=3),
-    dict(compression="packbits"), dict(tile=(16, 16)), dict(compression="zlib", predictor=True), dict(volumetric=True, tile=(16, 16, 16)),
-])
+@pytest.mark.parametrize(
+    "how",
+    [
+        dict(byteorder=">"),
+        dict(bigtiff=True, byteorder=">"),
+        dict(compression="zlib"),
+        dict(rowsperstrip=3),
+        dict(compression="packbits"),
+        dict(tile=(16, 16)),
+        dict(compression="zlib", predictor=True),
+        dict(volumetric=True, tile=(16, 16, 16)),
+    ],
+)
 @pytest.mark.parametrize("kind", ["u1", ">u2", "i2", "f4"])
 def test_layouts_and_types(tmp_path, how, kind):
     if "predictor" in how or how.get("compression") == "packbits":
@@ -69,7 +78,9 @@ def test_layouts_and_types(tmp_path, how, kind):
 def test_packed_pages_are_read_or_the_codec_is_named(tmp_path, compression):
     stack = (V > 100) * np.uint8(255)
     images = [Image.fromarray(p).convert("1" if compression == "group4" else "L") for p in stack]
-    images[0].save(tmp_path / "a.tif", save_all=True, append_images=images[1:], compression=compression)
+    images[0].save(
+        tmp_path / "a.tif", save_all=True, append_images=images[1:], compression=compression
+    )
     try:
         found = pages(tmp_path / "a.tif")
     except DataError as error:
@@ -93,7 +104,9 @@ def test_several_stacks_are_refused_and_one_is_read_by_its_number(tmp_path):
             file.write(page, metadata=None, photometric="minisblack")
             file.write(page[:15, :12], metadata=None, photometric="minisblack")
     spoken(path, "series")
-    with tifffile.TiffWriter(path) as file:  # a label on a slide has other proportions than its stack
+    with tifffile.TiffWriter(
+        path
+    ) as file:  # a label on a slide has other proportions than its stack
         file.write(V, photometric="minisblack", metadata=None)
         file.write(V[0, :19, :5], photometric="minisblack", metadata=None)
     spoken(path, "series")
@@ -116,11 +129,15 @@ def test_ome_axes_sizes_and_series(tmp_path):
     for axes, array in (("TZYX", both), ("ZTYX", both.swapaxes(0, 1))):
         tifffile.imwrite(path, array, photometric="minisblack", metadata={"axes": axes})
         np.testing.assert_array_equal(pages(path), both)
-    tifffile.imwrite(path, np.stack([both, both // 2]), photometric="minisblack", metadata={"axes": "TCZYX"})
+    tifffile.imwrite(
+        path, np.stack([both, both // 2]), photometric="minisblack", metadata={"axes": "TCZYX"}
+    )
     np.testing.assert_array_equal(pages(path, channel=1), np.stack([255 - V, (255 - V) // 2]))
     with tifffile.TiffWriter(path, ome=True) as file:
         for n, stack in enumerate(both):
-            file.write(stack, photometric="minisblack", metadata={"axes": "ZYX", "PhysicalSizeX": n + 1.0})
+            file.write(
+                stack, photometric="minisblack", metadata={"axes": "ZYX", "PhysicalSizeX": n + 1.0}
+            )
     spoken(path, "series")
     np.testing.assert_array_equal(pages(path, series=1), 255 - V)
     assert read_scan(path, series=1).spacing[0] == 0.002
@@ -140,9 +157,17 @@ def test_a_set_of_ome_files_and_missing_planes_are_refused(tmp_path):
     assert plane in whole
 
     def described(data: str) -> None:
-        tifffile.imwrite(path, V, photometric="minisblack", metadata=None, description=whole.replace(plane, data).encode())
+        tifffile.imwrite(
+            path,
+            V,
+            photometric="minisblack",
+            metadata=None,
+            description=whole.replace(plane, data).encode(),
+        )
 
-    away = f'<TiffData IFD="0" FirstZ="6"><UUID FileName="../../b.ome.tif">{other}</UUID></TiffData>'
+    away = (
+        f'<TiffData IFD="0" FirstZ="6"><UUID FileName="../../b.ome.tif">{other}</UUID></TiffData>'
+    )
     described('<TiffData IFD="0" PlaneCount="6"/>' + away)
     spoken(path, "one of a set", "../../b.ome.tif")
     described('<TiffData IFD="0" PlaneCount="4"/>')
@@ -215,10 +240,18 @@ def test_colours_are_refused_or_one_is_chosen(tmp_path, planar):
 @pytest.mark.parametrize("number", range(1, 9))
 def test_pages_stored_from_another_corner(tmp_path, number):
     "As Pillow shows a picture of that orientation."
-    tifffile.imwrite(tmp_path / "a.tif", V, photometric="minisblack", extratags=[(274, 3, 1, number, True)])
-    turn = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-            8: Image.Transpose.ROTATE_90}
+    tifffile.imwrite(
+        tmp_path / "a.tif", V, photometric="minisblack", extratags=[(274, 3, 1, number, True)]
+    )
+    turn = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
     wanted = [np.array(Image.fromarray(p).transpose(turn[number]) if number > 1 else p) for p in V]
     np.testing.assert_array_equal(pages(tmp_path / "a.tif"), np.stack(wanted))
 
