@@ -64,7 +64,7 @@ class _Fields:
 
     def yes(self, name: str) -> bool: return self.fields.get(name, "False").lower() in ("true", "1")
 
-# %% ../../../nbs/data/formats/09_metaimage.ipynb #207fccd0
+# %% ../../../nbs/data/formats/09_metaimage.ipynb #60a55b6e
 def read_metaimage(path: Path) -> Scan:
     "A MetaImage, as stored. Raises `DataError` for a header that does not fit its data, and absent data."
     fields, start = meta_header(path)
@@ -79,12 +79,16 @@ def read_metaimage(path: Path) -> Scan:
     # the first axis runs fastest, channels faster still
     voxels = np.frombuffer(data, dtype).reshape(*shape[::-1], channels).T
     voxels = np.moveaxis(voxels, 0, -1) if channels > 1 else voxels[0]
+    return _meta_place(header, _in_units(header, voxels), axes)
+
+def _in_units(header: _Fields, voxels: np.ndarray) -> np.ndarray:
+    "The values of the stored numbers. Raises `DataError` for a slope of 0."
     slope = header.numbers("ElementToIntensityFunctionSlope", 1, [1])[0]
     offset = header.numbers("ElementToIntensityFunctionOffset", 1, [0])[0]
     if slope == 0: header.refuse("All values would be one.", "ElementToIntensityFunctionSlope", "not 0")
-    if (slope, offset) != (1, 0): voxels = voxels * slope + offset
-    return _meta_place(header, voxels, axes)
+    return voxels if (slope, offset) == (1, 0) else voxels * slope + offset
 
+# %% ../../../nbs/data/formats/09_metaimage.ipynb #57f947af
 def _known(header: _Fields) -> int:
     "The number of axes. Raises `DataError` for kinds of files that are not read."
     fields, axes = header.fields, int(header.numbers("NDims", 1)[0])

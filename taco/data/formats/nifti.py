@@ -18,7 +18,7 @@ from .grid import Scan, settled_spacing
 # %% auto #0
 __all__ = ['UNITS', 'read_nifti']
 
-# %% ../../../nbs/data/formats/07_nifti.ipynb #6af7f5d9
+# %% ../../../nbs/data/formats/07_nifti.ipynb #da1bcf28
 UNITS = {0: 1., 1: 1e3, 2: 1., 3: 1e-3}  # code of xyzt_units → millimetres
 
 def _millimetres(header, path: Path) -> float:
@@ -35,9 +35,11 @@ def _opened(path: Path):
     try:
         with LoggingOutputSuppressor(): return nibabel.load(path)  # its warnings on sizes are settled below
     except HeaderDataError as error:
+        slope = "slope" in str(error)
         refusing(DataError, file=path)(
-            "The header holds an impossible value.", "scl_slope, scl_inter" if "slope" in str(error) else "header",
-            error, "a header of NIfTI, Analyze or MGH", "Correct the header; a slope of 0 means none.", cause=error)
+            "The header holds a value that is not read.", "scl_slope, scl_inter" if slope else "header", error,
+            "a header of NIfTI, Analyze or MGH", "Set scl_slope and scl_inter to 0, which means none."
+            if slope else "Save the volume again as plain numbers, such as int16.", cause=error)
 
 # %% ../../../nbs/data/formats/07_nifti.ipynb #c393c07a
 def _numbers(image, path: Path) -> np.ndarray:

@@ -56,7 +56,7 @@ def frame_of(voxels: np.ndarray, t: int) -> np.ndarray:
     "(X, Y, Z) of frame `t`; a volume without frames is its own."
     return voxels[..., t] if voxels.ndim == 4 else voxels
 
-# %% ../../../nbs/data/formats/12_slices.ipynb #2c92c3d5
+# %% ../../../nbs/data/formats/12_slices.ipynb #fc860990
 def choose_slices(
     labels: np.ndarray | None,  # (X, Y, Z)
     length: int, axis: int,     # so many slices, along this axis
@@ -67,14 +67,13 @@ def choose_slices(
 ) -> np.ndarray:
     "Indices along `axis` of the slices to keep. Raises `DataError` for a choice that cannot be."
     refuse = refusing(DataError, file=file)
-    for name, value in (("every", every), ("number", number)):
-        if value is not None and (not isinstance(value, int) or value < 1):
+    for name, value in (("every", every), ("number", 1 if number is None else number)):
+        if not isinstance(value, int) or value < 1:
             refuse("This is not a number of slices.", name, value, "a whole number from 1", "Correct the card.")
     index = np.arange(length)
     if isinstance(slices, list):
         if not all(isinstance(k, int) and 0 <= k < length for k in slices):
-            refuse("The volume has no such slice.", "slices", slices, f"0 … {length - 1}",
-                   "Correct the list in the card.")
+            refuse("The volume has no such slice.", "slices", slices, f"0 … {length - 1}", "Correct the list.")
         index = np.array(slices, int)
     elif slices not in ("foreground", "all"):
         refuse("Unknown choice of slices.", "slices", slices, '"foreground", "all" or a list of numbers',

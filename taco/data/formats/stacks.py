@@ -44,7 +44,7 @@ def _chosen(file: tifffile.TiffFile, path: Path, wanted: int | None) -> list[tif
     refuse("The file holds several series of pages.", "series", listed, "one stack",
            "Name one in the card, such as series = 0, or split the file.")
 
-# %% ../../../nbs/data/formats/10_stacks.ipynb #a3215e7d
+# %% ../../../nbs/data/formats/10_stacks.ipynb #a990584e
 def _ome(file: tifffile.TiffFile, path: Path) -> list[ElementTree.Element]:
     "The `Pixels` of each image of an OME-TIFF, none for another TIFF. Raises `DataError` for sets of files."
     if not file.is_ome: return []
@@ -55,6 +55,7 @@ def _ome(file: tifffile.TiffFile, path: Path) -> list[ElementTree.Element]:
     local = lambda element: element.tag.rpartition("}")[2]
     files = {e.text: e.get("FileName") for e in root.iter() if local(e) == "UUID"}
     others = [name or uuid for uuid, name in files.items() if uuid != root.get("UUID")]
+    others += [e.get("MetadataFile", "another file") for e in root.iter() if local(e) == "BinaryOnly"]
     if others:
         refusing(DataError, file=path)(
             "This OME-TIFF is one of a set of files.", "OME-XML", ", ".join(others[:3]), "all planes in one file",
@@ -79,6 +80,17 @@ def _values(pages: np.ndarray, page: tifffile.TiffPage, mask: bool, path: Path) 
         ramp = np.arange(len(red)) / (len(red) - 1)
         if np.abs(red / 65535 - ramp).max() > 1 / len(red): return red[pages]
     return pages
+
+# %% ../../../nbs/data/formats/10_stacks.ipynb #cb30f45b
+def _calibrated(pages: np.ndarray, told: dict, path: Path) -> np.ndarray:
+    "The values of the stored numbers of an ImageJ stack. Raises `DataError` for a calibration that is no line."
+    kind = int(told.get("cf", 20))
+    if kind in (20, 21) or "c0" not in told: return pages  # none
+    offset, slope = float(told["c0"]), float(told.get("c1", 1))
+    if kind != 0 or slope == 0:
+        refusing(DataError, file=path)("The values of this stack are calibrated by a curve.", "ImageJ: cf", kind,
+                                       "0, a straight line, or none", "In ImageJ: Analyze > Calibrate, choose None.")
+    return pages if (offset, slope) == (0, 1) else pages * slope + offset
 
 # %% ../../../nbs/data/formats/10_stacks.ipynb #0c93aed5
 def _one_channel(pages: np.ndarray, axes: str, channel: int | None, path: Path) -> tuple[np.ndarray, str]:
@@ -130,7 +142,7 @@ def _imagej_sizes(told: dict, page: tifffile.TiffPage) -> list[float]:
     across, down = (unit / dots if dots else np.nan for dots in _dots(page))
     return [across, down, float(told.get("spacing", np.nan)) * unit]
 
-# %% ../../../nbs/data/formats/10_stacks.ipynb #3cc94575
+# %% ../../../nbs/data/formats/10_stacks.ipynb #25962a91
 def read_stack(
     path: Path,
     series: int | None = None,   # which of several, counted from 0
@@ -151,7 +163,8 @@ def read_stack(
         if images: sizes = _ome_sizes(images[min(list(file.series).index(chosen[0]), len(images) - 1)])
         elif file.is_imagej: sizes = _imagej_sizes(file.imagej_metadata or {}, page)
         (across, down), corner = _dots(page), int(page.tags.valueof("Orientation", default=1))
-        pages, axes = _one_channel(_values(pages, page, mask, path), axes, channel, path)
+        values = _calibrated(_values(pages, page, mask, path), file.imagej_metadata or {}, path)
+        pages, axes = _one_channel(values, axes, channel, path)
     if corner > 4: sizes, across, down = [sizes[1], sizes[0], sizes[2]], down, across
     voxels = _arranged(pages, axes, corner, path)
     scan = as_lying(voxels, possible_spacing(np.array(sizes), path, "sizes of a voxel"))

@@ -56,7 +56,7 @@ def read_npz(source: Source) -> list[Item]:
                "train_images, train_label, …", "Check that it is the MedSegBench file of this dataset.")
     return items
 
-# %% ../../../nbs/data/readers/04_arrays.ipynb #b446785b
+# %% ../../../nbs/data/readers/04_arrays.ipynb #46a132c2
 def _rows(source: Source, path: Path, split: str, keys: set[str]) -> list[Item]:
     "An item for every row of one split. Raises `DataError` when images and labels do not fit."
     variant = "_" + source.table["variant"] if "variant" in source else ""
@@ -68,8 +68,9 @@ def _rows(source: Source, path: Path, split: str, keys: set[str]) -> list[Item]:
     if "none" in source.card.annotation: labels = {}
     image = Stream(path, images)
     if len(image.shape) not in (3, 4):
-        refusing(DataError, file=path)("The array holds no pictures.", images, image.shape,
-                                       "(N, H, W), (N, H, W, C) or (N, C, H, W)", "Correct file or variant in the card.")
+        refusing(DataError, file=path)(
+            "The array holds no pictures.", images, image.shape, "(N, H, W), (N, H, W, C) or (N, C, H, W)",
+            "Correct file or variant in the card.")
     masks = {value: _labels(path, name, keys, image) for value, name in labels.items()}
     return [Item(f"{path}[{images}][{i}]", f"{split}-{i:05d}", partial(load_row, source, image, masks, i, split),
                  split, local=True) for i in range(image.shape[0])]
@@ -157,7 +158,7 @@ def plane_spacing(
     refuse("This is no pixel size.", found=values, fix="Correct spacing in the card.",
            expected="two positive numbers, or one an axis of the volume")
 
-# %% ../../../nbs/data/readers/04_arrays.ipynb #f2e50b6c
+# %% ../../../nbs/data/readers/04_arrays.ipynb #08573341
 def load_arrays(source: Source, name: str, path: Path, image: str, label: str | None) -> list[Record]:
     "The record of a slice, or of the chosen slices of a volume. Raises `DataError`."
     voxels, attributes = read_array(path, image)
@@ -178,7 +179,8 @@ def load_arrays(source: Source, name: str, path: Path, image: str, label: str | 
     if labels is not None:
         labels = labels[None] if axis is None else np.moveaxis(labels, axis, 0)
         place, shape = f"{path}[{label}]", labels.shape
-        labels = source.labels(whole_numbers(labels, place, source.table).reshape(len(labels), -1), place).reshape(shape)
+        flat = whole_numbers(labels, place, source.table).reshape(len(labels), -1)
+        labels = source.labels(flat, place).reshape(shape)
     spacing = plane_spacing(source, attributes, axis, path)
     return _slices(source, name, path, voxels, labels, spacing, axis is not None)
 

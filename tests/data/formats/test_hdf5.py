@@ -202,3 +202,23 @@ def test_minc_and_unknown_filters_are_named(tmp_path):
             file.id, b"image", h5py.h5t.NATIVE_UINT8, h5py.h5s.create_simple((20, 24)), made
         )
     spoken(tmp_path / "b.h5", "image", "32001", "h5repack")
+
+
+def test_axes_by_name(tmp_path):
+    tags = lambda order: (
+        '{"axes": [' + ", ".join(f'{{"key": "{a}", "typeFlags": 2}}' for a in order) + "]}"
+    )
+    path = h5(tmp_path / "a.h5", P, "yx", axistags=tags("yx"))
+    h5(path, P.T, "xy", axistags=tags("xy"))
+    h5(path, P, "rows")
+    h5(path, P.T, "columns")
+    with h5py.File(path, "a") as file:
+        for name, labels in (("rows", "yx"), ("columns", "xy")):
+            for k, label in enumerate(labels):
+                file[name].dims[k].label = label
+    for name in ("yx", "rows"):
+        np.testing.assert_array_equal(read_array(path, name)[0], P)
+    for name in ("xy", "columns"):
+        with pytest.raises(DataError) as error:
+            read_array(path, name)
+        refused(error, "a.h5", "axistags", "y before x")

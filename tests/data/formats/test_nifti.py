@@ -167,3 +167,10 @@ def test_analyze_and_mgh(tmp_path):
     nibabel.save(nibabel.Spm2AnalyzeImage(body(), np.diag([-2.0, 2, 3, 1])), tmp_path / "b.img")
     for name in ("b.img", "b.hdr"):
         assert read_scan(tmp_path / name).spacing.tolist() == [2, 2, 3]
+
+
+def test_a_type_that_nibabel_does_not_know(tmp_path):
+    path = nifti(tmp_path / "a.nii", body(), np.eye(4), kind=(70, "h", 1), bits=(72, "h", 1))
+    with pytest.raises(DataError) as error:
+        read_scan(path)
+    refused(error, "a.nii", "header", "int16")

@@ -170,6 +170,10 @@ def test_a_set_of_ome_files_and_missing_planes_are_refused(tmp_path):
     )
     described('<TiffData IFD="0" PlaneCount="6"/>' + away)
     spoken(path, "one of a set", "../../b.ome.tif")
+    start = whole.index("<Image")
+    only = whole[:start] + '<BinaryOnly MetadataFile="../set.companion.ome"/></OME>'
+    tifffile.imwrite(path, V, photometric="minisblack", metadata=None, description=only.encode())
+    spoken(path, "one of a set", "set.companion.ome")
     described('<TiffData IFD="0" PlaneCount="4"/>')
     spoken(path, "pages")
 
@@ -265,3 +269,14 @@ def test_choices_that_a_format_does_not_offer(tmp_path):
     (tmp_path / "b.zarr").mkdir()
     (tmp_path / "b.zarr" / "0").write_bytes(b"")
     spoken(tmp_path / "b.zarr" / "0", "OME-Zarr is not read")
+
+
+def test_numbers_that_imagej_calibrates(tmp_path):
+    path = tmp_path / "a.tif"
+    told = {"axes": "ZYX", "cf": 0, "c0": -32768.0, "c1": 1.0, "vunit": "Gray Value"}
+    tifffile.imwrite(path, V.astype(np.uint16) + 32768, imagej=True, metadata=told)
+    np.testing.assert_array_equal(pages(path), V)
+    tifffile.imwrite(path, V, imagej=True, metadata=told | {"cf": 3})
+    spoken(path, "calibrated", "cf")
+    tifffile.imwrite(path, V, imagej=True, metadata={"axes": "ZYX"})
+    np.testing.assert_array_equal(pages(path), V)

@@ -475,3 +475,34 @@ def test_stacks_without_masks_and_masks_without_stacks(tmp_path):
     sliced(tmp_path, name="p2/seg_{}.png", pages=(PAGES > 9).astype(np.uint8))
     with pytest.raises(DataError, match="image of a mask is missing"):
         of(toy(stack_table()), tmp_path)
+
+
+def test_image_and_label_that_say_their_place_in_other_ways(tmp_path):
+    "The same grid from two sides; a sform beside a qform that differs; a qform here and a sform there."
+    image = np.random.default_rng(0).integers(-1000, 300, (10, 12, 6)).astype(np.int16)
+    image[2:5, 3:9, 1:4] = 2000
+    labels = (image == 2000).astype(np.uint8)
+    affine = np.diag([-0.8, 0.9, 3, 1.0])
+    affine[:3, 3] = 50, -60, 7
+    other = affine.copy()
+    other[:3, 1] *= -1
+    other[:3, 3] += affine[:3, 1] * 11
+    save(tmp_path, "a_image.nii", image, affine)
+    save(tmp_path, "a_label.nii", labels[:, ::-1].astype(np.int32), other)
+    reversed_x = affine.copy()
+    reversed_x[0] *= -1
+    both = nibabel.Nifti1Image(image, affine)
+    both.set_sform(affine, 1)
+    both.set_qform(reversed_x, 1)
+    nibabel.save(both, tmp_path / "b_image.nii")
+    save(tmp_path, "b_label.nii", labels.astype(np.float64), affine)
+    records = of(toy(table(window=[-1000, 2000])), tmp_path)
+    assert len(records) == 12
+    for record in records:
+        np.testing.assert_array_equal(record.image[0] == 1, record.semantic == 1)
+        np.testing.assert_allclose(record.spacing, (0.9, 0.8), rtol=1e-6)
+    both.set_sform(None, 0)
+    nibabel.save(both, tmp_path / "b_image.nii")
+    with pytest.raises(DataError) as error:
+        of(toy(table(window=[-1000, 2000])), tmp_path)
+    refused(error, "b_label.nii", "does not lie on its image", "92.8 mm off")
