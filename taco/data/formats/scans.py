@@ -24,10 +24,10 @@ _all_ = ["Scan", "affine_of", "canonical"]  # whoever reads scans needs these to
 # %% auto #0
 __all__ = ['FORMATS', 'scan_format', 'read_scan', 'Scan', 'affine_of', 'canonical']
 
-# %% ../../../nbs/data/formats/11_scans.ipynb #f936f3b8
+# %% ../../../nbs/data/formats/11_scans.ipynb #bdd79e56
 FORMATS: dict[str, tuple[str, Callable[..., Scan]]] = {  # ending → name, function
     **dict.fromkeys((".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh"), ("NIfTI, Analyze or MGH", read_nifti)),
-    **dict.fromkeys((".tif", ".tiff"), ("TIFF", read_stack)),
+    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), ("TIFF", read_stack)),
     **dict.fromkeys((".nrrd", ".nhdr"), ("NRRD", read_nrrd)),
     **dict.fromkeys((".mha", ".mhd"), ("MetaImage", read_metaimage))}
 

@@ -34,7 +34,7 @@ from ..record import Record
 __all__ = ['label_volume', 'class_rule', 'whole_numbers', 'one_layer', 'slice_distance', 'scan_axis', 'slice_scan',
            'read_volumes', 'absent_labels', 'load_volume', 'stacked_files', 'read_stacked', 'load_stacked']
 
-# %% ../../../nbs/data/readers/09_volumes.ipynb #76ed66dd
+# %% ../../../nbs/data/readers/09_volumes.ipynb #ab02ef7d
 def label_volume(
     source: Source,
     scan: Scan,              # the image
@@ -51,9 +51,12 @@ def label_volume(
     return classes
 
 def class_rule(source: Source, value: str) -> dict | None:
-    "How a mask of one class is read: above the `threshold` of the card, or all but 0; None for a mask of all classes."
+    """How a mask of one class is read; None for a mask of all classes.
+
+    Above the `threshold` of the card, or where its `values` are not 0, or else where the mask is not 0.
+    """
     if not value: return None
-    return {"threshold": source.option("threshold")} if "threshold" in source else {"values": "nonzero"}
+    return {"values": "nonzero"} | {k: source.table[k] for k in ("threshold", "values", "tolerance") if k in source}
 
 # %% ../../../nbs/data/readers/09_volumes.ipynb #b1659db6
 def _classes(source: Source, labels: Scan, rule: dict | None) -> np.ndarray:

@@ -506,3 +506,21 @@ def test_image_and_label_that_say_their_place_in_other_ways(tmp_path):
     with pytest.raises(DataError) as error:
         of(toy(table(window=[-1000, 2000])), tmp_path)
     refused(error, "b_label.nii", "does not lie on its image", "92.8 mm off")
+
+
+def test_values_of_masks_of_one_class(tmp_path):
+    "Which numbers of a mask are its class; others are undeclared, and said so."
+    labels = np.zeros(GREY.shape, np.uint8)
+    labels[4:8, 4:8], labels[8:10, 4:8] = 7, 9
+    save(tmp_path, "a_image.nii", GREY)
+    save(tmp_path, "a_label.nii", labels)
+    read = lambda **more: of(toy(table(masks={"2": "*_label.nii"}, **more)), tmp_path)
+    assert sum(int((r.semantic == 2).sum()) for r in read()) == 96
+    values = {"0": 0, "7": 1, "9": 0}
+    assert sum(int((r.semantic == 2).sum()) for r in read(values=values)) == 64
+    with pytest.raises(DataError) as error:
+        read(values={"0": 0, "7": 1})
+    refused(error, "a_label.nii", "9")
+    assert (
+        sum(int((r.semantic == 2).sum()) for r in read(values={"0": 0, "8": 1}, tolerance=1)) == 96
+    )
