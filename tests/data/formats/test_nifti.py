@@ -174,3 +174,11 @@ def test_a_type_that_nibabel_does_not_know(tmp_path):
     with pytest.raises(DataError) as error:
         read_scan(path)
     refused(error, "a.nii", "header", "int16")
+
+
+def test_sizes_of_zero_print_nothing(tmp_path, capfd):
+    path = nifti(
+        tmp_path / "a.nii", body(), np.diag([1.0, 3, 5, 1]), z=(80, "3f", 0, 0, 0), q=NO_QFORM
+    )
+    read_scan(path)
+    assert capfd.readouterr() == ("", "")
