@@ -42,7 +42,7 @@ def scan_format(path: Path) -> tuple[str, Callable[..., Scan]]:
         "OME-Zarr is not read." if zarr else "No format of volumes has this ending.", None,
         path.suffix or "no ending", ", ".join(FORMATS), fix)
 
-# %% ../../../nbs/data/formats/11_scans.ipynb #d69bf686
+# %% ../../../nbs/data/formats/11_scans.ipynb #c0c14e5b
 def read_scan(
     path: str | Path,
     series: int | None = None,   # which series of a TIFF
@@ -53,7 +53,7 @@ def read_scan(
     path = Path(path)
     refuse, (name, function) = refusing(DataError, file=path), scan_format(path)
     for option, value in (("series", series), ("channel", channel)):
-        if value is not None and function is not read_stack:
+        if value is not None and function is not read_stack and not mask:
             refuse(f"A {name} file is not asked for this.", option, value, "nothing",
                    f"Take {option} out of the card; frame chooses among frames and channels of such a file.")
     if function is read_stack: function = partial(read_stack, series=series, channel=channel, mask=mask)

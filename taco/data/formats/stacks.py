@@ -18,28 +18,37 @@ from .grid import Scan, as_lying, possible_spacing, turned_pages
 # %% auto #0
 __all__ = ['UNITS', 'read_stack']
 
-# %% ../../../nbs/data/formats/10_stacks.ipynb #27bffd83
+# %% ../../../nbs/data/formats/10_stacks.ipynb #ccc2b39b
 def _preview(one: tifffile.TiffPageSeries, stack: tifffile.TiffPageSeries) -> bool:
     "Whether a series is a single page like those of the stack, but smaller."
     if len(one.pages) != 1: return False
     (h, w), (height, width) = one.keyframe.shape[:2], stack.keyframe.shape[:2]
     return h < height and w < width and abs(h / w * width / height - 1) < .05
 
-def _chosen(file: tifffile.TiffFile, path: Path, wanted: int | None) -> list[tifffile.TiffPageSeries]:
+def _stacks(series: list[tifffile.TiffPageSeries], ome: bool) -> list[list[tifffile.TiffPageSeries]]:
+    "The series in groups: single pages of one kind together, others, and all of an OME-TIFF, alone."
+    groups: dict = {}
+    for n, s in enumerate(series):
+        single = len(s.pages) == 1 and len(s.shape) == 2 and not ome
+        groups.setdefault((s.shape, s.dtype, s.keyframe.photometric) if single else n, []).append(s)
+    return list(groups.values())
+
+# %% ../../../nbs/data/formats/10_stacks.ipynb #f3c25c02
+def _chosen(
+    file: tifffile.TiffFile, path: Path, wanted: int | None, mask: bool,
+) -> list[tifffile.TiffPageSeries]:
     "The series that are the stack: one, or single pages that belong together. Raises `DataError`."
     refuse, every = refusing(DataError, file=path), list(file.series)
     if len(file.pages) > sum(len(level.pages) for s in every for level in s.levels):
         refuse("The file holds pages that its description does not know.", "pages", len(file.pages),
                f"as described: {', '.join(f'{s.axes} {s.shape}' for s in every)}", "Save the stack again.")
-    if wanted is not None:
+    full = [s for s in every if not s.keyframe.subfiletype & 1] or every
+    if wanted is not None and not (mask and len(full) == 1):  # a mask may have fewer series than its image
         if isinstance(wanted, int) and 0 <= wanted < len(every): return [every[wanted]]
         refuse("The file has no such series.", "series", wanted, f"0 … {len(every) - 1}", "Correct the card.")
-    full = [s for s in every if not s.keyframe.subfiletype & 1] or every
-    kinds = {(s.shape, s.dtype, s.keyframe.photometric) for s in full}
-    single = all(len(s.pages) == 1 and len(s.shape) == 2 for s in full)
-    if len(full) == 1 or len(kinds) == 1 and single and not file.is_ome: return full
-    stacks = [s for s in full if len(s.pages) > 1]
-    if len(stacks) == 1 and all(s is stacks[0] or _preview(s, stacks[0]) for s in full): return stacks
+    groups = _stacks(full, file.is_ome)
+    stacks = [g for g in groups if len(g) > 1 or len(g[0].pages) > 1] or groups
+    if len(stacks) == 1 and all(g is stacks[0] or _preview(g[0], stacks[0][0]) for g in groups): return stacks[0]
     listed = "; ".join(f"{n}: {s.axes} {s.shape}" for n, s in enumerate(every))
     refuse("The file holds several series of pages.", "series", listed, "one stack",
            "Name one in the card, such as series = 0, or split the file.")
@@ -92,14 +101,16 @@ def _calibrated(pages: np.ndarray, told: dict, path: Path) -> np.ndarray:
                                        "0, a straight line, or none", "In ImageJ: Analyze > Calibrate, choose None.")
     return pages if (offset, slope) == (0, 1) else pages * slope + offset
 
-# %% ../../../nbs/data/formats/10_stacks.ipynb #0c93aed5
-def _one_channel(pages: np.ndarray, axes: str, channel: int | None, path: Path) -> tuple[np.ndarray, str]:
+# %% ../../../nbs/data/formats/10_stacks.ipynb #cd105b54
+def _one_channel(
+    pages: np.ndarray, axes: str, channel: int | None, mask: bool, path: Path,
+) -> tuple[np.ndarray, str]:
     "The pages of one channel or sample, and the axes without it. Raises `DataError`."
     refuse, letter = refusing(DataError, file=path), "C" if "C" in axes else "S"
     count = pages.shape[axes.index(letter)] if letter in axes else 1
     if channel is None and count > 1:
         refuse("This TIFF is not a stack of grey pages.", "axes", f"{axes} {pages.shape}", "(pages, rows, columns)",
-               f"Choose in the card: channel = 0 … {count - 1}. A mask must be saved as one channel.")
+               "Save the mask as one channel." if mask else f"Choose in the card: channel = 0 … {count - 1}.")
     if channel is not None and not (isinstance(channel, int) and 0 <= channel < count):
         refuse("The stack has no such channel.", "channel", channel, f"0 … {count - 1}", "Correct the card.")
     if letter not in axes: return pages, axes
@@ -142,7 +153,7 @@ def _imagej_sizes(told: dict, page: tifffile.TiffPage) -> list[float]:
     across, down = (unit / dots if dots else np.nan for dots in _dots(page))
     return [across, down, float(told.get("spacing", np.nan)) * unit]
 
-# %% ../../../nbs/data/formats/10_stacks.ipynb #25962a91
+# %% ../../../nbs/data/formats/10_stacks.ipynb #f022c46f
 def read_stack(
     path: Path,
     series: int | None = None,   # which of several, counted from 0
@@ -152,7 +163,7 @@ def read_stack(
     "A TIFF stack, as lying. Raises `DataError` for what is more than one stack, else what tifffile raises."
     with tifffile.TiffFile(path, _multifile=False) as file:
         images = _ome(file, path)
-        chosen = _chosen(file, path, series)
+        chosen = _chosen(file, path, series, mask)
         page, axes = chosen[0].keyframe, chosen[0].axes
         if any(None in s.pages for s in chosen):
             refusing(DataError, file=path)("Planes of this stack are missing.", "pages", "fewer than described",
@@ -164,7 +175,7 @@ def read_stack(
         elif file.is_imagej: sizes = _imagej_sizes(file.imagej_metadata or {}, page)
         (across, down), corner = _dots(page), int(page.tags.valueof("Orientation", default=1))
         values = _calibrated(_values(pages, page, mask, path), file.imagej_metadata or {}, path)
-        pages, axes = _one_channel(values, axes, channel, path)
+        pages, axes = _one_channel(values, axes, channel, mask, path)
     if corner > 4: sizes, across, down = [sizes[1], sizes[0], sizes[2]], down, across
     voxels = _arranged(pages, axes, corner, path)
     scan = as_lying(voxels, possible_spacing(np.array(sizes), path, "sizes of a voxel"))

@@ -158,7 +158,7 @@ def plane_spacing(
     refuse("This is no pixel size.", found=values, fix="Correct spacing in the card.",
            expected="two positive numbers, or one an axis of the volume")
 
-# %% ../../../nbs/data/readers/04_arrays.ipynb #08573341
+# %% ../../../nbs/data/readers/04_arrays.ipynb #d4e8d8ce
 def load_arrays(source: Source, name: str, path: Path, image: str, label: str | None) -> list[Record]:
     "The record of a slice, or of the chosen slices of a volume. Raises `DataError`."
     voxels, attributes = read_array(path, image)
@@ -166,6 +166,7 @@ def load_arrays(source: Source, name: str, path: Path, image: str, label: str | 
     if absent and source.option("unlabelled") == "skip": return []
     labels = read_array(path, label, mask=True)[0] if label and not absent else None
     finite(voxels, str(path))
+    voxels, labels = _settled(source, voxels, labels, path, image)
     colour = source.card.channels == 3 and voxels.ndim in (3, 4) and voxels.shape[-1] == 3
     grid = voxels.shape[:-1] if colour else voxels.shape
     if len(grid) not in (2, 3) or 0 in grid or labels is not None and labels.shape != grid:
@@ -183,6 +184,23 @@ def load_arrays(source: Source, name: str, path: Path, image: str, label: str | 
         labels = source.labels(flat, place).reshape(shape)
     spacing = plane_spacing(source, attributes, axis, path)
     return _slices(source, name, path, voxels, labels, spacing, axis is not None)
+
+# %% ../../../nbs/data/readers/04_arrays.ipynb #92261415
+def _settled(
+    source: Source, voxels: np.ndarray, labels: np.ndarray | None, path: Path, name: str,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    "Image and labels without an axis of one, colours last. Raises `DataError` for what may be either."
+    if voxels.ndim != 3 or "axis" in source: return voxels, labels
+    alike = labels is not None and labels.shape == voxels.shape
+    if voxels.shape[2] == 1: return voxels[..., 0], labels[..., 0] if alike else labels
+    if source.card.channels == 3 and voxels.shape[0] == 3 != voxels.shape[2] and not alike:
+        return np.moveaxis(voxels, 0, 2), labels
+    colours = (3, 4) if source.card.channels == 1 else (4,)
+    if voxels.shape[2] in colours and not alike:
+        refusing(DataError, file=path)(
+            "The last axis may be colours.", name, voxels.shape, "(H, W), (D, H, W) or, with channels = 3, (H, W, 3)",
+            "Declare channels = 3 for colours, axis for a volume of these slices, or take alpha out.")
+    return voxels, labels
 
 # %% ../../../nbs/data/readers/04_arrays.ipynb #62fc614e
 def _slice_axis(source: Source, attributes: dict, path: Path) -> int:

@@ -34,7 +34,7 @@ from ..record import Record
 __all__ = ['label_volume', 'class_rule', 'whole_numbers', 'one_layer', 'slice_distance', 'scan_axis', 'slice_scan',
            'read_volumes', 'absent_labels', 'load_volume', 'stacked_files', 'read_stacked', 'load_stacked']
 
-# %% ../../../nbs/data/readers/09_volumes.ipynb #ab02ef7d
+# %% ../../../nbs/data/readers/09_volumes.ipynb #5b6fc630
 def label_volume(
     source: Source,
     scan: Scan,              # the image
@@ -43,7 +43,7 @@ def label_volume(
     "Classes (X, Y, Z) or (X, Y, Z, T) uint8 of label volumes that must lie on their image. Raises `DataError`."
     classes = np.zeros((), np.uint8)
     for value, path in masks.items():
-        labels = read_scan(path, mask=True)
+        labels = read_scan(path, source.option("series"), mask=True)
         if labels.segments or "segments" in source: labels = one_layer(source, labels)
         same_grid(labels, scan)
         drawn = labels.voxels if "segments" in source else _classes(source, labels, class_rule(source, value))

@@ -280,3 +280,24 @@ def test_numbers_that_imagej_calibrates(tmp_path):
     spoken(path, "calibrated", "cf")
     tifffile.imwrite(path, V, imagej=True, metadata={"axes": "ZYX"})
     np.testing.assert_array_equal(pages(path), V)
+
+
+def test_a_preview_before_pages_written_one_by_one(tmp_path):
+    for name, metadata in (("a.tif", None), ("b.tif", {})):
+        with tifffile.TiffWriter(tmp_path / name) as file:
+            file.write(V[0, ::2, ::2], metadata=metadata)
+            for page in V:
+                file.write(page, metadata=metadata)
+        np.testing.assert_array_equal(pages(tmp_path / name), V)
+    with tifffile.TiffWriter(tmp_path / "c.tif") as file:  # a coloured preview
+        file.write(np.stack([V[0, ::4, ::4]] * 3, -1), photometric="rgb")
+        file.write(V, photometric="minisblack")
+    np.testing.assert_array_equal(pages(tmp_path / "c.tif"), V)
+
+
+def test_a_mask_of_one_series_beside_an_image_of_several(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", V, photometric="minisblack")
+    np.testing.assert_array_equal(pages(tmp_path / "a.tif", series=1, mask=True), V)
+    spoken(tmp_path / "a.tif", "series", series=1)
+    tifffile.imwrite(tmp_path / "b.tif", np.stack([V] * 3, -1), photometric="rgb")
+    spoken(tmp_path / "b.tif", "Save the mask as one channel", mask=True)

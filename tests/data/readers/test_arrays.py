@@ -438,3 +438,30 @@ def test_hdf5_axes_that_are_none(tmp_path):
         with pytest.raises(DataError) as error:
             arrays_of(tmp_path, f"axis = {axis}", channels=1)
         told(error, "a.h5", "axis")
+
+
+def test_three_axes_of_hdf5_are_a_volume_or_colours(tmp_path):
+    read = lambda text="", channels=3: arrays_of(tmp_path, text, channels=channels)
+    rgb = np.stack([IMG[0], IMG[1], IMG[2]], -1)
+    for array in (rgb, np.moveaxis(rgb, -1, 0)):
+        h5(tmp_path / "a.h5", dict(image=array, label=LAB[0]))
+        (record,) = read('label = "label"')
+        np.testing.assert_allclose(record.image * 255, IMG[:3], atol=1e-3)
+        np.testing.assert_array_equal(record.semantic, LAB[0])
+    h5(tmp_path / "a.h5", dict(image=IMG[0][..., None], label=LAB[0][..., None]))
+    (record,) = read('label = "label"', 1)
+    np.testing.assert_allclose(record.image[0] * 255, IMG[0], atol=1e-3)
+    np.testing.assert_array_equal(record.semantic, LAB[0])
+    for array, channels in (
+        (rgb, 1),
+        (np.stack([IMG[0]] * 4, -1), 3),
+        (np.stack([IMG[0]] * 4, -1), 1),
+    ):
+        h5(tmp_path / "a.h5", dict(image=array))
+        with pytest.raises(DataError) as error:
+            read(channels=channels)
+        told(error, "a.h5", "colours", "axis")
+    h5(tmp_path / "a.h5", dict(image=rgb))
+    slices = read("axis = 2", 1)  # the fix
+    assert len(slices) == 3
+    np.testing.assert_allclose(slices[1].image[0] * 255, IMG[1], atol=1e-3)
