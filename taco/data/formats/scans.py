@@ -24,7 +24,7 @@ _all_ = ["Scan", "affine_of", "canonical"]  # whoever reads scans needs these to
 # %% auto #0
 __all__ = ['FORMATS', 'scan_format', 'read_scan', 'Scan', 'affine_of', 'canonical']
 
-# %% ../../../nbs/data/formats/11_scans.ipynb #bdd79e56
+# %% ../../../nbs/data/formats/11_scans.ipynb #d5468f32
 FORMATS: dict[str, tuple[str, Callable[..., Scan]]] = {  # ending → name, function
     **dict.fromkeys((".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh"), ("NIfTI, Analyze or MGH", read_nifti)),
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), ("TIFF", read_stack)),
@@ -38,11 +38,13 @@ def scan_format(path: Path) -> tuple[str, Callable[..., Scan]]:
     if ending: return FORMATS[ending]
     zarr = any(part.endswith(".zarr") for part in path.parts)
     fix = "Save it as OME-TIFF." if zarr else "Rename the file, or convert it to NIfTI."
+    if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".gif"):
+        fix = 'Declare stack = true where every file is a slice, or reader = "pairs" for pictures of their own.'
     refusing(DataError, file=path)(
         "OME-Zarr is not read." if zarr else "No format of volumes has this ending.", None,
         path.suffix or "no ending", ", ".join(FORMATS), fix)
 
-# %% ../../../nbs/data/formats/11_scans.ipynb #c0c14e5b
+# %% ../../../nbs/data/formats/11_scans.ipynb #54b0edb6
 def read_scan(
     path: str | Path,
     series: int | None = None,   # which series of a TIFF
@@ -61,12 +63,21 @@ def read_scan(
     except TacoError: raise
     except Exception as error:  # gzip, zlib, nibabel, pynrrd and the system each have their own
         refuse("The volume cannot be read.", None, f"{type(error).__name__}: {error}",
-               f"a complete {name} file", "Fetch it again, or leave it out with skip_bad.", cause=error)
+               f"a complete {name} file", _advice(path), cause=error)
     scan = replace(scan, voxels=_volume(scan.voxels, path), file=str(path))
     thin = [axis for axis in range(3) if scan.voxels.shape[axis] == 1]
     return canonical(replace(scan, flat=thin[0] if len(thin) == 1 else None))
 
-# %% ../../../nbs/data/formats/11_scans.ipynb #839be2a1
+# %% ../../../nbs/data/formats/11_scans.ipynb #3a551370
+def _advice(path: Path) -> str:
+    "What to do about a file that cannot be read."
+    try: packed = path.open("rb").read(2) == b"\x1f\x8b"
+    except OSError: return "Restore it, or correct the patterns in the card."
+    named = path.name.lower().endswith(".gz")
+    if named and not packed: return f"The file is not packed: name it {path.name[:-3]}."
+    if packed and not named: return f"The file is packed: name it {path.name}.gz."
+    return "Fetch it again, or leave it out with skip_bad."
+
 def _volume(voxels: np.ndarray, path: Path) -> np.ndarray:
     "(X, Y, Z) or (X, Y, Z, T) numbers of a file. Raises `DataError`."
     refuse = refusing(DataError, file=path)

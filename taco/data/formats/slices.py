@@ -88,7 +88,7 @@ def choose_slices(
     if number is None or len(index) <= number: return index
     return index[np.linspace(0, len(index) - 1, number).round().astype(int)]
 
-# %% ../../../nbs/data/formats/12_slices.ipynb #8a0befe7
+# %% ../../../nbs/data/formats/12_slices.ipynb #45fb0e70
 def same_grid(labels: Scan, image: Scan) -> None:
     "Raise `DataError` unless the voxels of both lie on each other."
     shape = image.voxels.shape[:3]
@@ -105,7 +105,8 @@ def same_grid(labels: Scan, image: Scan) -> None:
                expected=f"{image.spacing.tolist()} as in {image.file}", fix="Correct the header of one of them.")
     if labels.frames not in (1, image.frames):
         refuse("The label volume has other frames than its image.", found=f"{labels.frames} frames",
-               expected=f"1 or {image.frames} as in {image.file}", fix="Export the labels of the same frames.")
+               expected=f"{' or '.join(sorted({'1', str(image.frames)}))} as in {image.file}",
+               fix="Export the labels of the same frames.")
 
 def _place(scan: Scan) -> str:
     "Shape, origin and spacing, for messages."
