@@ -12,7 +12,10 @@ from taco.base import DataError
 from taco.data.card import SPLITS
 from taco.data.find import find, read
 from taco.data.pack import pack
+from taco.data.readers.arrays import read_hdf5, read_npz
+from taco.data.readers.source import Source, example_card
 from tests.data.made import CARD, CLASSES, GIVEN, HDF5, HEAD, NPZ, card_of, make_card, refused, told
+from tests.data.readers.bodies import card as body_card
 
 
 def write_npz(path: Path, sizes=(6, 2, 3), side: int = 16, **more) -> dict:
@@ -246,3 +249,219 @@ def test_bad_hdf5(tmp_path, fault, parts):
     if fault == "no file":
         (tmp_path / "toy/a.h5").write_bytes(b"not HDF5")
     refused(DataError, card_of(lines), tmp_path, *parts)
+
+
+# What archives say of their arrays.
+
+IMG = np.random.default_rng(0).integers(0, 255, (4, 20, 24)).astype(np.uint8)
+LAB = (IMG > 128).astype(np.uint8)
+
+
+def archive(
+    root: Path, text: str = "", classes=("cell", "nucleus"), more: str = "", **arrays
+) -> list:
+    np.savez(root / "case.npz", **arrays)
+    card = example_card(f'[[read]]\nreader = "npz"\nfile = "case.npz"\n{text}', classes, more)
+    return [r for item in read_npz(Source(card, card.read[0], root)) for r in item.load()]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        IMG,
+        np.asfortranarray(IMG),
+        IMG[:, None].repeat(3, 1),
+        IMG[:, None],
+        IMG[..., None].repeat(3, 3),
+        IMG.astype(">u2"),
+    ],
+)
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LAB,
+        np.asfortranarray(LAB),
+        LAB[:, None],
+        LAB[..., None],
+        LAB.astype(bool),
+        LAB.astype(np.float32),
+    ],
+)
+def test_npz_of_every_order_and_type(tmp_path, images, labels):
+    text = "window = [0, 255]"
+    records = archive(tmp_path, text, train_images=images, train_label=labels)
+    assert len(records) == 4 and records[0].image.shape[1:] == (20, 24)
+    for record, image, label in zip(records, IMG, LAB):
+        np.testing.assert_array_equal(record.semantic, label)
+        for channel in record.image:
+            np.testing.assert_allclose(channel * 255, image, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["train_label", "train_labels"])
+@pytest.mark.parametrize("shape", [(4, 1), (4,), (4, 14)])
+def test_class_numbers_are_no_masks_and_the_fix_works(tmp_path, name, shape):
+    arrays = {"train_images": IMG, name: np.ones(shape, np.uint8)}
+    with pytest.raises(DataError) as error:
+        archive(tmp_path, **arrays)
+    told(error, "case.npz", name, "class numbers of whole images", 'annotation = "none"')
+    card = body_card('reader = "npz"\nfile = "case.npz"', "none")
+    records = [r for i in read_npz(Source(card, card.read[0], tmp_path)) for r in i.load()]
+    assert len(records) == 4 and records[0].semantic is None
+
+
+@pytest.mark.parametrize(
+    "arrays, words",
+    [
+        (
+            dict(train_images=np.array([{}] * 4), train_label=LAB),
+            ("train_images", "Python objects"),
+        ),
+        (dict(train_images=IMG, train_label=np.array([{}] * 4)), ("train_label", "Python objects")),
+        (dict(train_images=IMG, train_label=LAB[:3]), ("train_label", "(3, 20, 24)")),
+        (dict(train_images=IMG, train_label=LAB[:, :, :23]), ("train_label", "(4, 20, 23)")),
+        (dict(train_images=IMG[0, 0], train_label=LAB), ("train_images", "no pictures")),
+        (
+            dict(train_images=np.stack([IMG] * 20, 1)[..., None], train_label=LAB),
+            ("train_images", "no pictures"),
+        ),
+    ],
+)
+def test_npz_that_does_not_fit(tmp_path, arrays, words):
+    with pytest.raises(DataError) as error:
+        archive(tmp_path, **arrays)
+    told(error, "case.npz", *words)
+
+
+def test_npz_labels_of_one_class_by_threshold(tmp_path):
+    soft = np.where(LAB, 0.8, 0.2).astype(np.float32)
+    arrays = dict(train_images=IMG, train_label_a=LAB * 200, train_label_b=soft)
+    with pytest.raises(DataError) as error:
+        archive(tmp_path, "labels = {b = 2}", **arrays)
+    told(error, "train_label_b", "threshold")
+    records = archive(tmp_path, "labels = {b = 2}\nthreshold = 0.5", **arrays)
+    np.testing.assert_array_equal(records[1].semantic, LAB[1] * 2)
+
+
+def test_two_archives_of_one_size(tmp_path):
+    for name in ("toy_64.npz", "toy_064.npz"):
+        np.savez(tmp_path / name, train_images=IMG, train_label=LAB)
+    card = example_card('[[read]]\nreader = "npz"\nfile = "toy_{size}.npz"')
+    with pytest.raises(DataError) as error:
+        read_npz(Source(card, card.read[0], tmp_path))
+    told(error, "toy_064.npz", "one size")
+
+
+def test_a_folder_with_brackets_is_packed(tmp_path):
+    folder = tmp_path / "set [v2] copy"
+    (folder / "toy").mkdir(parents=True)
+    write_npz(folder / "toy" / "toy_128.npz")
+    card = make_card(tmp_path, CARD.replace("channels = 1", "channels = 3") + CLASSES + NPZ + GIVEN)
+    store = pack(card, folder, tmp_path / "out", 16, workers=1)
+    assert sum(1 for _ in read(card, folder)) == 11 and store
+
+
+def arrays_of(root: Path, text: str, classes=("cell", "nucleus"), channels: int = 3) -> list:
+    card = example_card(
+        f'[[read]]\nreader = "hdf5"\nfiles = "*.*"\nimage = "image"\nwindow = [0, 255]\n{text}',
+        classes,
+    )
+    card.channels = channels
+    return [r for item in read_hdf5(Source(card, card.read[0], root)) for r in item.load()]
+
+
+@pytest.mark.parametrize("slices", [None, 0, 1])
+def test_matlab_pictures_and_volumes(tmp_path, slices):
+    volume, labels = np.moveaxis(IMG, 0, -1), np.moveaxis(LAB, 0, -1)  # rows, columns, slices
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        for name, array in (("image", volume), ("label", labels)):
+            file[name] = array.T
+            file[name].attrs["MATLAB_class"] = np.bytes_("uint8")
+    text = 'label = "label"\nslices = "all"' + ("" if slices is None else f"\naxis = {slices}")
+    records = arrays_of(tmp_path, text, channels=1)
+    assert len(records) == (4, 20, 24)[0 if slices is None else slices + 1]
+    wanted = np.moveaxis(volume, 2 if slices is None else slices, 0)
+    for record, image in zip(records, wanted):
+        np.testing.assert_allclose(record.image[0] * 255, image, atol=1e-3)
+        np.testing.assert_array_equal(record.semantic, image > 128)
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        for name, array in (("image", np.stack([IMG[0]] * 3, -1)), ("label", LAB[0])):
+            file[name] = array.T
+            file[name].attrs["MATLAB_class"] = np.bytes_("uint8")
+    (record,) = arrays_of(tmp_path, 'label = "label"')
+    assert record.image.shape == (3, 20, 24)
+    np.testing.assert_array_equal(record.semantic, LAB[0])
+
+
+def test_hdf5_labels_that_are_absent_or_alone(tmp_path):
+    h5(tmp_path / "a.h5", dict(image=IMG, label=LAB))
+    h5(tmp_path / "b.h5", dict(image=IMG))
+    with pytest.raises(DataError):
+        arrays_of(tmp_path, 'label = "label"')
+    kept = arrays_of(tmp_path, 'label = "label"\nunlabelled = "keep"', channels=1)
+    assert [r.semantic is None for r in kept] == [False] * 4 + [True] * 4
+    empty = arrays_of(tmp_path, 'label = "label"\nunlabelled = "empty"', channels=1)
+    assert len(empty) == 8 and not empty[7].semantic.any()
+    assert len(arrays_of(tmp_path, 'label = "label"\nunlabelled = "skip"', channels=1)) == 4
+    (tmp_path / "b.h5").unlink()
+    h5(tmp_path / "a.h5", {"p1/image": IMG, "p1/label": LAB, "p2/label": LAB})
+    card = example_card(
+        '[[read]]\nreader = "hdf5"\nfiles = "*.h5"\nimage = "*/image"\nlabel = "*/label"'
+    )
+    items = read_hdf5(Source(card, card.read[0], tmp_path))
+    assert len(items) == 2 and items[1].fails and "p2/label" in items[1].file
+
+
+def test_hdf5_pictures_without_foreground(tmp_path):
+    "A picture of its own is data; a slice of a volume is left out like others of its volume."
+    h5(tmp_path / "p_1.h5", dict(image=IMG[0], label=LAB[0]))
+    h5(tmp_path / "p_2.h5", dict(image=IMG[1], label=LAB[1] * 0))
+    count = lambda text="": len(arrays_of(tmp_path, 'label = "label"\n' + text, channels=1))
+    assert count() == 2 and count('healthy = "skip"') == 1
+    assert (
+        count("slice = 're:_(\\d)'") == 1 and count("healthy = \"keep\"\nslice = 're:_(\\d)'") == 2
+    )
+    h5(tmp_path / "p_1.h5", dict(image=IMG, label=LAB * 0))
+    assert count() == 5 and count("number = 2") == 3
+
+
+def test_hdf5_labels_with_a_scale(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["image"], file["label"] = IMG[0], (LAB[0] * 2 * 85).astype(np.uint8)
+        file["label"].attrs["scale_factor"] = np.float32(1 / 85)
+    (record,) = arrays_of(tmp_path, 'label = "label"', channels=1)
+    np.testing.assert_array_equal(record.semantic, LAB[0] * 2)
+
+
+def test_hdf5_axes_that_are_none(tmp_path):
+    h5(tmp_path / "a.h5", dict(image=IMG))
+    for axis in ("3", "-1", '"axial"', "true"):
+        with pytest.raises(DataError) as error:
+            arrays_of(tmp_path, f"axis = {axis}", channels=1)
+        told(error, "a.h5", "axis")
+
+
+def test_three_axes_of_hdf5_are_a_volume_or_colours(tmp_path):
+    read = lambda text="", channels=3: arrays_of(tmp_path, text, channels=channels)
+    rgb = np.stack([IMG[0], IMG[1], IMG[2]], -1)
+    for array in (rgb, np.moveaxis(rgb, -1, 0)):
+        h5(tmp_path / "a.h5", dict(image=array, label=LAB[0]))
+        (record,) = read('label = "label"')
+        np.testing.assert_allclose(record.image * 255, IMG[:3], atol=1e-3)
+        np.testing.assert_array_equal(record.semantic, LAB[0])
+    h5(tmp_path / "a.h5", dict(image=IMG[0][..., None], label=LAB[0][..., None]))
+    (record,) = read('label = "label"', 1)
+    np.testing.assert_allclose(record.image[0] * 255, IMG[0], atol=1e-3)
+    np.testing.assert_array_equal(record.semantic, LAB[0])
+    for array, channels in (
+        (rgb, 1),
+        (np.stack([IMG[0]] * 4, -1), 3),
+        (np.stack([IMG[0]] * 4, -1), 1),
+    ):
+        h5(tmp_path / "a.h5", dict(image=array))
+        with pytest.raises(DataError) as error:
+            read(channels=channels)
+        told(error, "a.h5", "colours", "axis")
+    h5(tmp_path / "a.h5", dict(image=rgb))
+    slices = read("axis = 2", 1)  # the fix
+    assert len(slices) == 3
+    np.testing.assert_allclose(slices[1].image[0] * 255, IMG[1], atol=1e-3)

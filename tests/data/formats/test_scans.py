@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from taco.base import DataError
-from taco.data.readers.scans import read_scan
+from taco.data.formats.scans import read_scan
 from tests.data.readers.bodies import (
     AFFINE,
     META,
@@ -149,3 +149,18 @@ def test_channels_become_frames(tmp_path):
     )
     for name in ("a.nrrd", "a.mha"):
         np.testing.assert_array_equal(read_scan(tmp_path / name).voxels, np.moveaxis(both, 0, -1))
+
+
+def test_files_of_another_name_than_they_deserve(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(body(), AFFINE), tmp_path / "a.nii")
+    (tmp_path / "a.nii").rename(tmp_path / "a.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(body(), AFFINE), tmp_path / "b.nii.gz")
+    (tmp_path / "b.nii.gz").rename(tmp_path / "b.nii")
+    for name, right in (("a.nii.gz", "a.nii"), ("b.nii", "b.nii.gz")):
+        with pytest.raises(DataError) as error:
+            read_scan(tmp_path / name)
+        refused(error, name, f"name it {right}.")
+        (tmp_path / name).rename(tmp_path / right)  # the fix
+        np.testing.assert_array_equal(read_scan(tmp_path / right).voxels, body())
+    with pytest.raises(DataError, match="stack = true"):
+        read_scan(tmp_path / "slice_1.png")

@@ -1,0 +1,81 @@
+"Rows of an .npz: of any order and type, and never by pickle."
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from taco.base import DataError
+from taco.data.formats.npz import Stream, channels_first, npz_keys
+from tests.data.readers.bodies import refused
+
+ROWS = np.random.default_rng(0).integers(0, 255, (5, 6, 7, 3)).astype(np.uint8)
+
+
+class Evil:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.path}",))
+
+
+@pytest.mark.parametrize("kind", [bool, "u1", ">u2", "<i4", "f2", ">f8"])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_rows_of_both_orders(tmp_path, kind, save):
+    rows = ROWS.astype(kind)
+    save(tmp_path / "a.npz", c=rows, fortran=np.asfortranarray(rows))
+    for key in ("c", "fortran"):
+        stream = Stream(tmp_path / "a.npz", key)
+        assert stream.shape == rows.shape
+        for n in (0, 3, 1, 4):
+            np.testing.assert_array_equal(stream.row(n), rows[n])
+
+
+def test_objects_are_refused_and_run_nothing(tmp_path):
+    np.savez(
+        tmp_path / "a.npz", a=np.array([Evil(tmp_path / "ran")], object), words=np.array(["a"])
+    )
+    for key in ("a", "words"):
+        with pytest.raises(DataError) as error:
+            Stream(tmp_path / "a.npz", key)
+        refused(error, "a.npz", key, "plain numbers")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_name_that_occurs_twice(tmp_path):
+    np.savez(tmp_path / "a.npz", a=ROWS)
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive, pytest.warns(UserWarning):
+        archive.writestr("a.npy", b"")
+    with pytest.raises(DataError) as error:
+        npz_keys(tmp_path / "a.npz")
+    refused(error, "a.npz", "a.npy", "2 of them")
+
+
+def test_a_fortran_array_that_broke_off(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.asfortranarray(ROWS))
+    whole = zipfile.ZipFile(tmp_path / "a.npz").read("a.npy")
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        archive.writestr("a.npy", whole[:-9])
+    with pytest.raises(DataError) as error:
+        Stream(tmp_path / "b.npz", "a").row(0)
+    refused(error, "b.npz", "621 of 630 bytes")
+
+
+@pytest.mark.parametrize(
+    "shape, first",
+    [
+        ((5, 3, 20, 24), True),
+        ((5, 1, 20, 24), True),
+        ((5, 4, 20, 24), True),
+        ((5, 20, 24, 3), False),
+        ((5, 3, 24, 3), False),
+        ((5, 20, 24), False),
+        ((5, 3, 24), False),
+        ((5, 20, 24, 24), False),
+    ],
+)
+def test_where_the_channels_are(shape, first):
+    assert channels_first(shape) is first
