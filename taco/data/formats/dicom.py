@@ -193,7 +193,7 @@ def _all_used(data: pydicom.Dataset) -> None:
         refuser(data)("The file holds more pixels than it says.", "Rows, Columns, NumberOfFrames",
                       f"{there} bytes of PixelData", f"{promised} bytes, {rows} rows in {frames_of(data)} frames")
 
-# %% ../../../nbs/data/formats/06_dicom.ipynb #55b49b95
+# %% ../../../nbs/data/formats/06_dicom.ipynb #089b5f10
 def in_units(stored: np.ndarray, data: pydicom.Dataset, frame: int) -> np.ndarray:
     "One frame (H, W) of numbers in the unit of the header, HU for CT, or (H, W, 3) RGB. Raises `DataError`."
     refuse, model = refuser(data), data.PhotometricInterpretation
@@ -201,7 +201,7 @@ def in_units(stored: np.ndarray, data: pydicom.Dataset, frame: int) -> np.ndarra
     slope, intercept = (numbers(data, name, 1, frame) for name in ("RescaleSlope", "RescaleIntercept"))
     table = tag(data, "ModalityLUTSequence", frame)
     try:
-        if model == "PALETTE COLOR": return apply_color_lut(stored, data)
+        if model == "PALETTE COLOR": return apply_color_lut(stored, _even_palette(data))
         if table and slope is None and intercept is None: return apply_modality_lut(stored, data)
     except Exception as error:  # tables of other lengths than they say
         refuse("A table of the header cannot be used.", "LUTDescriptor, LUTData", error, "a complete table",
@@ -213,6 +213,14 @@ def in_units(stored: np.ndarray, data: pydicom.Dataset, frame: int) -> np.ndarra
     if slope is None and intercept is None: return stored
     scaled = stored if slope is None else stored * np.float32(slope[0])
     return scaled + np.float32(0 if intercept is None else intercept[0])
+
+def _even_palette(data: pydicom.Dataset) -> pydicom.Dataset:
+    "The dataset, whose tables of an odd number of bytes have lost the byte that fills them up."
+    for colour in ("Red", "Green", "Blue"):
+        name = f"{colour}PaletteColorLookupTable"
+        (count, _, bits), name = data[name + "Descriptor"].value, name + "Data"
+        if name in data and bits == 8 and len(data[name].value) == count + 1: data[name].value = data[name].value[:-1]
+    return data
 
 # %% ../../../nbs/data/formats/06_dicom.ipynb #aa70c28e
 def padding(stored: np.ndarray, data: pydicom.Dataset) -> np.ndarray | None:

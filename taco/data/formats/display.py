@@ -54,7 +54,7 @@ def header_window(data: pydicom.Dataset, frame: int = 0) -> tuple[float, float] 
     low, high = ends[0]
     return low, max(high, low + 1e-6)  # a window of width 1 is a step
 
-# %% ../../../nbs/data/formats/07_display.ipynb #ece87768
+# %% ../../../nbs/data/formats/07_display.ipynb #141d078d
 def displayed(units: np.ndarray, data: pydicom.Dataset, frame: int) -> tuple[np.ndarray, tuple | None]:
     "Grey numbers as the header wants them seen, and their black and white, None without. Raises `DataError`."
     windows, tables = header_windows(data, frame), tag(data, "VOILUTSequence", frame) or []
@@ -67,7 +67,7 @@ def displayed(units: np.ndarray, data: pydicom.Dataset, frame: int) -> tuple[np.
         refuse("The header's tables of grey do not fit.", "VOILUTSequence", f"{len(tables)} tables",
                "one table, for whole numbers", CHOOSE.format(float(units.min()), float(units.max())))
     of_table = pydicom.Dataset()
-    of_table.VOILUTSequence = tables
+    of_table.VOILUTSequence, of_table.file_meta = tables, data.file_meta  # pydicom asks it for the order of bytes
     try: return apply_voi(whole.astype(np.int64), of_table), (0, 2 ** int(tables[0].LUTDescriptor[2]) - 1)
     except Exception as error:  # tables of other lengths than they say
         refuse("A table of the header cannot be used.", "VOILUTSequence", error, "a complete table",
