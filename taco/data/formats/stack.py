@@ -31,8 +31,9 @@ from .segments import Plane
 from ..readers.scans import Scan, affine_of, canonical
 
 # %% auto #0
-__all__ = ['SAME', 'CHOICES', 'has_value', 'chosen_planes', 'difference', 'heights', 'advice', 'checked', 'in_order', 'by_number',
-           'Stack', 'read_stack', 'stack_pixels', 'stack_window', 'series_scan', 'write_series']
+__all__ = ['SAME', 'CHOICES', 'has_value', 'chosen_planes', 'difference', 'directions', 'heights', 'advice', 'checked',
+           'in_order', 'by_number', 'Stack', 'read_stack', 'stack_pixels', 'stack_window', 'series_scan',
+           'write_series']
 
 # %% ../../../nbs/data/formats/09_stack.ipynb #3ae5908d
 SAME = ("PatientID", "SeriesInstanceUID", "Modality", "FrameOfReferenceUID", "Rows", "Columns",
@@ -64,7 +65,7 @@ def chosen_planes(paths: list[Path], which: bool | str, where: dict) -> list[Pla
                               "Correct where in the card.")
     return planes
 
-# %% ../../../nbs/data/formats/09_stack.ipynb #8654e266
+# %% ../../../nbs/data/formats/09_stack.ipynb #316ec570
 def difference(planes: list[Plane], name: str) -> tuple[Path, object, object] | None:
     "File, value and expected value of the first plane with another value of an attribute."
     reference = tag(planes[0][1], name, planes[0][2])
@@ -73,19 +74,30 @@ def difference(planes: list[Plane], name: str) -> tuple[Path, object, object] | 
         if not same_value(value, reference): return path, value, reference
     return None
 
+def directions(plane: Plane) -> np.ndarray | None:
+    "Along a row and down a column (2, 3) of length 1, in LPS; None where unknown. Raises `DataError`."
+    _, data, t = plane
+    found = numbers(data, "ImageOrientationPatient", 6, t)
+    if found is None: return None
+    turn = found.reshape(2, 3)
+    if np.abs(turn @ turn.T - np.eye(2)).max() > .01:
+        refuser(data)("Rows and columns have no proper directions.", "ImageOrientationPatient", found.tolist(),
+                      "two directions of length 1 at right angles")
+    return turn
+
 def heights(planes: list[Plane]) -> np.ndarray | None:
     "Where planes (P,) lie along their normal in mm, None without positions. Raises `DataError`."
     places = [numbers(data, "ImagePositionPatient", 3, t) for _, data, t in planes]
-    turn = numbers(planes[0][1], "ImageOrientationPatient", 6, planes[0][2])
+    turn = directions(planes[0])
     without = [path for (path, _, _), place in zip(planes, places) if place is None]
     if len(without) == len(planes) or turn is None: return None
     if without:
         refusing(DataError, file=without[0])(
             "Some slices do not say where they lie.", "ImagePositionPatient", f"nothing in {len(without)} files",
             "a position in every file", f'Restore it, or leave the file out: exclude = "**/{without[0].name}".')
-    return np.array(places) @ np.cross(turn[:3], turn[3:])
+    return np.array(places) @ np.cross(*turn)
 
-# %% ../../../nbs/data/formats/09_stack.ipynb #d0ed4d89
+# %% ../../../nbs/data/formats/09_stack.ipynb #856dc53e
 def advice(planes: list[Plane], otherwise: str) -> str:
     "How to choose planes that make one series: a value of the header that only they have."
     def fits(some: list[Plane]) -> bool:
@@ -101,7 +113,7 @@ def advice(planes: list[Plane], otherwise: str) -> str:
             some = [plane for plane in planes if has_value(plane, name, value)]
             if len(some) < len(planes) and fits(some):
                 return f'Choose by the header, for instance where = {{{name} = "{value}"}}. Or: {otherwise}'
-    return otherwise
+    return otherwise[0].upper() + otherwise[1:]
 
 # %% ../../../nbs/data/formats/09_stack.ipynb #fea15a58
 def checked(planes: list[Plane]) -> list[Plane]:
@@ -121,7 +133,7 @@ def checked(planes: list[Plane]) -> list[Plane]:
         seen[key] = path
     return planes
 
-# %% ../../../nbs/data/formats/09_stack.ipynb #a1a2997b
+# %% ../../../nbs/data/formats/09_stack.ipynb #63ce92cc
 def in_order(planes: list[Plane]) -> tuple[list[Plane], np.ndarray | None]:
     "The planes in order and the vector from one to the next in mm (LPS), None without positions. Raises `DataError`."
     along = heights(planes)
@@ -130,9 +142,9 @@ def in_order(planes: list[Plane]) -> tuple[list[Plane], np.ndarray | None]:
     planes, gaps = [planes[i] for i in order], np.diff(along[order])
     first, last = (numbers(data, "ImagePositionPatient", 3, t) for _, data, t in (planes[0], planes[-1]))
     if not len(gaps):
-        turn = numbers(planes[0][1], "ImageOrientationPatient", 6, planes[0][2])
+        turn = directions(planes[0])
         thick = numbers(planes[0][1], "SliceThickness", 1, planes[0][2])
-        return planes, np.cross(turn[:3], turn[3:]) * (thick[0] if thick is not None and thick[0] > 0 else np.nan)
+        return planes, np.cross(*turn) * (thick[0] if thick is not None and thick[0] > 0 else np.nan)
     middle, k = np.median(gaps), int(np.abs(gaps - np.median(gaps)).argmax())
     refuse = refusing(DataError, file=planes[k + 1][0], field="ImagePositionPatient")
     if (gaps <= 1e-3).any():
@@ -184,7 +196,7 @@ class Stack:
         "The canonical axis (0, 1, 2) from plane to plane."
         return int(np.abs(np.cross(*self.affine[:3, :2].T)).argmax())
 
-# %% ../../../nbs/data/formats/09_stack.ipynb #74f91756
+# %% ../../../nbs/data/formats/09_stack.ipynb #bf877c3d
 def read_stack(paths: list[Path], which: bool | str = True, where: dict | None = None, known: bool = False) -> Stack:
     "The stack of the chosen planes of some files; `known`: the card gives the voxel sizes. Raises `DataError`."
     planes, step = in_order(checked(chosen_planes(paths, which, where or {})))
@@ -196,10 +208,7 @@ def read_stack(paths: list[Path], which: bool | str = True, where: dict | None =
             refuser(data)("Slices cannot be so far apart.", "SpacingBetweenSlices", apart[0], "more than 0 mm")
         return Stack(planes, affine_of(np.eye(3), np.zeros(3)),
                      np.array([column, row, np.nan if apart is None else apart[0]]), str(path.parent))
-    turn = numbers(data, "ImageOrientationPatient", 6, t).reshape(2, 3)
-    if np.abs(turn @ turn.T - np.eye(2)).max() > .01:
-        refuser(data)("Rows and columns have no proper directions.", "ImageOrientationPatient",
-                      turn.ravel().tolist(), "two directions of length 1 at right angles")
+    turn = directions(planes[0])
     steps = np.stack([turn[0] * column, turn[1] * row, step])
     filled = np.where(np.isnan(steps), np.stack([*turn, np.cross(*turn)]), steps)
     return Stack(planes, affine_of(filled, numbers(data, "ImagePositionPatient", 3, t)),
