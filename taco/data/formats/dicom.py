@@ -181,7 +181,7 @@ def _unpacked(data: pydicom.Dataset, file: Path) -> np.ndarray:
                "Unpack the files once with gdcmconv --raw or dcmdjpeg, or install pylibjpeg[all] or python-gdcm; "
                "if that fails too, the file is damaged.", cause=error)
 
-# %% ../../../nbs/data/formats/06_dicom.ipynb #a165e7ac
+# %% ../../../nbs/data/formats/06_dicom.ipynb #8a73644e
 def _all_used(data: pydicom.Dataset) -> None:
     "Raise `DataError` if unpacked pixels are followed by a row or more that the header does not count."
     syntax, rows = transfer_syntax(data), data.get("Rows")
@@ -189,7 +189,7 @@ def _all_used(data: pydicom.Dataset) -> None:
     row = int(data.get("Columns") or 0) * int(data.get("SamplesPerPixel") or 1) * int(data.get("BitsAllocated") or 8)
     if data.get("PhotometricInterpretation") == "YBR_FULL_422": row = row * 2 // 3
     promised, there = row * rows * frames_of(data) // 8, len(data.PixelData)
-    if row >= 8 and there - promised >= max(row // 8, 2):
+    if there - promised >= max(row // 8, 2) and len(set(data.PixelData[promised:])) > 1:  # not only filled up
         refuser(data)("The file holds more pixels than it says.", "Rows, Columns, NumberOfFrames",
                       f"{there} bytes of PixelData", f"{promised} bytes, {rows} rows in {frames_of(data)} frames")
 

@@ -170,7 +170,7 @@ def bare_frames(data: pydicom.Dataset, file: Path, planes: list[Plane]) -> list[
     frames, places = _frames_on(data, file, planes)
     return [(place, frame) for place, frame in zip(places, frames) if place is not None]
 
-# %% ../../../nbs/data/formats/08_segments.ipynb #131abea7
+# %% ../../../nbs/data/formats/08_segments.ipynb #175ca051
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 def _from_outlines(data: pydicom.Dataset, planes: list[Plane], wanted: list[int], shape) -> dict[int, np.ndarray]:
@@ -189,7 +189,7 @@ def _from_outlines(data: pydicom.Dataset, planes: list[Plane], wanted: list[int]
             kind = contour.get("ContourGeometricType")
             if kind not in CLOSED:
                 refuse("An outline has no inside.", "ContourGeometricType", f"{kind} in {names[number]!r}", CLOSED[0],
-                       f"Leave the region out in the card: regions = {{\"{names[number]}\" = 0, …}}.")
+                       f"Leave the region out in the card: segments = {{\"{names[number]}\" = 0, …}}.")
             k, corners = grid.place(contour, names[number], refuse)
             drawn[number][k] ^= polygon2mask(shape[1:], corners)
     return drawn

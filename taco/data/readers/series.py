@@ -26,16 +26,18 @@ from .volumes import label_volume, plane_axis, slice_scan
 from ..record import Record
 
 # %% auto #0
-__all__ = ['meaning', 'region_classes', 'mask_pixels', 'slice_classes', 'series_labels', 'load_series', 'scaled', 'read_series']
+__all__ = ['meaning', 'region_classes', 'rule_of', 'mask_pixels', 'slice_classes', 'series_labels', 'load_series', 'scaled',
+           'read_series']
 
-# %% ../../../nbs/data/readers/10_series.ipynb #42bd3b0d
+# %% ../../../nbs/data/readers/10_series.ipynb #fa2f2cfa
 def meaning(source: Source, listed: dict[int, str], file: Path, value: str = "") -> dict[int, int]:
     "Number of a region → class, by the card; `value` is the class of the whole file. Raises `DataError`."
-    table, values = source.option("regions", {}), source.option("values")
+    table, values = source.option("segments", {}), source.option("values")
+    table = {str(name).lower(): number for name, number in table.items()}
     named = {name.lower(): number for number, name in source.card.classes.items()}
     found: dict[int, int | None] = {}
     for number, label in listed.items():
-        given = table.get(label, table.get(str(number)))
+        given = table.get(label.lower(), table.get(str(number)))
         if value: found[number] = 0 if given == 0 else int(value)
         elif table: found[number] = given
         elif values == "nonzero": found[number] = 1
@@ -47,10 +49,10 @@ def meaning(source: Source, listed: dict[int, str], file: Path, value: str = "")
     words = {listed[n] or str(n): v if v in known else 0 for n, v in found.items()}
     line = ", ".join(f'"{name}" = {v}' for name, v in words.items())
     refusing(DataError, file=file)(
-        "The card does not say what a region is.", "regions",
+        "The card does not say what a region is.", "segments",
         few(listed[n] or n for n, v in found.items() if v not in known),
         ", ".join(f"{n} ({name})" for n, name in source.card.classes.items()),
-        f"Give each region its class in the card, or 0 to leave it out: regions = {{{line}}}.")
+        f"Give each region its class in the card, or 0 to leave it out: segments = {{{line}}}.")
 
 # %% ../../../nbs/data/readers/10_series.ipynb #d85a561c
 def region_classes(
@@ -78,12 +80,17 @@ def region_classes(
                "one class a pixel", f"Say which lies on top, from bottom to top: order = {sorted(layers)}.")
     return draw_layers(layers, order, shape)
 
-# %% ../../../nbs/data/readers/10_series.ipynb #8ef21c98
+# %% ../../../nbs/data/readers/10_series.ipynb #ad2e1204
+def rule_of(source: Source, value: str) -> dict | None:
+    "How a mask of one class is read: above the card's `threshold`, or all but 0; None for a mask of all classes."
+    if not value: return None
+    return {"threshold": source.option("threshold")} if "threshold" in source else {"values": "nonzero"}
+
 def _bare_classes(source: Source, data: pydicom.Dataset, file: Path, planes: list[Plane], value: str) -> np.ndarray:
     "Classes (P, H, W) of a segmentation that lists no segments: each frame is a mask by the values of the card."
     classes = np.zeros((len(planes), int(planes[0][1].Rows), int(planes[0][1].Columns)), np.uint8)
     for k, frame in bare_frames(data, file, planes):
-        labels = source.labels(frame, file, {"values": "nonzero"} if value else None)
+        labels = source.labels(frame, file, rule_of(source, value))
         if value: labels = labels * np.uint8(int(value))
         clash = (labels > 0) & (classes[k] > 0) & (labels != classes[k])
         if clash.any():
@@ -114,7 +121,7 @@ def mask_pixels(
     t = frame if len(stored) > 1 else 0
     return stored[t] if data.PhotometricInterpretation == "PALETTE COLOR" and mask else in_units(stored[t], data, t)
 
-# %% ../../../nbs/data/readers/10_series.ipynb #d4652984
+# %% ../../../nbs/data/readers/10_series.ipynb #677ec0a9
 def slice_classes(
     source: Source, stack: Stack,
     images: dict[Path, str],  # file → identity, of the slices
@@ -142,7 +149,7 @@ def slice_classes(
         if pixels.shape[:2] != classes.shape[1:]:
             refuse("The mask is not of the size of its image.", found=pixels.shape[:2], expected=classes.shape[1:],
                    file=path, fix="Export both at the same size; taco does not guess how they lie on each other.")
-        labels = source.labels(pixels, path, {"values": "nonzero"} if value else None)
+        labels = source.labels(pixels, path, rule_of(source, value))
         classes[k] = labels * np.uint8(int(value)) if value else labels
     return classes
 

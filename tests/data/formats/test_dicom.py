@@ -110,6 +110,11 @@ def test_more_frames_than_the_header_counts(tmp_path):
     refused(error, "a.dcm", "NumberOfFrames", "more pixels")
 
 
+def test_files_that_are_only_filled_up_are_read(tmp_path):
+    path = dicom(tmp_path / "a.dcm", STORED, PixelData=STORED.tobytes() + b"\0" * 96)
+    np.testing.assert_array_equal(units(path), STORED)
+
+
 def test_units_of_each_frame(tmp_path):
     slopes = [group(PixelValueTransformationSequence=dict(RescaleSlope=s, RescaleIntercept=-s)) for s in (1, 3)]
     path = dicom(

@@ -141,7 +141,7 @@ def test_outlines_are_filled_on_their_slices(tmp_path, series):
         (square(1, 5, 4), {}, ("lies on no slice", "4.00", "3.00")),
         (square(1, 5, 3) + [[0, 0, 0], [0, 0, 2], [0, 0, 0], [0, 0, 0]], {}, ("lies on no slice",)),
         (square(1, 5, 3)[:2], {}, ("three corners",)),
-        (square(1, 5, 3), dict(kind="OPEN_PLANAR"), ("OPEN_PLANAR", 'regions = {"a" = 0')),
+        (square(1, 5, 3), dict(kind="OPEN_PLANAR"), ("OPEN_PLANAR", 'segments = {"a" = 0')),
         (square(1, 5, 3), dict(kind="POINT"), ("no inside",)),
     ],
 )

@@ -209,8 +209,8 @@ def test_a_segmentation_of_one_image_has_all_its_segments(tmp_path):
     segmentation(tmp_path / "p_seg.dcm", np.stack([RIGHT, LEFT]), [2, 1], names)
     with pytest.raises(DataError) as error:
         only(PAIRS, tmp_path)
-    refused(error, "p_seg.dcm", "left, right", 'regions = {"left" = 0, "right" = 0}')
-    record = only(PAIRS + "regions = {left = 1, right = 2}", tmp_path)
+    refused(error, "p_seg.dcm", "left, right", 'segments = {"left" = 0, "right" = 0}')
+    record = only(PAIRS + "segments = {left = 1, right = 2}", tmp_path)
     np.testing.assert_array_equal(record.semantic, LEFT + 2 * RIGHT)
     record = only(PAIRS + "values = {1 = 2, 2 = 1}", tmp_path)
     np.testing.assert_array_equal(record.semantic, 2 * LEFT + RIGHT)
@@ -291,7 +291,7 @@ def test_images_without_a_mask(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", ["axis = 0", 'slices = "all"', "every = 2", "number = 3", "foreground = 0.1", "where = {EchoNumbers = 1}"]
+    "option", ["axis = 0", 'slices = "all"', "every = 2", "number = 3", "foreground = 0.1", "where = {EchoNumbers = 1}", 'healthy = "skip"']
 )
 def test_options_of_series_mean_nothing_for_files(tmp_path, option):
     dicom(tmp_path / "p_img.dcm", RAMP)

@@ -117,18 +117,18 @@ def test_segments_of_a_series_become_classes_by_name(tmp_path):
     expected[3], expected[7] = 2 * mark[3], mark[7]
     np.testing.assert_array_equal(all_labels(text, tmp_path), expected)
     expected[3] = mark[3]
-    np.testing.assert_array_equal(all_labels(text + "regions = {Lesion = 1, organ = 1}", tmp_path), expected)
+    np.testing.assert_array_equal(all_labels(text + "segments = {lesion = 1, organ = 1}", tmp_path), expected)
     np.testing.assert_array_equal(all_labels(text + "values = {1 = 1, 2 = 1}", tmp_path), expected)
     np.testing.assert_array_equal(all_labels('masks = {1 = "*_seg.dcm"}', tmp_path), expected)
     expected[7] = 0
-    np.testing.assert_array_equal(all_labels(text + "regions = {Lesion = 1, 2 = 0}", tmp_path), expected)
+    np.testing.assert_array_equal(all_labels(text + "segments = {Lesion = 1, 2 = 0}", tmp_path), expected)
     segmentation(tmp_path / "P1_seg.dcm", frames, [2, 1], {1: "tumour", 2: "organ"}, images)
-    for more in ("", "regions = {organ = 1}", "values = {2 = 1}"):
+    for more in ("", "segments = {organ = 1}", "values = {2 = 1}"):
         with pytest.raises(DataError) as error:
             all_labels(text + more, tmp_path)
-        refused(error, "P1_seg.dcm", "tumour", 'regions = {"tumour" = 0, "organ" = 1}')
+        refused(error, "P1_seg.dcm", "tumour", 'segments = {"tumour" = 0, "organ" = 1}')
     expected[3], expected[7] = 0, mark[7]
-    np.testing.assert_array_equal(all_labels(text + 'regions = {"tumour" = 0, "organ" = 1}', tmp_path), expected)
+    np.testing.assert_array_equal(all_labels(text + 'segments = {"tumour" = 0, "organ" = 1}', tmp_path), expected)
 
 
 def test_regions_that_overlap(tmp_path):
@@ -158,7 +158,7 @@ def test_outlines_of_a_series(tmp_path):
     assert labels.sum() == 2 * mark[3].sum()
     with pytest.raises(DataError) as error:
         all_labels('masks = "*_rt.dcm"', tmp_path)
-    refused(error, "skin", 'regions = {"organ" = 1, "skin" = 0}')
+    refused(error, "skin", 'segments = {"organ" = 1, "skin" = 0}')
 
 
 @pytest.mark.parametrize("kind", ["png", "dcm"])
