@@ -8,8 +8,9 @@ import pytest
 from taco.base import DataError
 from taco.data.formats.dicom import open_dicom, stored_pixels
 from taco.data.formats.display import dicom_labels, dicom_picture, header_window, to_picture
+from taco.data.readers.source import Source
 from tests.data.formats.dicoms import dicom, item
-from tests.data.readers.bodies import refused
+from tests.data.readers.bodies import card, refused
 
 RAMP = np.arange(64, dtype=np.int16).reshape(8, 8)
 
@@ -119,3 +120,18 @@ def test_a_whole_file_as_a_picture(tmp_path):
     np.testing.assert_allclose(dicom_picture(path, whole, frame=1), RAMP / 63, atol=1e-6)
     np.testing.assert_array_equal(dicom_labels(path, frame=1), RAMP * 2)
     assert header_window(item(WindowCenter=5, WindowWidth=4)) == (3, 6)
+
+
+@pytest.mark.parametrize(
+    "table, expected",
+    [
+        ({}, ((RAMP - 16) / 31).clip(0, 1)),
+        ({"window": [0, 126]}, RAMP / 126),
+        ({"percentiles": [0, 100]}, RAMP / 63),
+    ],
+)
+def test_a_picture_for_any_reader(tmp_path, table, expected):
+    "As `Source.image` gives it: the card's scale, else the header's."
+    path = dicom(tmp_path / "a.dcm", RAMP, WindowCenter=32, WindowWidth=32)
+    source = Source(card('reader = "dicom"'), table, None)
+    np.testing.assert_allclose(dicom_picture(path, source.grey_range, bool(table)), expected, atol=1e-6)

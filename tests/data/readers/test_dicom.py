@@ -291,7 +291,16 @@ def test_images_without_a_mask(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", ["axis = 0", 'slices = "all"', "every = 2", "number = 3", "foreground = 0.1", "where = {EchoNumbers = 1}", 'healthy = "skip"']
+    "option",
+    [
+        "axis = 0",
+        'slices = "all"',
+        "every = 2",
+        "number = 3",
+        "foreground = 0.1",
+        "where = {EchoNumbers = 1}",
+        'healthy = "skip"',
+    ],
 )
 def test_options_of_series_mean_nothing_for_files(tmp_path, option):
     dicom(tmp_path / "p_img.dcm", RAMP)

@@ -153,7 +153,7 @@ def test_outlines_of_a_series(tmp_path):
     files, mark = marked(tmp_path)
     corners = [[1.7, 3.7, 6], [4.3, 3.7, 6], [4.3, 7.3, 6], [1.7, 7.3, 6]]
     outlines(tmp_path / "P1_rt.dcm", {"organ": [corners], "skin": []})
-    labels = all_labels('masks = "*_rt.dcm"\nregions = {organ = 2, skin = 0}', tmp_path)
+    labels = all_labels('masks = "*_rt.dcm"\nsegments = {organ = 2, skin = 0}', tmp_path)
     np.testing.assert_array_equal(labels[3], 2 * mark[3])
     assert labels.sum() == 2 * mark[3].sum()
     with pytest.raises(DataError) as error:
