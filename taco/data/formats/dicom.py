@@ -18,11 +18,11 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from ...base import DataError, refusing
 
 # %% auto #0
-__all__ = ['ENDINGS', 'RASTERS', 'OTHERS', 'PIXELS', 'OUTSIDE', 'SAMPLES', 'SPACINGS', 'is_dicom', 'open_dicom', 'value_of',
-           'no_image', 'refuse_others', 'refuser', 'frames_of', 'groups_of', 'tag', 'same_value', 'numbers', 'layout',
-           'transfer_syntax', 'stored_pixels', 'in_units', 'padding', 'pixel_spacing']
+__all__ = ['ENDINGS', 'RASTERS', 'OTHERS', 'PIXELS', 'OUTSIDE', 'GROUPS', 'SAMPLES', 'SPACINGS', 'is_dicom', 'open_dicom',
+           'value_of', 'no_image', 'refuse_others', 'refuser', 'frames_of', 'groups_of', 'tag', 'same_value', 'numbers',
+           'layout', 'transfer_syntax', 'stored_pixels', 'in_units', 'padding', 'pixel_spacing']
 
-# %% ../../../nbs/data/formats/06_dicom.ipynb #c763308c
+# %% ../../../nbs/data/formats/06_dicom.ipynb #3dadd7a8
 ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
 RASTERS = (".png", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
 OTHERS = {"1.2.840.10008.1.3.10": "the directory of a medium (DICOMDIR)",
@@ -30,7 +30,7 @@ OTHERS = {"1.2.840.10008.1.3.10": "the directory of a medium (DICOMDIR)",
           "1.2.840.10008.5.1.4.1.1.66.7": "a segmentation", "1.2.840.10008.5.1.4.1.1.481.3": "outlines (RTSTRUCT)",
           "1.2.840.10008.5.1.4.1.1.481.2": "a map of doses"}
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-OUTSIDE = 'Leave it out by the pattern images, or by its name: exclude = "**/{}".'
+OUTSIDE = 'Leave it out by the pattern images, or by its name: exclude = "**/{}" (several: "**/{{a,b}}").'
 
 def is_dicom(path: str | Path) -> bool:
     "Whether a file is DICOM, by its ending, else by its first bytes."
@@ -41,13 +41,16 @@ def is_dicom(path: str | Path) -> bool:
 
 def open_dicom(path: Path, **options) -> pydicom.Dataset:
     "The dataset of a file; options are those of `pydicom.dcmread`. Raises `DataError`."
-    refuse = refusing(DataError, file=path)
+    refuse, expected = refusing(DataError, file=path), "a complete DICOM file (Part 10)"
     try: return pydicom.dcmread(path, **options)
     except FileNotFoundError as error: refuse("A file is missing.", fix="Restore it.", cause=error)
+    except pydicom.errors.InvalidDicomError as error:
+        advice = OUTSIDE.format(Path(path).name) + " If it is DICOM without its first part, dcmconv writes that."
+        refuse("This file has no DICOM header.", None,
+               f"{Path(path).stat().st_size} bytes, no DICM behind the first 128", expected, advice, cause=error)
     except Exception as error:  # damaged headers raise nearly anything
-        refuse("The file cannot be read.", None, f"{type(error).__name__}: {error}", "a complete DICOM file (Part 10)",
-               f"Fetch it again, or leave it out: exclude = \"**/{Path(path).name}\" in the card, or skip_bad.",
-               cause=error)
+        refuse("The file cannot be read.", None, f"{type(error).__name__}: {error}", expected,
+               "Fetch it again. " + OUTSIDE.format(Path(path).name), cause=error)
 
 # %% ../../../nbs/data/formats/06_dicom.ipynb #da366669
 @cache
@@ -76,7 +79,7 @@ def refuse_others(data: pydicom.Dataset, file: Path) -> None:
     what = "This DICOM file holds no pixels." if "pixels" in kind else "This DICOM file is not an image."
     refuse(what, "PixelData" if "pixels" in kind else "SOPClassUID", kind, "an image", advice)
 
-# %% ../../../nbs/data/formats/06_dicom.ipynb #5b08ab7c
+# %% ../../../nbs/data/formats/06_dicom.ipynb #39a926a5
 def refuser(data: pydicom.Dataset) -> Callable[..., NoReturn]:
     "A function `refuse` that names the file of a dataset and has an advice that always works."
     fix = "Correct the header, or leave the file out with skip_bad."
@@ -91,18 +94,23 @@ def frames_of(data: pydicom.Dataset) -> int:
     if frames < 1: refuser(data)("This is not a number of frames.", "NumberOfFrames", found, "1 or more")
     return frames
 
+GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
+
 def groups_of(data: pydicom.Dataset, frame: int) -> list[pydicom.Dataset]:
     "The functional groups of a frame: its own, then those that all share. Raises `DataError`."
-    own, shared = (value_of(data, f"{which}FunctionalGroupsSequence") or [] for which in ("PerFrame", "Shared"))
+    own, shared = (value_of(data, name) or [] for name in GROUPS)
     if own and len(own) != frames_of(data):
         refuser(data)("The header does not describe each frame once.", "PerFrameFunctionalGroupsSequence",
                       f"{len(own)} items", f"{frames_of(data)} as NumberOfFrames says")
     return [*own[frame:frame + 1], *shared[:1]]
 
-# %% ../../../nbs/data/formats/06_dicom.ipynb #baf46c61
+# %% ../../../nbs/data/formats/06_dicom.ipynb #19af23db
 def tag(data: pydicom.Dataset, name: str, frame: int = 0):
     "The value of an attribute for one frame, None where it is absent or empty. Raises `DataError`."
     try:
+        if not any(_tag_of(groups) in data for groups in GROUPS):
+            value = value_of(data, name)
+            return None if value is None or value == "" else value
         inside = [element.value[0].get(name) for group in groups_of(data, frame) for element in group
                   if element.VR == "SQ" and element.value]
         found = [value for value in (*inside, value_of(data, name)) if value is not None and value != ""]
@@ -246,7 +254,7 @@ def padding(stored: np.ndarray, data: pydicom.Dataset) -> np.ndarray | None:
         refuser(data)("A value of the header cannot be.", "PixelPaddingValue", ends, "one number", cause=error)
     return (stored >= first) & (stored <= last)
 
-# %% ../../../nbs/data/formats/06_dicom.ipynb #ea743df8
+# %% ../../../nbs/data/formats/06_dicom.ipynb #6fa11aae
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 def pixel_spacing(data: pydicom.Dataset, frame: int = 0, given: list[float] | None = None) -> tuple | None:
@@ -257,7 +265,8 @@ def pixel_spacing(data: pydicom.Dataset, frame: int = 0, given: list[float] | No
     refuse, advice = refuser(data), ("Give it in the card, in mm: spacing = [row, column], with series [x, y, z]; "
                                     "or correct the header.")
     name = next((n for n in SPACINGS if tag(data, n, frame) is not None), None)
-    found = None if name is None else np.atleast_1d(np.array(tag(data, name, frame), float))
+    try: found = None if name is None else np.atleast_1d(np.array(tag(data, name, frame), float))
+    except (TypeError, ValueError): found = np.empty(0)
     fits = found is not None and found.shape == (2,) and bool((np.isfinite(found) & (found > 0)).all())
     if name and not fits and not given:
         refuse("The size of a pixel cannot be.", name, tag(data, name, frame), "two numbers above 0, in mm", advice)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 
 from taco.base import DataError
 from taco.data.formats.dicom import (
@@ -213,6 +214,8 @@ def test_the_size_of_a_pixel(header, given, expected):
         (dict(PixelSpacing=[0, 0.5]), None, ("PixelSpacing", "spacing = [row, column]")),
         (dict(PixelSpacing=[-1, 1]), None, ("PixelSpacing",)),
         (dict(PixelSpacing=[0.5]), None, ("PixelSpacing",)),
+        (dict(PixelSpacing=["", ""]), None, ("PixelSpacing",)),
+        (dict(PixelSpacing=["nan", "1"]), None, ("PixelSpacing",)),
         (dict(ImagerPixelSpacing=[0, 0]), None, ("ImagerPixelSpacing",)),
         (dict(PixelSpacing=[0.5, 0.5]), [0.7, 0.7], ("another size", "Leave out spacing")),
         (dict(PixelAspectRatio=["2", "1"]), None, ("PixelAspectRatio", "spacing = [row, column]")),
@@ -234,3 +237,26 @@ def test_dicom_is_known_by_its_bytes(tmp_path):
     with pytest.raises(DataError) as error:
         open_dicom(tmp_path / "notes")
     refused(error, "notes", "Part 10", 'exclude = "**/notes"')
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_frames_of_packed_pixels_are_counted(tmp_path, frames):
+    data = pydicom.dcmread(get_testdata_file("SC_rgb_rle_2frame.dcm", download=False))
+    path = tmp_path / "a.dcm"
+    data.NumberOfFrames = 2
+    data.save_as(path)
+    assert stored_pixels(open_dicom(path), path).shape == (2, 100, 100, 3)
+    data.NumberOfFrames = frames
+    data.save_as(path)
+    with pytest.raises(DataError) as error:
+        stored_pixels(open_dicom(path), path)
+    refused(error, "a.dcm")
+
+
+def test_a_palette_of_full_depth(tmp_path):
+    tables = {}
+    for colour, values in (("Red", [0, 65535]), ("Green", [0, 300]), ("Blue", [0, 5])):
+        tables[f"{colour}PaletteColorLookupTableDescriptor"] = [2, 0, 16]
+        tables[f"{colour}PaletteColorLookupTableData"] = np.array(values, "<u2").tobytes()
+    path = dicom(tmp_path / "a.dcm", np.eye(2, dtype=np.uint8), PhotometricInterpretation="PALETTE COLOR", **tables)
+    assert units(path)[0].tolist() == [[65535, 300, 5], [0, 0, 0]]

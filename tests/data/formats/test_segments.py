@@ -170,3 +170,21 @@ def test_outlines_of_another_series(tmp_path, series):
     ]
     data.save_as(path)
     assert drawn(path, planes, [1])[1].sum() == 5 * 9  # a centre on the outline counts as inside
+
+
+def test_frames_of_a_segmentation_name_frames_of_an_image(tmp_path):
+    path = dicom(tmp_path / "loop.dcm", np.zeros((3, 20, 24), np.uint16), frames=True)
+    planes = [(path, open_dicom(path), t) for t in range(3)]
+    seg = segmentation(tmp_path / "a.dcm", np.stack([LEFT, RIGHT]), [1, 2], NAMES, [path, path])
+    data = open_dicom(seg)
+    for group, number in zip(data.PerFrameFunctionalGroupsSequence, (3, 1)):
+        group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = number
+    data.save_as(seg)
+    found = drawn(seg, planes)
+    assert [found[1][t].sum() for t in range(3)] == [0, 0, 84] and [found[2][t].sum() for t in range(3)] == [84, 0, 0]
+    assert drawn(seg, planes[:1])[2].sum() == 84 and drawn(seg, planes[:1])[1].sum() == 0
+    for group in data.PerFrameFunctionalGroupsSequence:
+        del group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
+    data.save_as(seg)
+    with pytest.raises(DataError, match="belongs to several slices"):
+        drawn(seg, planes)

@@ -176,7 +176,7 @@ def test_a_loop_of_frames(tmp_path):
         ("test-SR.dcm", ("no pixels", "SR")),
         ("MR_truncated.dcm", ("PixelData", "8130", "Fetch")),
         ("JPEGLSNearLossless_08.dcm", ("JPEG-LS", "1.2.840.10008.1.2.4.81", "pylibjpeg")),
-        ("no_meta.dcm", ("Part 10",)),
+        ("no_meta.dcm", ("Part 10", "dcmconv")),
         ("JPGExtended.dcm", ("JPEG Extended", "12-bit", "gdcmconv")),
         ("SC_rgb_jpeg_gdcm.dcm", ("JPEG Lossless", "pylibjpeg")),
     ],
@@ -348,3 +348,25 @@ def test_images_of_one_identity_are_refused(tmp_path):
     with pytest.raises(CardError) as error:
         find(card('reader = "dicom"\nimages = "re:(.)..dcm"', "none"), tmp_path, "real")
     assert "a1.dcm" in str(error.value) and "a2.dcm" in str(error.value)
+
+
+def test_a_folder_with_other_files(tmp_path):
+    "Each is named with an advice that works."
+    dicom(tmp_path / "IM1", RAMP)
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "empty").write_bytes(b"")
+    there = packaged("CT_small.dcm").parent
+    for name in ("test-SR.dcm", "rtstruct.dcm", "no_meta.dcm", "dicomdirtests/DICOMDIR"):
+        (tmp_path / Path(name).name).write_bytes((there / name).read_bytes())
+    text = 'reader = "dicom"\nimages = "**/*"\n'
+    items = find(card(text, "none"), tmp_path, "real").items
+    for found in items:
+        name = Path(found.file).name
+        if name == "IM1":
+            continue
+        with pytest.raises(DataError) as error:
+            found.load()
+        refused(error, name, f'exclude = "**/{name}"')
+    names = ",".join(Path(i.file).name for i in items if not i.file.endswith("IM1"))
+    record = only(text + f'exclude = "**/{{{names}}}"', tmp_path, "none")
+    assert record.key == "IM1"
