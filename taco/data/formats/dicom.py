@@ -254,7 +254,7 @@ def padding(stored: np.ndarray, data: pydicom.Dataset) -> np.ndarray | None:
         refuser(data)("A value of the header cannot be.", "PixelPaddingValue", ends, "one number", cause=error)
     return (stored >= first) & (stored <= last)
 
-# %% ../../../nbs/data/formats/06_dicom.ipynb #6fa11aae
+# %% ../../../nbs/data/formats/06_dicom.ipynb #8c42a755
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 def pixel_spacing(data: pydicom.Dataset, frame: int = 0, given: list[float] | None = None) -> tuple | None:
@@ -271,7 +271,7 @@ def pixel_spacing(data: pydicom.Dataset, frame: int = 0, given: list[float] | No
     if name and not fits and not given:
         refuse("The size of a pixel cannot be.", name, tag(data, name, frame), "two numbers above 0, in mm", advice)
     size = tuple(found.tolist()) if fits else tuple(map(float, given)) if given else None
-    if fits and given and not same_value(size, given[:2], .01 * min(size)):
+    if size and fits and given and not same_value(size, given[:2], .01 * min(size)):
         refuse("Card and header give pixels another size.", name, size, f"spacing = {given[:2]} as in the card",
                "Leave out spacing in the card, or correct the header.")
     _same_ratio(data, size, advice if not fits else "Correct the header, or leave the file out with skip_bad.")

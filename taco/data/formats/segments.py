@@ -125,7 +125,7 @@ def _frames_on(data: pydicom.Dataset, file: Path, planes: list[Plane]) -> tuple[
                "Correct the patterns, so that images and masks of one identity belong together.")
     return pixels, places
 
-# %% ../../../nbs/data/formats/08_segments.ipynb #74fd3290
+# %% ../../../nbs/data/formats/08_segments.ipynb #ea564e42
 def _from_frames(data, file, planes, wanted, shape, threshold) -> dict[int, np.ndarray]:
     "Number of a segment → (P, H, W) bool."
     refuse, listed = refuser(data), list_regions(data)
@@ -138,7 +138,7 @@ def _from_frames(data, file, planes, wanted, shape, threshold) -> dict[int, np.n
         pairs = [(number, f, frames[f] == number) for number in wanted for f in range(len(frames))]
     else:
         frames, only = _as_mask(data, frames, threshold), next(iter(listed)) if len(listed) == 1 else None
-        of_frame = [tag(data, "ReferencedSegmentNumber", f) or only for f in range(len(frames))]
+        of_frame: list = [tag(data, "ReferencedSegmentNumber", f) or only for f in range(len(frames))]
         if set(of_frame) - set(listed):
             refuse("A frame belongs to no segment.", "ReferencedSegmentNumber", of_frame[:9], sorted(listed))
         pairs = [(int(number), f, frames[f]) for f, number in enumerate(of_frame) if int(number) in drawn]

@@ -133,16 +133,16 @@ def checked(planes: list[Plane]) -> list[Plane]:
         seen[key] = path
     return planes
 
-# %% ../../../nbs/data/formats/09_stack.ipynb #63ce92cc
+# %% ../../../nbs/data/formats/09_stack.ipynb #f18aa74f
 def in_order(planes: list[Plane]) -> tuple[list[Plane], np.ndarray | None]:
     "The planes in order and the vector from one to the next in mm (LPS), None without positions. Raises `DataError`."
     along = heights(planes)
     if along is None: return by_number(planes), None
     order = np.argsort(along, kind="stable")
     planes, gaps = [planes[i] for i in order], np.diff(along[order])
-    first, last = (numbers(data, "ImagePositionPatient", 3, t) for _, data, t in (planes[0], planes[-1]))
-    if not len(gaps):
-        turn = directions(planes[0])
+    first, last = (np.array(tag(data, "ImagePositionPatient", t), float) for _, data, t in (planes[0], planes[-1]))
+    turn = directions(planes[0])
+    if turn is not None and not len(gaps):
         thick = numbers(planes[0][1], "SliceThickness", 1, planes[0][2])
         return planes, np.cross(*turn) * (thick[0] if thick is not None and thick[0] > 0 else np.nan)
     middle, k = np.median(gaps), int(np.abs(gaps - np.median(gaps)).argmax())
@@ -196,7 +196,7 @@ class Stack:
         "The canonical axis (0, 1, 2) from plane to plane."
         return int(np.abs(np.cross(*self.affine[:3, :2].T)).argmax())
 
-# %% ../../../nbs/data/formats/09_stack.ipynb #bf877c3d
+# %% ../../../nbs/data/formats/09_stack.ipynb #8aab64b0
 def read_stack(paths: list[Path], which: bool | str = True, where: dict | None = None, known: bool = False) -> Stack:
     "The stack of the chosen planes of some files; `known`: the card gives the voxel sizes. Raises `DataError`."
     planes, step = in_order(checked(chosen_planes(paths, which, where or {})))
@@ -209,12 +209,13 @@ def read_stack(paths: list[Path], which: bool | str = True, where: dict | None =
         return Stack(planes, affine_of(np.eye(3), np.zeros(3)),
                      np.array([column, row, np.nan if apart is None else apart[0]]), str(path.parent))
     turn = directions(planes[0])
+    assert turn is not None  # else there would be no step
     steps = np.stack([turn[0] * column, turn[1] * row, step])
     filled = np.where(np.isnan(steps), np.stack([*turn, np.cross(*turn)]), steps)
-    return Stack(planes, affine_of(filled, numbers(data, "ImagePositionPatient", 3, t)),
+    return Stack(planes, affine_of(filled, np.array(tag(data, "ImagePositionPatient", t), float)),
                  np.linalg.norm(steps, axis=1), str(path.parent))
 
-def _size(data: pydicom.Dataset, frame: int, known: bool) -> tuple[float, float]:
+def _size(data: pydicom.Dataset, frame: int, known: bool) -> tuple[float, ...]:
     "mm from row to row and column to column, NaN where unknown or impossible and `known` better by the card."
     try: return pixel_spacing(data, frame) or (np.nan, np.nan)
     except DataError:

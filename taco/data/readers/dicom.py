@@ -88,12 +88,13 @@ def load_dicom(source: Source, name: str, path: str, masks: dict[str, str | None
             spacing=pixel_spacing(data, t, source.option("spacing"))))
     return records
 
-# %% ../../../nbs/data/readers/11_dicom.ipynb #9ecaa13d
+# %% ../../../nbs/data/readers/11_dicom.ipynb #95e8bbc0
 def _labels(source: Source, plane: tuple, masks: dict, image: np.ndarray, several: int, chosen: int) -> tuple:
     "Classes and objects (H, W) of the masks of one frame, None where there are none. Raises `DataError`."
     file, _, t = plane
-    semantic, instances = None, None
+    semantic, instances = np.zeros(image.shape[1:], np.uint8), None
     for value, mask in masks.items():
+        if mask is None and value: continue  # one mask a class: a class may be absent
         data = None if mask is None else _regions_in(source.home / mask)
         if data is not None:
             if no_image(data) == "outlines (RTSTRUCT)":
@@ -104,8 +105,8 @@ def _labels(source: Source, plane: tuple, masks: dict, image: np.ndarray, severa
         else:
             pixels = partial(mask_pixels, source, frame=t, frames=several, chosen=chosen)
             labels, instances = pair_labels(source, file, {value: mask}, image, pixels)
-        semantic = labels if semantic is None else np.where(labels, labels, semantic)
-    return semantic, instances
+        if labels is not None: semantic = np.where(labels, labels, semantic)
+    return semantic if masks else None, instances
 
 def _regions_in(path: Path) -> pydicom.Dataset | None:
     "The dataset of a segmentation or of outlines, None for other files."
