@@ -2,30 +2,21 @@
 
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from taco.base import DataError
+from taco.base import CardError, DataError
 from taco.data.find import find, read
-from taco.data.readers.dicom import (
-    header_window,
-    open_dicom,
-    pseudonym,
-    series_scan,
-    stored_pixels,
-    to_picture,
-    write_series,
-)
+from taco.data.formats.dicom import open_dicom, stored_pixels
+from taco.data.formats.display import header_window, to_picture
+from taco.data.formats.stack import write_series
+from taco.data.readers.dicom import pseudonym
 from taco.data.readers.source import Source
-from taco.data.readers.volumes import view_slice
-from tests.data.readers.bodies import (
-    card,
-    refused,
-)
+from tests.data.formats.dicoms import dicom, outlines, segmentation
+from tests.data.readers.bodies import card, refused
 
 
 def packaged(name: str) -> Path:
@@ -38,7 +29,8 @@ def source(**table) -> Source:
 
 def picture(name: str, **table) -> np.ndarray:
     data = open_dicom(packaged(name))
-    return to_picture(source(**table), data, stored_pixels(data, Path(name)), 0, name)
+    image = to_picture(stored_pixels(data, Path(name)), data, 0, source(**table).grey_range, bool(table))
+    return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
 
 
 def save(path: Path, pixels: np.ndarray, **attributes) -> Path:
@@ -124,7 +116,7 @@ def test_inverted_radiographs_and_padding(tmp_path):
         PixelPaddingValue=0,
     )
     opened = [(open_dicom(p), p) for p in (straight, inverse)]
-    a, b = (to_picture(source(), data, stored_pixels(data, p), 0, "") for data, p in opened)
+    a, b = (to_picture(stored_pixels(data, p), data, 0, source().grey_range)[None] for data, p in opened)
     assert (
         a[0, 0, 0] == 0
         and a[0, -1, -1] == 1
@@ -184,7 +176,7 @@ def test_a_loop_of_frames(tmp_path):
         ("test-SR.dcm", ("no pixels", "SR")),
         ("MR_truncated.dcm", ("PixelData", "8130", "Fetch")),
         ("JPEGLSNearLossless_08.dcm", ("JPEG-LS", "1.2.840.10008.1.2.4.81", "pylibjpeg")),
-        ("no_meta.dcm", ("Part 10",)),
+        ("no_meta.dcm", ("Part 10", "dcmconv")),
         ("JPGExtended.dcm", ("JPEG Extended", "12-bit", "gdcmconv")),
         ("SC_rgb_jpeg_gdcm.dcm", ("JPEG Lossless", "pylibjpeg")),
     ],
@@ -197,191 +189,184 @@ def test_dicom_files_that_are_no_images(tmp_path, name, words):
     refused(error, name, *words)
 
 
-SERIES = 'reader = "dicom"\nimages = "*/*.dcm"\nseries = true\n'
+RAMP = np.arange(480, dtype=np.uint16).reshape(20, 24)
+LEFT, RIGHT = np.zeros((2, 20, 24), np.uint8)
+LEFT[4:16, 2:9], RIGHT[4:16, 14:21] = 1, 1
+PAIRS = 'reader = "dicom"\nimages = "*_img.dcm"\nmasks = "*_seg.dcm"\nwindow = [0, 479]\n'
 
 
-def sphere() -> np.ndarray:
-    x, y, z = np.mgrid[-8:8, -10:10, -6:6]
-    return (x**2 + 2 * y**2 + z**2 < 36) * 1040 - 1000 + (x + z > 6) * 100
+def only(text: str, folder: Path, annotation: str = "semantic"):
+    (record,) = read(card(text, annotation), folder, "real")
+    return record
 
 
-def test_a_series_is_sorted_and_placed(tmp_path):
-    files = write_series(tmp_path / "P1", sphere(), (0.7, 0.8, 2.5))
-    scan, _ = series_scan(sorted(files))
-    np.testing.assert_array_equal(scan.voxels, sphere())
-    np.testing.assert_allclose(scan.spacing, [0.7, 0.8, 2.5])
-    labels = np.zeros(sphere().shape, np.uint8)
-    labels[4:12, 5:15, 3:9] = 1
-    nibabel.save(nibabel.Nifti1Image(labels, scan.affine), tmp_path / "P1_organ.nii.gz")
-    text = SERIES + 'masks = "*_organ.nii.gz"\nwindow = [-1000, 100]\naxis = "coronal"\n'
-    record = next(read(card(text), tmp_path, "real"))
-    assert (
-        record.slice == 5
-        and record.spacing == pytest.approx((2.5, 0.7))
-        and record.subject == pseudonym("P1")
-    )
-    np.testing.assert_array_equal(record.semantic, labels[:, 5].T[::-1, ::-1])
-    np.testing.assert_allclose(
-        record.image[0], ((sphere()[:, 5].T[::-1, ::-1] + 1000) / 1100).clip(0, 1), atol=1e-5
-    )
-    nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), tmp_path / "P1_organ.nii.gz")
-    with pytest.raises(DataError, match="does not lie on its image"):
-        list(read(card(text), tmp_path, "real"))
-    for path in files:
-        path.rename(tmp_path / path.name)
-    write_series(tmp_path / "P2", sphere(), patient="B")
-    messages = []
-    for item in find(
-        card(text), tmp_path, "real"
-    ).items:  # labels without a series, a series without labels
-        with pytest.raises(DataError) as error:
-            item.load()
-        messages.append(error.value.what)
-    assert messages == [
-        "The series of a label volume is missing.",
-        "The label volume of a series is missing.",
-    ]
-
-
-def test_a_sagittal_series_shows_the_same_body(tmp_path):
-    "Rows run to the back, columns of a picture downwards: the planes follow the first axis."
-    volume = sphere()
-    files = write_series(
-        tmp_path / "P1", volume[::-1, ::-1].transpose(1, 2, 0)[::-1], (1.0, 1.0, 1.0)
-    )
-    for path in files:
-        data = pydicom.dcmread(path)
-        k = float(data.ImagePositionPatient[2])
-        data.ImageOrientationPatient, data.ImagePositionPatient = [0, 1, 0, 0, 0, -1], [k, 0, 0]
-        data.save_as(path)
-    scan, _ = series_scan(files)
-    np.testing.assert_array_equal(scan.voxels, volume)
-
-
-def test_series_of_the_pydicom_package():
-    "Real headers: names that do not tell the order, a gap, and scouts in several directions under one number."
-    folder = packaged("CT_small.dcm").parent / "dicomdirtests"
-    files = sorted((folder / "98892001" / "CT5N").iterdir())
-    scan, _ = series_scan(files)
-    assert scan.voxels.shape == (16, 16, 5) and scan.spacing[2] == pytest.approx(2.5)
-    low = pydicom.dcmread(
-        min(files, key=lambda f: float(pydicom.dcmread(f).ImagePositionPatient[2]))
-    )
-    np.testing.assert_allclose(
-        view_slice(scan.voxels, 0, 2),
-        low.pixel_array * float(low.RescaleSlope) + float(low.RescaleIntercept),
-    )
-    for name, words in (
-        ("77654033/CT2", ("evenly spaced", "202 mm", "1.25 mm")),
-        ("98892001/CT2N", ("not one series", "ImageOrientationPatient")),
-        ("98892003/MR700", ("not one series", "ImageOrientationPatient")),
-    ):
-        with pytest.raises(DataError) as error:
-            series_scan(sorted((folder / name).iterdir()))
-        refused(error, *words)
-
-
-def test_frames_of_one_modern_file_are_a_volume(tmp_path):
-    "Position, spacing, intercept and window lie in functional groups; the frames in another order than the body."
-    volume, order = sphere(), np.random.default_rng(1).permutation(12)
-    data = pydicom.dcmread(write_series(tmp_path / "spare", volume)[0])
-    for name in (
-        "ImagePositionPatient",
-        "ImageOrientationPatient",
-        "PixelSpacing",
-        "RescaleSlope",
-        "RescaleIntercept",
-    ):
-        delattr(data, name)
-
-    def group(sequence, **values):
-        element, groups = pydicom.Dataset(), pydicom.Dataset()
-        for key, value in values.items():
-            setattr(element, key, value)
-        setattr(groups, sequence, [element])
-        return groups
-
-    data.PerFrameFunctionalGroupsSequence = [
-        group("PlanePositionSequence", ImagePositionPatient=[0, 0, 2.5 * int(k)]) for k in order
-    ]
-    shared = group("PlaneOrientationSequence", ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
-    shared.update(group("PixelMeasuresSequence", PixelSpacing=[0.8, 0.7]))
-    shared.update(group("PixelValueTransformationSequence", RescaleSlope=2, RescaleIntercept=-1000))
-    shared.update(group("FrameVOILUTSequence", WindowCenter=40, WindowWidth=400))
-    data.SharedFunctionalGroupsSequence = [shared]
-    data.NumberOfFrames = 12
-    data.PixelData = (
-        np.stack([((volume[::-1, ::-1, k].T + 1000) / 2) for k in order]).astype("<u2").tobytes()
-    )
-    data.save_as(tmp_path / "one.dcm")
-    scan, window = series_scan([tmp_path / "one.dcm"])
-    np.testing.assert_array_equal(scan.voxels, volume)
-    np.testing.assert_allclose(scan.spacing, [0.7, 0.8, 2.5])
-    assert window == (-160, 239)
-
-
-def test_a_tilted_gantry_shifts_the_planes(tmp_path):
-    files = write_series(tmp_path / "P1", sphere())
-    for path in files:
-        data = pydicom.dcmread(path)
-        data.ImagePositionPatient[1] = 0.5 * data.ImagePositionPatient[2]
-        data.save_as(path)
-    scan, _ = series_scan(files)
-    lowest, highest = (
-        np.array([15, 19, k, 1]) for k in (0, 11)
-    )  # the first pixel: right, in front
-    np.testing.assert_allclose(
-        (scan.affine @ (highest - lowest))[:3], [0, -11, 22]
-    )  # LPS +y is RAS -y
-
-
-def test_without_positions_numbers_have_to_do(tmp_path):
-    files = write_series(tmp_path / "P1", sphere())
-    for path in files:
-        data = pydicom.dcmread(path)
-        del data.ImagePositionPatient
-        data.save_as(path)
-    np.testing.assert_array_equal(series_scan(sorted(files))[0].voxels, sphere())
-    data = pydicom.dcmread(files[2])
-    del data.InstanceNumber
-    data.save_as(files[2])
+def test_a_segmentation_of_one_image_has_all_its_segments(tmp_path):
+    "One frame a segment, 84 pixels each; with a list of segments, and as older programs write it."
+    dicom(tmp_path / "p_img.dcm", RAMP)
+    dicom(tmp_path / "p_seg.dcm", np.stack([LEFT, RIGHT]), Modality="SEG", frames=True)
+    np.testing.assert_array_equal(only(PAIRS, tmp_path).semantic, LEFT + RIGHT)
+    names = {1: "left", 2: "right"}
+    segmentation(tmp_path / "p_seg.dcm", np.stack([RIGHT, LEFT]), [2, 1], names)
     with pytest.raises(DataError) as error:
-        series_scan(files)
-    refused(error, "P1", "InstanceNumber", "order of the slices is unknown")
+        only(PAIRS, tmp_path)
+    refused(error, "p_seg.dcm", "left, right", 'segments = {"left" = 0, "right" = 0}')
+    record = only(PAIRS + "segments = {left = 1, right = 2}", tmp_path)
+    np.testing.assert_array_equal(record.semantic, LEFT + 2 * RIGHT)
+    record = only(PAIRS + "values = {1 = 2, 2 = 1}", tmp_path)
+    np.testing.assert_array_equal(record.semantic, 2 * LEFT + RIGHT)
+    record = only(PAIRS.replace('"*_seg.dcm"', '{2 = "*_seg.dcm"}'), tmp_path)
+    np.testing.assert_array_equal(record.semantic, 2 * (LEFT + RIGHT))
+    dicom(tmp_path / "p_seg.dcm", np.stack([LEFT, 2 * LEFT]), Modality="SEG", frames=True)
+    with pytest.raises(DataError, match="several classes"):
+        only(PAIRS, tmp_path)
+
+
+def test_a_segmentation_with_shares(tmp_path):
+    dicom(tmp_path / "p_img.dcm", RAMP)
+    shares, names = np.stack([LEFT * 200, RIGHT * 100]), {1: "organ", 2: "lesion"}
+    segmentation(tmp_path / "p_seg.dcm", shares, [1, 2], names, kind="FRACTIONAL")
+    with pytest.raises(DataError, match="threshold = 127"):
+        only(PAIRS, tmp_path)
+    np.testing.assert_array_equal(only(PAIRS + "threshold = 127", tmp_path).semantic, LEFT)
+    np.testing.assert_array_equal(only(PAIRS + "threshold = 99", tmp_path).semantic, LEFT + 2 * RIGHT)
+
+
+def test_a_segmentation_is_not_an_image(tmp_path):
+    segmentation(tmp_path / "p_seg.dcm", LEFT[None], [1], {1: "organ"})
+    with pytest.raises(DataError) as error:
+        only('reader = "dicom"\nimages = "*.dcm"', tmp_path, "none")
+    refused(error, "p_seg.dcm", "a segmentation", 'exclude = "**/p_seg.dcm"', "masks")
+    dicom(tmp_path / "p_img.dcm", RAMP)
+    only('reader = "dicom"\nimages = "*.dcm"\nexclude = "**/p_seg.dcm"', tmp_path, "none")  # the advice works
+    outlines(tmp_path / "p_seg.dcm", {"organ": []})
+    with pytest.raises(DataError, match="series = true"):
+        only(PAIRS, tmp_path)
+
+
+def test_masks_of_a_loop(tmp_path):
+    "A mask of as many frames has one for each; a mask of one frame belongs to one frame."
+    dicom(tmp_path / "p_img.dcm", np.stack([RAMP, RAMP]), frames=True)
+    dicom(tmp_path / "p_seg.dcm", np.stack([LEFT, RIGHT]), frames=True)
+    records = list(read(card(PAIRS + 'frame = "all"'), tmp_path, "real"))
+    np.testing.assert_array_equal(np.stack([r.semantic for r in records]), np.stack([LEFT, RIGHT]))
+    np.testing.assert_array_equal(only(PAIRS + "frame = 1", tmp_path).semantic, RIGHT)
+    dicom(tmp_path / "p_seg.dcm", LEFT)
+    np.testing.assert_array_equal(only(PAIRS + "frame = 1", tmp_path).semantic, LEFT)
+    with pytest.raises(DataError, match="One mask for several frames"):
+        list(read(card(PAIRS + 'frame = "all"'), tmp_path, "real"))
+    dicom(tmp_path / "p_seg.dcm", np.stack([LEFT] * 3), frames=True)
+    with pytest.raises(DataError) as error:
+        only(PAIRS + "frame = 1", tmp_path)
+    refused(error, "p_seg.dcm", "several frames", "1, or 2")
+
+
+def test_numbers_of_a_mask_have_a_meaning(tmp_path):
+    dicom(tmp_path / "p_img.dcm", RAMP)
+    dicom(tmp_path / "p_seg.dcm", LEFT + np.uint8(9), RescaleSlope=2, RescaleIntercept=-18)
+    np.testing.assert_array_equal(only(PAIRS, tmp_path).semantic, 2 * LEFT)
+    dicom(tmp_path / "p_seg.dcm", 255 - 255 * LEFT, PhotometricInterpretation="MONOCHROME1")
+    with pytest.raises(DataError) as error:
+        only(PAIRS, tmp_path)
+    refused(error, "p_seg.dcm", "MONOCHROME1", "values = {")
+    np.testing.assert_array_equal(only(PAIRS + "values = {0 = 1, 255 = 0}", tmp_path).semantic, LEFT)
+    tables = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour, value in (("Red", 255), ("Green", 0), ("Blue", 0)):
+        tables[f"{colour}PaletteColorLookupTableDescriptor"] = [2, 0, 8]
+        tables[f"{colour}PaletteColorLookupTableData"] = bytes([0, value])
+    dicom(tmp_path / "p_seg.dcm", LEFT, **tables)
+    np.testing.assert_array_equal(only(PAIRS, tmp_path).semantic, LEFT)
+    colours = only(PAIRS + 'colours = {"#000000" = 0, "#ff0000" = 2}', tmp_path)
+    np.testing.assert_array_equal(colours.semantic, 2 * LEFT)
+
+
+def test_images_without_a_mask(tmp_path):
+    for name in ("p", "q"):
+        dicom(tmp_path / f"{name}_img.dcm", RAMP)
+    dicom(tmp_path / "p_seg.dcm", LEFT)
+    with pytest.raises(DataError, match="mask of an image is missing"):
+        list(read(card(PAIRS), tmp_path, "real"))
+    found = lambda how: {r.key: r.semantic for r in read(card(PAIRS + f'unlabelled = "{how}"'), tmp_path, "real")}
+    assert list(found("skip")) == ["p"] and found("keep")["q"] is None and not found("empty")["q"].any()
+    assert all(v["p"].sum() == 84 for v in map(found, ("skip", "keep", "empty")))
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    "option",
     [
-        (dict(SeriesInstanceUID="1.2.3"), ("SeriesInstanceUID", "1.2.3")),
-        (dict(PixelSpacing=[2, 2]), ("PixelSpacing",)),
-        (dict(ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), ("ImageOrientationPatient",)),
-        (dict(ImagePositionPatient=[0, 0, 7]), ("evenly spaced", "mm")),
-        (dict(ImagePositionPatient=[0, 0, 8]), ("evenly spaced", "doubled")),
+        "axis = 0",
+        'slices = "all"',
+        "every = 2",
+        "number = 3",
+        "foreground = 0.1",
+        "where = {EchoNumbers = 1}",
+        'healthy = "skip"',
     ],
 )
-def test_mixed_series_are_refused(tmp_path, change, words):
-    files = write_series(tmp_path / "P1", sphere())
-    data = pydicom.dcmread(files[3])
-    for key, value in change.items():
-        setattr(data, key, value)
-    data.save_as(files[3])
-    with pytest.raises(DataError) as error:
-        list(read(card(SERIES, "none"), tmp_path, "real"))
-    refused(error, ".dcm", *words)
+def test_options_of_series_mean_nothing_for_files(tmp_path, option):
+    dicom(tmp_path / "p_img.dcm", RAMP)
+    with pytest.raises(CardError) as error:
+        find(card('reader = "dicom"\nimages = "*.dcm"\n' + option, "none"), tmp_path, "real")
+    assert option.split()[0] in str(error.value) and "series = true" in str(error.value)
 
 
-def test_one_series_of_several_by_its_description(tmp_path):
-    write_series(tmp_path / "P1", sphere(), SeriesDescription="portal venous")
-    for path in write_series(tmp_path / "spare", sphere()[:, :, :4], SeriesDescription="scout"):
-        path.rename(tmp_path / "P1" / f"scout_{path.name}")
-    with pytest.raises(DataError, match="not one series"):
-        list(read(card(SERIES, "none"), tmp_path, "real"))
-    records = list(read(card(SERIES.replace("true", '"portal"'), "none"), tmp_path, "real"))
-    assert (
-        len(records) == sphere().shape[2]
-        and {r.subject for r in records} == {pseudonym("P1")}
-        and records[0].semantic is None
-    )
-    with pytest.raises(DataError, match="No series has this description"):
-        list(read(card(SERIES.replace("true", '"arterial"'), "none"), tmp_path, "real"))
+@pytest.mark.parametrize(
+    "option, expected",
+    [
+        ("window = [100, 200]", ((RAMP - 100.0) / 100).clip(0, 1)),
+        ("percentiles = [0, 100]", RAMP / 479),
+        ("window = [0, 479]\ninverted = true", 1 - RAMP / 479),
+    ],
+)
+def test_options_change_what_is_read(tmp_path, option, expected):
+    dicom(tmp_path / "p_img.dcm", RAMP, WindowCenter=[9, 99], WindowWidth=[10, 20])
+    record = only('reader = "dicom"\nimages = "*.dcm"\n' + option, tmp_path, "none")
+    np.testing.assert_allclose(record.image[0], expected, atol=1e-5)
+    record = only('reader = "dicom"\nimages = "*.dcm"\nspacing = [3, 2]\ntag = "x"\n' + option, tmp_path, "none")
+    assert record.spacing == (3, 2) and record.key == "p_img-x"
+
+
+def test_the_window_of_a_card_counts_for_colours(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 255, (6, 5, 3)).astype(np.uint8)
+    dicom(tmp_path / "p_img.dcm", colours)
+    text = 'reader = "dicom"\nimages = "*.dcm"\n'
+    np.testing.assert_allclose(only(text, tmp_path, "none").image, colours.transpose(2, 0, 1) / 255, atol=1e-6)
+    record = only(text + "window = [0, 100]", tmp_path, "none")
+    np.testing.assert_allclose(record.image, (colours.transpose(2, 0, 1) / 100).clip(0, 1), atol=1e-6)
+
+
+def test_patients_of_any_alphabet(tmp_path):
+    patients = (("a", "ISO_IR 192", "患者"), ("b", "ISO_IR 100", "Ärger"), ("c", "ISO_IR 100", "P1 "))
+    for name, charset, patient in patients:
+        dicom(tmp_path / f"{name}.dcm", RAMP, SpecificCharacterSet=charset, PatientID=patient)
+    items = find(card('reader = "dicom"\nimages = "*.dcm"', "none"), tmp_path, "real").items
+    assert [i.subject for i in items] == [pseudonym("患者"), pseudonym("Ärger"), pseudonym("P1")]
+
+
+def test_images_of_one_identity_are_refused(tmp_path):
+    for name in ("a1", "a2"):
+        dicom(tmp_path / f"{name}.dcm", RAMP)
+    with pytest.raises(CardError) as error:
+        find(card('reader = "dicom"\nimages = "re:(.)..dcm"', "none"), tmp_path, "real")
+    assert "a1.dcm" in str(error.value) and "a2.dcm" in str(error.value)
+
+
+def test_a_folder_with_other_files(tmp_path):
+    "Each is named with an advice that works."
+    dicom(tmp_path / "IM1", RAMP)
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "empty").write_bytes(b"")
+    there = packaged("CT_small.dcm").parent
+    for name in ("test-SR.dcm", "rtstruct.dcm", "no_meta.dcm", "dicomdirtests/DICOMDIR"):
+        (tmp_path / Path(name).name).write_bytes((there / name).read_bytes())
+    text = 'reader = "dicom"\nimages = "**/*"\n'
+    items = find(card(text, "none"), tmp_path, "real").items
+    for found in items:
+        name = Path(found.file).name
+        if name == "IM1":
+            continue
+        with pytest.raises(DataError) as error:
+            found.load()
+        refused(error, name, f'exclude = "**/{name}"')
+    names = ",".join(Path(i.file).name for i in items if not i.file.endswith("IM1"))
+    record = only(text + f'exclude = "**/{{{names}}}"', tmp_path, "none")
+    assert record.key == "IM1"
