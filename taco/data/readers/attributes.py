@@ -62,7 +62,7 @@ def _check_options(source: Source, field: str, spec: dict) -> None:
             source.refuse("A regular expression does not compile.", field, spec[option], None, str(error))
     if "table" in spec: table_options(source, {n: spec[n] for n in ("row", "column")}, spec, field)
 
-# %% ../../../nbs/data/readers/12_attributes.ipynb #b1f9f31f
+# %% ../../../nbs/data/readers/12_attributes.ipynb #e53ea09f
 def look_up(
     source: Source,
     name: str,                  # of the attribute, for messages
@@ -146,7 +146,7 @@ class _Tables:
             self.seen[pattern] = tuple(str(self.folder / f) for f in matches(self.files, pattern))
         return self.seen[pattern]
 
-# %% ../../../nbs/data/readers/12_attributes.ipynb #65a0bb8e
+# %% ../../../nbs/data/readers/12_attributes.ipynb #ee330c4d
 def list_items(source: Source) -> list[Item]:
     "The items of a `[[read]]`, with subjects and attributes that stand in tables or names."
     wanted, subject = source.option("attributes", {}), source.option("subject")
