@@ -33,7 +33,7 @@ __all__ = ['SHAPES', 'TABLE', 'Marks', 'to_fractions', 'columns_kind', 'check_or
            'fields_of', 'load_marked', 'list_marked', 'parse_voc', 'read_voc', 'marks_of_rows', 'parse_table',
            'list_found', 'read_marks_table']
 
-# %% ../../../nbs/data/readers/06_marks.ipynb #fa28676f
+# %% ../../../nbs/data/readers/06_marks.ipynb #b5f5198f
 @dataclass
 class Marks:
     "The boxes or points of one image, as a file gives them."
@@ -48,6 +48,7 @@ class Marks:
     outlines: Sequence[Outline | None] | None = None  # N, in `units` from the edge; None: the format has none
     single: list[bool] | None = None  # N, whether each is one object and no crowd; None: all are
     points: Marks | None = None      # key points of the objects
+    advice: str = "Check the order of x and y"   # for what lies outside
 
 # %% ../../../nbs/data/readers/06_marks.ipynb #1ddd9201
 def _reject(marks: Marks, bad: np.ndarray | np.bool_, what: str, expected: str, fix: str) -> None:
@@ -58,7 +59,7 @@ def _reject(marks: Marks, bad: np.ndarray | np.bool_, what: str, expected: str, 
     refusing(DataError, file=marks.file)(
         what, marks.kind, f"{numbers} ({marks.where[n]}; {int(bad.sum())} of {bad.size})", expected, fix)
 
-# %% ../../../nbs/data/readers/06_marks.ipynb #353edd7e
+# %% ../../../nbs/data/readers/06_marks.ipynb #03b54e74
 def to_fractions(marks: Marks, height: int, width: int, clip: bool = False) -> np.ndarray:
     """(N, 4) or (N, 2) float32 in fractions of width and height.
 
@@ -80,7 +81,7 @@ def to_fractions(marks: Marks, height: int, width: int, clip: bool = False) -> n
     if clip: table = table.clip(0, 1)
     _reject(marks, ~((table > -1e-4) & (table < 1 + 1e-4)).all(1),
             f"A {'box' if boxes else 'point'} lies outside the image.", f"inside {width} × {height} pixels",
-            "Check units, first and the order of x and y; clip = true cuts boxes at the border.")
+            f"{marks.advice}; clip = true cuts boxes at the border.")
     return table.clip(0, 1).astype(np.float32)
 
 # %% ../../../nbs/data/readers/06_marks.ipynb #34d2ed3c
@@ -231,7 +232,7 @@ def list_marked(
         if name not in images and path in files: items += source.absent_image(str(source.home / path), name)
     return items
 
-# %% ../../../nbs/data/readers/06_marks.ipynb #bf023100
+# %% ../../../nbs/data/readers/06_marks.ipynb #f6e07542
 def parse_voc(source: Source, path: Path) -> Marks:
     "The boxes of a Pascal VOC XML file, and outlines where it has `polygon`. Raises `DataError`."
     objects, sides = read_voc_file(path, source.option("encoding"))
@@ -241,7 +242,8 @@ def parse_voc(source: Source, path: Path) -> Marks:
     outlines = [_outline(thing, path, first) for thing in objects]
     rows, columns = (int(to_numbers([text], path, "size", "size")[0]) for text in sides)
     return Marks("boxes", np.array(corners).reshape(-1, 4), [thing.word for thing in objects], where, str(path),
-                 first=first, size=(rows, columns), outlines=outlines if any(outlines) else None)
+                 first=first, size=(rows, columns), outlines=outlines if any(outlines) else None,
+                 advice=f"Declare first = {1 - first} if the file counts from {1 - first}")
 
 def _outline(thing: VocObject, path: Path, first: int) -> Outline | None:
     "Where an object has polygons; counted from 1, a corner names a pixel and lies in its middle."
@@ -255,7 +257,7 @@ def read_voc(source: Source) -> list[Item]:
     check_order(source)
     return list_marked(source, parse_voc)
 
-# %% ../../../nbs/data/readers/06_marks.ipynb #a98eec9f
+# %% ../../../nbs/data/readers/06_marks.ipynb #e72899cc
 def marks_of_rows(source: Source, path: Path, rows: pd.DataFrame) -> Marks:
     "The marks in these rows of a table. Raises `DataError`."
     kind, names = columns_kind(source)
@@ -268,7 +270,8 @@ def marks_of_rows(source: Source, path: Path, rows: pd.DataFrame) -> Marks:
         c = np.hstack([c[:, :2] - (c[:, 2:] - first) / 2, c[:, :2] + (c[:, 2:] - first) / 2])
     elif names == ("x", "y", "w", "h"): c = np.hstack([c[:, :2], c[:, :2] + c[:, 2:] - first])
     words = [str(word).strip() for word in rows["class"]] if "class" in rows else None
-    return Marks(kind, c, words, where, str(path), source.option("units", "pixels"), first)
+    return Marks(kind, c, words, where, str(path), source.option("units", "pixels"), first,
+                 advice="Check units, first and the order of x and y")
 
 def parse_table(source: Source, path: Path) -> Marks:
     "The marks of a text file that belongs to one image. Raises `DataError`."

@@ -105,7 +105,7 @@ def table_options(
         source.refuse("A separator is one sign.", f"{field}.separator", separator, f"one sign, {', '.join(SEPARATORS)}")
     return dict(separator=separator, header=spec.get("header", True), encoding=spec.get("encoding"))
 
-# %% ../../../nbs/data/readers/05_tables.ipynb #60d78c5b
+# %% ../../../nbs/data/readers/05_tables.ipynb #2bda7380
 def to_numbers(
     texts: Iterable,    # words, None where one is missing
     file: str | Path,
@@ -118,11 +118,11 @@ def to_numbers(
     try: numbers = [_number(text, decimal) for text in texts]
     except (TypeError, ValueError, OverflowError): numbers = [np.nan]
     if np.isfinite(numbers).all(): return numbers
-    comma = decimal == "." and all(re.fullmatch(NUMBER, str(text)) for text in texts)
+    comma = field == "columns" and decimal == "." and all(re.fullmatch(NUMBER, str(text)) for text in texts)
     raise DataError("A coordinate is not a number.", file=file, field=field,
                     found=f"{', '.join(map(str, texts))} ({place})", expected="finite numbers",
-                    fix='Declare decimal = "," in the card.' if comma else
-                        "Correct the file, or columns, separator and header in the card.")
+                    fix='Declare decimal = "," in the card.' if comma else "Correct the file" + (
+                        ", or columns, separator and header in the card." if field == "columns" else "."))
 
 def _number(text, decimal: str) -> float:
     "A number as tables write it; `1_000` and `true` are none. Raises `ValueError` or `TypeError`."
