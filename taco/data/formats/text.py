@@ -19,11 +19,12 @@ from ...base import DataError, refusing
 # %% auto #0
 __all__ = ['MAGIC', 'MARKS', 'read_raw', 'decode', 'read_text', 'read_json', 'read_xml', 'read_yaml']
 
-# %% ../../../nbs/data/formats/07_text.ipynb #6638574f
+# %% ../../../nbs/data/formats/07_text.ipynb #6baf567b
 MAGIC = {b"PK\x03\x04": "a zip archive or an Excel workbook (.xlsx)",
          b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls)",
          b"\x1f\x8b": "a gzip archive", b"%PDF": "a PDF", b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image",
-         b"\x89HDF": "an HDF5 file", b"SQLite format 3": "an SQLite database", b"PAR1": "a Parquet table"}
+         b"\x89HDF": "an HDF5 file", b"SQLite format 3": "an SQLite database", b"PAR1": "a Parquet table",
+         b"Iout": "an ImageJ region of interest"}
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # UTF-32 first: it starts like UTF-16
 

@@ -99,7 +99,7 @@ def read_rows(
         found.append(row)
     return found
 
-# %% ../../../nbs/data/formats/09_yolo.ipynb #992ea510
+# %% ../../../nbs/data/formats/09_yolo.ipynb #c165b6cc
 def _number(word: str) -> str:
     "A class as written, a whole number without decimals."
     return str(int(float(word))) if re.fullmatch(r"\d+(\.0*)?", word) else word
@@ -120,7 +120,7 @@ def _check_row(refuse, row: Row, numbers: np.ndarray, place: str) -> None:
     if row.kind == "boxes" and len(numbers) == 5 and not 0 <= numbers[4] <= 1:
         refuse("The number behind a box is no confidence.", "rows", place, "0 … 1",
                "Write rotated boxes by their four corners (class x1 y1 … x4 y4).")
-    if np.abs(numbers[:4]).max() > 2:
+    if np.abs(numbers if row.kind == "polygons" else numbers[:4]).max() > 2:
         refuse("A box or polygon lies outside the image: these are pixels.", "rows", place, "fractions, 0 … 1",
                "Divide by width and height; rows of pixels can be read with the reader table and its units.")
 

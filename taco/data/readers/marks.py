@@ -192,7 +192,7 @@ def fields_of(source: Source, marks: Marks, shape: tuple[int, int]) -> dict[str,
     if marks.points is None or "points" not in source.card.annotation: return found
     return found | fields_of(source.changed(duplicates="keep"), marks.points, shape)
 
-# %% ../../../nbs/data/readers/06_marks.ipynb #b6a684a2
+# %% ../../../nbs/data/readers/06_marks.ipynb #8a001b45
 def load_marked(
     source: Source,
     name: str,                                 # identity
@@ -205,8 +205,8 @@ def load_marked(
     if marks_of is None:
         if source.option("unlabelled") == "keep": return [source.record(image, name, file)]
         source.absent_annotation(file)
-    kind = columns_kind(source)[0] if "columns" in source else "boxes"
     draws = "order" in READERS[source.table["reader"]].options
+    kind = columns_kind(source)[0] if "columns" in source and not draws else "boxes"
     none = np.zeros((0, 2 if kind == "points" else 4))
     marks = marks_of() if marks_of else Marks(kind, none, [], [], str(file), outlines=[] if draws else None)
     return [source.record(image, name, file, **fields_of(source, marks, image.shape[1:]))]

@@ -215,12 +215,17 @@ def _contours(source: Source, path: Path, word: str | None) -> list[Shape]:
     if not source.option("holes", False): return [Shape(word, f"line {n}", Outline([c])) for n, c in groups]
     return [Shape(word, f"line {groups[0][0]}", Outline([c for _, c in groups], holes=True))] if groups else []
 
-# %% ../../../nbs/data/readers/07_polygons.ipynb #61ab6d76
+# %% ../../../nbs/data/readers/07_polygons.ipynb #2747f2f9
 def marks_of_shapes(source: Source, files: dict[str, Path]) -> Marks:
     "The objects in the files of one image, by class or under no name. Raises `DataError`."
     shapes, size, first = [], None, str(next(iter(files.values())))
     for word, path in files.items():
-        if path.suffix.lower() in (".json", ".geojson"): found, size = read_shapes(path, source.option("encoding"))
+        ending = path.suffix.lower()
+        if ending in (".svg", ".xml", ".roi", ".zip"):
+            refusing(DataError, file=path)(
+                "Outlines of this kind are not read.", None, ending, "JSON, or text of x and y",
+                "Export them as labelme, GeoJSON or COCO.")
+        if ending in (".json", ".geojson"): found, size = read_shapes(path, source.option("encoding"))
         else: found = _contours(source, path, word or None)
         shapes += [Shape(word or s.word, f"{path.name}, {s.place}", s.outline, s.point) for s in found]
     out = {word for word, value in declared_classes(source).items() if value == 0}

@@ -224,13 +224,13 @@ def test_the_drawing_order_is_that_of_the_card(tmp_path):
         (lambda j: j["annotations"][0].update(category_id="0"), ("does not list",)),
         (lambda j: j["annotations"][0].pop("category_id"), ("does not list", "'None'")),
         (lambda j: j["annotations"][0].update(bbox=[10, 12, 30, 32]), ("two places", "annotation 1")),
-        (lambda j: j["annotations"][0].update(bbox=[12, 10, 20, 20], segmentation=[[50, 10, 70, 10, 70, 30]]), ("two",)),
+        (lambda j: j["annotations"][0].update(segmentation=[[50, 10, 70, 10, 70, 30]]), ("two places",)),
         (lambda j: j["annotations"][0].update(segmentation=[[10, 12, 30, 12]]), ("no area",)),
         (lambda j: j["annotations"][0].update(segmentation=[[10, 12, 30, 12, 20, 12]]), ("no area",)),
         (lambda j: j["annotations"][0].update(segmentation=[10, 12, 30, 12, 30, 32]), ("into a list",)),
         (lambda j: j["annotations"][0].update(segmentation=[]), ("a box and no outline",)),
         (lambda j: j["annotations"][0].update(segmentation=dict(counts=[5], size=[1, 4])), ("do not fill",)),
-        (lambda j: j["annotations"][0].update(segmentation=dict(counts=[0, 4800], size=[80, 60]), bbox=[0, 0, 60, 80]),
+        (lambda j: j["annotations"][0].update(segmentation=dict(counts=[0, 4740], size=[60, 79]), bbox=[0, 0, 79, 60]),
          ("not of the image's size",)),
         (lambda j: j["annotations"][0].update(bbox=[10, 12, float("nan"), 20]), ("not a number",)),
         (lambda j: j["annotations"][0].update(bbox=[10, 12, 10**400, 20]), ("not a number",)),
@@ -302,7 +302,8 @@ def labelme(**changes):
 
 
 def geojson(rings, name="red"):
-    return dict(type="Feature", geometry=dict(type="Polygon", coordinates=rings), properties=dict(classification=dict(name=name)))
+    geometry = dict(type="Polygon", coordinates=rings)
+    return dict(type="Feature", geometry=geometry, properties=dict(classification=dict(name=name)))
 
 
 def test_labelme_and_geojson(tmp_path):
@@ -425,16 +426,16 @@ def test_contours_need_a_class(tmp_path):
     refused(DataError, card_of(lines, ALL), tmp_path, "'green'")
 
 
-@pytest.mark.parametrize("content, kind", [("<svg/>", "neither"), ("Iout", "ImageJ"), ("PK\x03\x04", "zip")])
-def test_other_outlines_are_refused_by_name(tmp_path, content, kind):
+@pytest.mark.parametrize("name", ["a.svg", "a.xml", "a.roi", "a.zip"])
+def test_other_outlines_are_refused_by_name(tmp_path, name):
     picture(tmp_path / "toy/a.png")
-    write(tmp_path, "a.svg", content)
-    lines = CONTOUR.replace("*.txt", "*.svg")
-    refused(DataError, card_of(lines, ALL), tmp_path, "a.svg", *([kind] if kind != "neither" else ["labelme"]))
+    write(tmp_path, name, "<svg/>")
+    refused(DataError, card_of(CONTOUR.replace("*.txt", name.replace("a.", "*.")), ALL), tmp_path, name, "labelme")
 
 
 def test_outlines_that_stick_out_may_be_cut(tmp_path):
     picture(tmp_path / "toy/a.png")
-    write(tmp_path, "a.json", json.dumps(labelme(shapes=[dict(label="red", points=[[70, 50], [90, 50], [90, 70], [70, 70]])])))
+    corner = dict(label="red", points=[[70, 50], [90, 50], [90, 70], [70, 70]])
+    write(tmp_path, "a.json", json.dumps(labelme(shapes=[corner])))
     record = one(tmp_path, SHAPES + "clip = true\n")
     assert pixels(record) == [[70, 50, 80, 60]] and (record.semantic == 1).sum() == 100
