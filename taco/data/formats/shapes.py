@@ -65,7 +65,7 @@ def _joined(shapes: list[Shape], groups: list) -> list[Shape]:
         else: first[key].outline.polygons.extend(shape.outline.polygons)
     return list(first.values())
 
-# %% ../../../nbs/data/formats/12_shapes.ipynb #68375efd
+# %% ../../../nbs/data/formats/12_shapes.ipynb #8cbcdd8b
 def _feature(n: int, feature: dict, refuse) -> Shape:
     "One of the features of GeoJSON."
     properties, geometry = feature.get("properties") or {}, feature.get("geometry") or {}
@@ -74,12 +74,13 @@ def _feature(n: int, feature: dict, refuse) -> Shape:
     word = str(found.get("name", "") if isinstance(found, dict) else found).strip()
     place, kind, parts = f"feature {n}, {word or 'without class'}", geometry.get("type"), geometry.get("coordinates")
     if kind == "Point": return Shape(word, place, point=corners_of([parts], place, refuse, closed=False)[0])
-    if kind not in ("Polygon", "MultiPolygon") or not isinstance(parts, list):
+    if kind not in ("Polygon", "MultiPolygon") or not isinstance(parts, list) or not parts:
         refuse("A feature has no area.", "geometry", f"{kind} ({place})", "Polygon, MultiPolygon or Point",
                "Draw it as a polygon, or leave it out of the export.")
     rings = parts if kind == "Polygon" else [ring for polygon in parts for ring in polygon]
     return Shape(word, place, Outline([corners_of(ring, place, refuse) for ring in rings], holes=True))
 
+# %% ../../../nbs/data/formats/12_shapes.ipynb #63755645
 def read_shapes(path: str | Path, encoding: str | None = None) -> tuple[list[Shape], tuple[int, int] | None]:
     "The shapes of a labelme or GeoJSON file, and height and width if it states them. Raises `DataError`."
     content, refuse = read_json(path, "labelme or GeoJSON", encoding), refusing(DataError, file=path)
@@ -87,9 +88,15 @@ def read_shapes(path: str | Path, encoding: str | None = None) -> tuple[list[Sha
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         refuse("The JSON file is neither labelme nor GeoJSON.", None, ", ".join(map(str, content))[:80],
                "shapes, or features", "Read COCO with the reader coco; export others as one of these.")
-    if "features" in content: return [_feature(n, part, refuse) for n, part in enumerate(parts, 1)], None
-    shapes = [_labelme(n, part, refuse) for n, part in enumerate(parts, 1)]
+    kind = _feature if "features" in content else _labelme
+    try: shapes = [kind(n, part, refuse) for n, part in enumerate(parts, 1)]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        refuse("A shape does not keep to labelme or GeoJSON.", "features" if kind is _feature else "shapes",
+               f"{type(error).__name__}: {error}", "label and points, or properties and geometry",
+               "Repair the file.", cause=error)
+    if kind is _feature: return shapes, None
     sides = tuple(content.get(side) or 0 for side in ("imageHeight", "imageWidth"))
     if not all(isinstance(side, int) for side in sides):
         refuse("The size of the image is no number.", "imageHeight, imageWidth", sides, "pixels", "Correct the file.")
-    return _joined(shapes, [part.get("group_id") for part in parts]), sides
+    groups = [part.get("group_id") for part in parts]
+    return _joined(shapes, [None if group is None else str(group) for group in groups]), sides

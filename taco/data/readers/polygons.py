@@ -100,12 +100,12 @@ def read_yolo(source: Source) -> list[Item]:
     check_order(source)
     return list_marked(source, parse_yolo, [*apart, source.option("names", "")])
 
-# %% ../../../nbs/data/readers/07_polygons.ipynb #04bb41e0
+# %% ../../../nbs/data/readers/07_polygons.ipynb #87e82f83
 def _box_of(source: Source, note: dict, outline: Outline | None, place: str, path: str) -> list[float]:
     "x0, y0, x1, y1 of an annotation. Raises `DataError` when it has none, or two."
     which, box = source.option("boxes"), note.get("bbox")
     if outline is not None and (which == "segmentation" or note.get("iscrowd")): return outline.box().tolist()
-    x, y, w, h = to_numbers(box if isinstance(box, list) and len(box) == 4 else [box], path, "bbox", place)
+    x, y, w, h = to_numbers(box if isinstance(box, list) and len(box) == 4 else [f"bbox {box}"], path, "bbox", place)
     if outline is not None and which != "bbox" and disagree(np.array([x, y, x + w, y + h]), outline):
         refusing(DataError, file=path)(
             "Box and outline of an annotation are at two places.", "bbox",
