@@ -246,9 +246,10 @@ def load_with(
         check_attributes(record)
     return records
 
-# %% ../../../nbs/data/readers/12_attributes.ipynb #d8bc92fb
+# %% ../../../nbs/data/readers/12_attributes.ipynb #fe402e2c
 def lookup_notes(source: Source, items: list[Item]) -> list[str]:
-    "One sentence for each lookup by table that leaves rows or images over. Raises `DataError` for bad tables."
+    "One sentence for each lookup by table that leaves rows or images over; a bad table fails with its items."
+    if source.folder is None: return []
     wanted, subject = source.option("attributes", {}), source.option("subject")
     specs = {**wanted, **({"subject": subject} if isinstance(subject, dict) else {})}
     tables, notes = _Tables(source.home, items), []
@@ -258,8 +259,8 @@ def lookup_notes(source: Source, items: list[Item]) -> list[str]:
             match = _match(spec, path)
             asked.setdefault(tables(spec, path), set()).update([identity(match)] if match else names_of(path))
         for files, names in asked.items():
-            if not files: continue
-            rows = column_of(files, spec).values
+            try: rows = column_of(files, spec).values if files else {}
+            except DataError: continue
             idle = [key for key in rows if key not in names]
             empty = sum(rows[key] in ("", *spec.get("missing", ())) for key in rows if key in names)
             if idle: notes.append(f"{name}: {len(idle)} of {len(rows)} rows of {spec['table']} are of no image "

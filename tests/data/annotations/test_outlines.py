@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from taco.data.formats.outlines import (
+from taco.data.annotations.outlines import (
     Outline,
     area,
     draw_objects,

@@ -3,7 +3,7 @@
 import pytest
 
 from taco.base import DataError
-from taco.data.formats.text import read_json, read_text, read_xml, read_yaml
+from taco.data.annotations.text import read_json, read_text, read_xml, read_yaml
 from tests.data.made import told
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from taco.base import DataError
-from taco.data.formats.yolo import read_names, read_rows
+from taco.data.annotations.yolo import read_names, read_rows
 from tests.data.made import told
 
 

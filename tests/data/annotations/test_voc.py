@@ -3,7 +3,7 @@
 import pytest
 
 from taco.base import DataError
-from taco.data.formats.voc import read_voc_file
+from taco.data.annotations.voc import read_voc_file
 from tests.data.made import told
 
 BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
