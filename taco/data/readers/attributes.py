@@ -22,8 +22,8 @@ from .tables import read_table, table_options
 from ..record import Record, check_attributes
 
 # %% auto #0
-__all__ = ['TYPES', 'LOOKUP', 'NUMBER', 'check_lookups', 'look_up', 'names_of', 'Column', 'column_of', 'list_items', 'load_with',
-           'lookup_notes']
+__all__ = ['TYPES', 'LOOKUP', 'NUMBER', 'check_lookups', 'look_up', 'names_of', 'file_of', 'Column', 'column_of', 'list_items',
+           'load_with', 'lookup_notes']
 
 # %% ../../../nbs/data/readers/12_attributes.ipynb #1afee008
 TYPES = dict(pattern=str, table=str, match=str, values=dict, separator=str, header=bool, optional=bool,
@@ -91,12 +91,17 @@ def look_up(
     else: word = _word_in(tables, spec, [identity(match)] if match else names_of(path), shared, refuse)
     return None if word in ("", *spec.get("missing", ())) else _value(source, word, spec, refuse)
 
-# %% ../../../nbs/data/readers/12_attributes.ipynb #4fdfc143
+# %% ../../../nbs/data/readers/12_attributes.ipynb #b8ac0671
 def names_of(path: str) -> list[str]:
     "What a table may call a file: its path or its name, with or without the ending."
-    whole = [path, Path(path).name]
-    return list(dict.fromkeys([*whole, *(re.sub(r"\.(nii\.gz|ome\.tiff?|[^./]+)$", "", name) for name in whole),
-                               Path(path).stem]))
+    file = file_of(path)
+    whole = [path, file, Path(file).name]
+    bare = [re.sub(r"\.(nii\.gz|ome\.tiff?|[^./]+)$", "", name) for name in whole[1:]]
+    return list(dict.fromkeys([*whole, *bare, Path(file).stem]))
+
+def file_of(path: str) -> str:
+    "The path without an array inside the file: a.h5 of a.h5[x/image]."
+    return re.sub(r"(\.\w+)\[.*\]$", r"\1", path)
 
 def _match(spec: dict, path: str) -> re.Match | None:
     "Where the pattern of a lookup, or the `match` of its table, fits a path."
@@ -175,13 +180,13 @@ def _value(source: Source, word: str, spec: dict, refuse: Callable[..., NoReturn
 
 NUMBER = r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?"
 
-# %% ../../../nbs/data/readers/12_attributes.ipynb #8aad86d5
+# %% ../../../nbs/data/readers/12_attributes.ipynb #71b68834
 class _Tables:
     "The tables that speak of a path; the folder is listed once."
     def __init__(self, folder: Path, items: list[Item]):
         self.folder, self.files, self.seen = folder, list_files(folder), {}
         owners: dict[str, set[str]] = {}
-        for path in {self.path(item) for item in items}:
+        for path in {file_of(self.path(item)) for item in items}:
             for name in names_of(path): owners.setdefault(name, set()).add(path)
         self.shared = frozenset(name for name, paths in owners.items() if len(paths) > 1)
 

@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,7 +15,7 @@ from taco.data.readers.attributes import list_items, lookup_notes
 from taco.data.readers.source import Source
 from taco.data.record import Record
 from taco.data.store import Store
-from tests.data.made import HEIGHT, VOC, WIDTH, card_of, failures, films, picture, refused, write
+from tests.data.made import HEAD, HEIGHT, VOC, WIDTH, card_of, failures, films, picture, refused, write
 
 
 @pytest.mark.parametrize(
@@ -233,3 +234,19 @@ def test_what_a_table_knows_and_nobody_asks_is_listed(tmp_path):
 def test_lookups_are_checked(tmp_path, more, part):
     films(tmp_path, "a")
     refused(CardError, card_of(by_table(more)), tmp_path, part, "read.attributes.v")
+
+
+def test_arrays_of_one_file_share_its_row(tmp_path):
+    path = tmp_path / "toy/a.h5"
+    path.parent.mkdir()
+    with h5py.File(path, "w") as file:
+        for name in ("x", "y"):
+            file[f"{name}/image"] = np.random.default_rng(0).random((1, 32, 32)).astype("f4")
+            file[f"{name}/label"] = np.ones((1, 32, 32), "u1")
+    write(tmp_path, "t.csv", "name,v\na,4\n")
+    lines = (
+        'reader = "hdf5"\nfiles = "*.h5"\nimage = "re:(.*)/image"\nlabel = "re:(.*)/label"\n'
+        'attributes = {v = {table = "t.csv", row = "name", column = "v"}}\n'
+    )
+    head = HEAD.replace('"boxes"', '"semantic"')
+    assert [r.attributes["v"] for r in read(card_of(lines, head), tmp_path)] == [4, 4]

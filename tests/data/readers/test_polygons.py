@@ -1,6 +1,7 @@
 "Objects with outlines: boxes, and masks where the card asks, with exact counts of pixels."
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -85,6 +86,8 @@ def test_yolo_numbers_without_a_meaning_are_refused(tmp_path):
     write(tmp_path, "classes.txt", "red\nwhite")
     write(tmp_path, "obj.names", "white\nred")
     refused(CardError, card_of(YOLO), tmp_path, "classes.txt, obj.names")
+    write(tmp_path, "obj.names", "red\nwhite")
+    assert one(tmp_path, YOLO, HEAD).box_classes.tolist() == [2]  # two lists that say the same
     (tmp_path / "toy/obj.names").unlink()
     assert one(tmp_path, YOLO, HEAD).box_classes.tolist() == [2]  # counted from 0
 
@@ -317,6 +320,30 @@ def test_labelme_and_geojson(tmp_path):
     write(tmp_path, "a.json", json.dumps(dict(type="FeatureCollection", features=[geojson([SQUARE, hole])])))
     record = one(tmp_path, SHAPES)
     assert (record.semantic == 1).sum() == 400 - 25 and record.semantic[17, 17] == 0
+
+
+def test_a_class_for_all_and_one_for_each_contradict(tmp_path):
+    picture(tmp_path / "toy/a.png")
+    write(tmp_path, "a.json", json.dumps(labelme()))
+    refused(CardError, card_of(SHAPES + "class = 1\n", ALL), tmp_path, "read.class", "Remove class")
+
+
+def test_corners_and_first_hold_for_json_too(tmp_path):
+    picture(tmp_path / "toy/a.png")
+    write(tmp_path, "a.json", json.dumps(labelme()))
+    record = one(tmp_path, SHAPES + 'corners = "centres"\n')
+    assert (record.semantic == 1).sum() == 21 * 21 and record.semantic[12, 10] == 1
+    record = one(tmp_path, SHAPES + "first = 1\n")
+    assert (record.semantic == 1).sum() == 400 and record.semantic[11, 9] == 1
+
+
+def test_what_reads_one_image_of_coco_is_small(tmp_path):
+    def many(content):
+        content["images"] += [dict(id=n, file_name=f"b{n}.png") for n in range(100, 400)]
+
+    coco(tmp_path, many)
+    items = find(card_of(COCO + 'absent_images = "skip"\n'), tmp_path, "real").items
+    assert len(items) == 1 and len(pickle.dumps(items[0])) < 6000
 
 
 def test_points_groups_and_circles_of_labelme(tmp_path):
