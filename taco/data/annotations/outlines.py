@@ -65,7 +65,7 @@ def from_runs(runs: Sequence[int], shape: tuple[int, int]) -> np.ndarray:
                          f"not {shape[0]} × {shape[1]} = {shape[0] * shape[1]} pixels")
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(shape[::-1]).T
 
-# %% ../../../nbs/data/annotations/01_outlines.ipynb #2501019d
+# %% ../../../nbs/data/annotations/01_outlines.ipynb #3a631ffe
 @dataclass
 class Outline:
     "What one object covers: polygons, or run lengths of a mask."
@@ -85,7 +85,7 @@ class Outline:
 
     def box(self) -> np.ndarray:
         "(4,) float64: x0, y0, x1, y1 around it; zeros for a mask without a pixel."
-        if self.runs is None: return extent(self.polygons)
+        if self.runs is None or self.size is None: return extent(self.polygons)
         rows, columns = np.nonzero(from_runs(self.runs, self.size))
         if not len(rows): return np.zeros(4)
         return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float)

@@ -239,7 +239,7 @@ def shapes_of(source: Source, files: dict[str, Path]) -> tuple[list[Shape], tupl
         shapes += [Shape(word or s.word, f"{path.name}, {s.place}", s.outline, s.point) for s in found]
     return shapes, size
 
-# %% ../../../nbs/data/readers/07_polygons.ipynb #cc82378b
+# %% ../../../nbs/data/readers/07_polygons.ipynb #e727ab06
 def marks_of_shapes(source: Source, files: dict[str, Path]) -> Marks:
     "The objects in the files of one image. Raises `DataError`."
     (shapes, size), first = shapes_of(source, files), str(next(iter(files.values())))
@@ -252,14 +252,15 @@ def marks_of_shapes(source: Source, files: dict[str, Path]) -> Marks:
             f'add "points" to annotation in {source.card_file}.')
     return Marks("boxes", np.array([s.outline.box() for s in areas]).reshape(-1, 4), _words(areas),
                  [s.place for s in areas], first, size=size, outlines=[s.outline for s in areas],
-                 points=Marks("points", np.array([s.point - .5 for s in points]).reshape(-1, 2), _words(points),
+                 points=Marks("points", np.array([s.point for s in points]).reshape(-1, 2) - .5, _words(points),
                               [s.place for s in points], first))
 
 def _shifted(source: Source, shape: Shape) -> Shape:
     "The shape, counted from the edge of the first pixel."
     shift = (.5 if source.option("corners") == "centres" else 0) - source.option("first", 0)
-    if shape.outline is None: return replace(shape, point=shape.point + shift)
-    return replace(shape, outline=replace(shape.outline, polygons=[p + shift for p in shape.outline.polygons]))
+    if shape.point is not None: return replace(shape, point=shape.point + shift)
+    if shape.outline is None: return shape
+    return replace(shape, outline=replace(shape.outline, polygons=[part + shift for part in shape.outline.polygons]))
 
 def _words(shapes: list[Shape]) -> list[str] | None:
     "Their labels, None where the files name no class."
