@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from . import arrays, dicom, layers, marks, masks, packaged, volumes  # noqa: F401
+from . import arrays, dicom, layers, marks, masks, packaged, polygons, volumes  # noqa: F401
 from .source import COMMON, READERS
 
 _all_ = ["READERS"]  # where all of them are known

@@ -2,17 +2,20 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
-from taco.base import DataError, StoreError
+from taco.base import CardError, DataError, StoreError
 from taco.data.card import load_card
 from taco.data.find import find, read
 from taco.data.pack import pack
+from taco.data.readers.attributes import list_items, lookup_notes
+from taco.data.readers.source import Source
 from taco.data.record import Record
 from taco.data.store import Store
-from tests.data.made import HEIGHT, VOC, WIDTH, card_of, failures, films, picture, refused, write
+from tests.data.made import HEAD, HEIGHT, VOC, WIDTH, card_of, failures, films, picture, refused, write
 
 
 @pytest.mark.parametrize(
@@ -138,3 +141,112 @@ def test_attributes_of_a_record_are_names_and_scalars(attributes, part):
     with pytest.raises(DataError, match=part):
         Record(np.zeros((1, 4, 4), np.float32), attributes=attributes)
     assert Record(np.zeros((1, 4, 4), np.float32)).attributes == {}
+
+
+def by_table(more: str = "", column: str = "v", name: str = "t.csv") -> str:
+    return VOC + f'attributes = {{v = {{table = "{name}", row = "name", column = "{column}"{more}}}}}\n'
+
+
+def values(tmp_path, text, more: str = "") -> list:
+    films(tmp_path, "a", "b")
+    write(tmp_path, "t.csv", "").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return [r.attributes.get("v") for r in read(card_of(by_table(more)), tmp_path)]
+
+
+@pytest.mark.parametrize(
+    "text, more, want",
+    [
+        ("name,v\na,1\nb,2.5\n", "", [1, 2.5]),
+        ("name,v\na,-3\nb,1e3\n", "", [-3, 1000.0]),
+        ("name,v\na.png,1\nb.png,\n", "", [1, None]),
+        ("name,v\na,4\nb,n/a\n", ', missing = ["n/a"]', [4, None]),
+        ("name,v\na,4\nb,n/a\n", ', kind = "text"', ["4", "n/a"]),
+        ("name,v\na,007\nb,7\n", ', kind = "text"', ["007", "7"]),
+        ("name;v\na;2,5\nb;3\n", ', separator = ";", decimal = ","', [2.5, 3]),
+        ("name,v\na,x\nb,y\n", ", values = {x = 0, y = 1}", [0, 1]),
+        ("name,v\na,x\nb,2\n", ', values = {x = 0, "2" = 1}', [0, 1]),
+        ("\ufeffname,v\r\na,x\r\n\r\nb,y\r\n", "", ["x", "y"]),
+        ("name,v\na,é\nb,y\n".encode("utf-16"), "", ["é", "y"]),
+        ("name,v\na,é\nb,y\n".encode("latin-1"), ', encoding = "latin-1"', ["é", "y"]),
+        ("name,v\na,1\na,1\nb,2\n,,\n", "", [1, 2]),
+    ],
+)
+def test_ways_to_write_an_attribute(tmp_path, text, more, want):
+    found = values(tmp_path, text, more)
+    assert found == want and [type(v) for v in found] == [type(v) for v in want]
+
+
+@pytest.mark.parametrize(
+    "text, more, parts",
+    [
+        ("name,v\na,4\nb,n/a\n", "", ("numbers and words", "4 and n/a", 'missing = ["n/a"]')),
+        ("name,v\na,4\nb,5\nc,unknown\n", "", ("numbers and words",)),
+        ("name,v\na,4\na,5\nb,1\n", "", ("two things of one image", "line 3")),
+        ("name,v\na,4\na.png,5\nb,1\n", "", ("two things of one image", "a.png: '5'")),
+        ("name;v\na;2,5\nb;3,5\n", ', separator = ";"', ("no number", 'decimal = ","')),
+        ("name,v\na,x\nb,1\n", ', kind = "number"', ("no number", "'x'")),
+        ("name,v\na,x\nb,z\n", ", values = {x = 0, y = 1}", ("'z'", "x, y")),
+        ("name,v\na,x\n", "", ("no row", "b.png")),
+        ("name,w\na,x\nb,x\n", "", ("no such column", "v")),
+        ("name,v,v\na,x,y\nb,x,y\n", "", ("Two columns have one name",)),
+        ("name,v\na,é\n".encode("latin-1"), "", ("encoding = ", "line 2")),
+        (b"PK\x03\x04", "", ("Excel",)),
+    ],
+)
+def test_attributes_that_would_be_read_wrongly(tmp_path, text, more, parts):
+    with pytest.raises(DataError) as error:
+        values(tmp_path, text, more)
+    for part in parts:
+        assert part in str(error.value), (part, str(error.value))
+
+
+def test_a_name_of_two_images_stands_for_neither(tmp_path):
+    for place in ("x", "y"):
+        films(tmp_path, f"{place}/a")
+    lines = VOC.replace('"*.', '"**/*.') + 'attributes = {v = {table = "t.csv", row = "name", column = "v"}}\n'
+    write(tmp_path, "t.csv", "name,v\na,4\n")
+    refused(DataError, card_of(lines), tmp_path, "Two images have the name", "t.csv")
+    write(tmp_path, "t.csv", "name,v\nx/a.png,4\ny/a,5\n")
+    assert [r.attributes["v"] for r in read(card_of(lines), tmp_path)] == [4, 5]
+
+
+def test_subjects_are_names_and_none_is_invented(tmp_path):
+    films(tmp_path, "a", "b", "c")
+    write(tmp_path, "who.csv", "file,patient\na,007\nb,7\nc,\n")
+    lines = VOC + 'subject = {table = "who.csv", row = "file", column = "patient"%s}\n'
+    assert [i.subject for i in find(card_of(lines % ""), tmp_path).items][:2] == ["007", "7"]
+    (error,) = failures(card_of(lines % ""), tmp_path)
+    assert "subject of an image is unknown" in str(error) and "optional = true" in error.fix
+    found = find(card_of(lines % ", optional = true"), tmp_path).items
+    assert [i.subject for i in found] == ["007", "7", "c"] and not any(i.fails for i in found)
+
+
+def test_what_a_table_knows_and_nobody_asks_is_listed(tmp_path):
+    films(tmp_path, "a", "b")
+    write(tmp_path, "t.csv", "name,v\na,4\nb,\nc,5\nd,6\n")
+    card = card_of(by_table())
+    source = Source(card, card.read[0], tmp_path / "toy")
+    idle, empty = lookup_notes(source, list_items(source))
+    assert idle == "v: 2 of 4 rows of t.csv are of no image (c, d)" and "unknown in 1 of 4" in empty
+
+
+@pytest.mark.parametrize("more, part", [(', kind = "int"', "text, number"), (', missing = "n/a"', "list")])
+def test_lookups_are_checked(tmp_path, more, part):
+    films(tmp_path, "a")
+    refused(CardError, card_of(by_table(more)), tmp_path, part, "read.attributes.v")
+
+
+def test_arrays_of_one_file_share_its_row(tmp_path):
+    path = tmp_path / "toy/a.h5"
+    path.parent.mkdir()
+    with h5py.File(path, "w") as file:
+        for name in ("x", "y"):
+            file[f"{name}/image"] = np.random.default_rng(0).random((1, 32, 32)).astype("f4")
+            file[f"{name}/label"] = np.ones((1, 32, 32), "u1")
+    write(tmp_path, "t.csv", "name,v\na,4\n")
+    lines = (
+        'reader = "hdf5"\nfiles = "*.h5"\nimage = "re:(.*)/image"\nlabel = "re:(.*)/label"\n'
+        'attributes = {v = {table = "t.csv", row = "name", column = "v"}}\n'
+    )
+    head = HEAD.replace('"boxes"', '"semantic"')
+    assert [r.attributes["v"] for r in read(card_of(lines, head), tmp_path)] == [4, 4]

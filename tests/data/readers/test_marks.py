@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from taco.base import DataError
+from taco.base import CardError, DataError
 from taco.data.find import read
 from taco.data.prepare import fit_square, prepare
 from taco.data.record import Record
 from tests.data.made import (
     BOXES,
     FORMATS,
+    HEAD,
     HEIGHT,
     POINTS,
     VOC,
@@ -163,13 +164,13 @@ def test_missing_images_and_annotations_are_errors_unless_the_card_allows_them(t
             coco(annotations=[dict(id=3, image_id=1, category_id=77, bbox=[1, 1, 2, 2])]),
             ("'77' (annotation 3)",),
         ),
-        ("yolo", "a.txt", "0 .5 .5 .2\n", ("a.txt", "no such column", "columns.h")),
-        ("yolo", "a.txt", "0 .5 .5 .2 .2\n1 .5 .5 .2\n", ("a.txt", "not a number", "line 2")),
+        ("yolo", "a.txt", "0 .5 .5 .2\n", ("a.txt", "too few numbers", "line 1")),
+        ("yolo", "a.txt", "0 .5 .5 .2 .2\n1 .5 .5 x .1\n", ("a.txt", "not a number", "line 2")),
         (
             "yolo",
             "a.txt",
             "0 .5 .5 .2 .2\n0 .5 .5 .2 .2 .9 7 8\n",
-            ("a.txt", "table cannot be read", "line 2"),
+            ("a.txt", "of no kind", "line 2"),
         ),
         ("yolo", "a.txt", "0 40 22 20 20\n", ("a.txt", "outside", "units")),
         ("table", "all.csv", "file;kind;x0;y0;x1;y1\n", ("all.csv", "columns.image", "separator")),
@@ -260,3 +261,83 @@ def test_a_square_keeps_boxes_with_their_classes(tmp_path):
     assert len(square.boxes) == 1 and square.box_classes.tolist() == [2]
     with pytest.raises(DataError, match="one class"):
         Record(square.image, boxes=square.boxes, box_classes=np.array([1, 2]))
+
+
+CELL = (
+    "<object><name>red</name>{}<bndbox><xmin>11</xmin><ymin>13</ymin>"
+    "<xmax>30</xmax><ymax>32</ymax></bndbox></object>"
+)
+
+
+@pytest.mark.parametrize(
+    "head, name", [("gb2312", "gb2312"), ("utf8", "utf-8"), ("utf-16", "utf-16"), ("big5", "big5")]
+)
+def test_voc_in_the_encodings_of_the_world(tmp_path, head, name):
+    picture(tmp_path / "toy/a.png")
+    text = f'<?xml version="1.0" encoding="{head}"?>' + voc([("中", 10, 12, 30, 32)])
+    write(tmp_path, "a.xml", "").write_bytes(text.encode(name))
+    (record,) = read(card_of(VOC + 'classes = {"中" = 2}\n'), tmp_path)
+    assert record.box_classes.tolist() == [2]
+    np.testing.assert_allclose(record.boxes, [[0.125, 0.2, 0.375, 32 / 60]])
+
+
+def test_difficult_objects_are_kept_or_left_out(tmp_path):
+    picture(tmp_path / "toy/a.png")
+    hard = CELL.format("<difficult>1</difficult>").replace("<xmin>11", "<xmin>12")
+    write(tmp_path, "a.xml", f"<annotation>{CELL.format('<difficult>0</difficult>')}{hard}</annotation>")
+    assert len(next(read(card_of(VOC), tmp_path)).boxes) == 2
+    assert len(next(read(card_of(VOC + 'difficult = "skip"\n'), tmp_path)).boxes) == 1
+
+
+def test_voc_polygons_become_masks_where_the_card_asks(tmp_path):
+    picture(tmp_path / "toy/a.png")
+    square = enumerate([(11, 13), (30, 13), (30, 32), (11, 32)], 1)
+    corners = "".join(f"<x{n}>{x}</x{n}><y{n}>{y}</y{n}>" for n, (x, y) in square)
+    write(tmp_path, "a.xml", f"<annotation>{CELL.format(f'<polygon>{corners}</polygon>')}</annotation>")
+    (record,) = read(card_of(VOC, HEAD.replace('"boxes"', '["boxes", "semantic"]')), tmp_path)
+    assert (record.semantic[12:32, 10:30] == 1).all() and (record.semantic == 1).sum() == 400
+    assert next(read(card_of(VOC), tmp_path)).semantic is None
+
+
+def test_the_advice_for_boxes_outside_works(tmp_path):
+    picture(tmp_path / "toy/a.png")
+    write(tmp_path, "a.xml", voc([("red", -1, -1, 30, 32)]))
+    refused(DataError, card_of(VOC), tmp_path, "Declare first = 0 if the file counts from 0")
+    np.testing.assert_allclose(next(read(card_of(VOC + "first = 0\n"), tmp_path)).boxes, [[0, 0, 0.375, 32 / 60]])
+
+
+def test_one_mark_twice(tmp_path):
+    picture(tmp_path / "toy/a.png")
+    write(tmp_path, "a.txt", "5 5 1\n5 5 2\n5 5 1\n")
+    refused(DataError, card_of(POINTS), tmp_path, "stands twice", "line 1 and line 3")
+    assert len(next(read(card_of(POINTS + 'duplicates = "skip"\n'), tmp_path)).points) == 2
+    assert len(next(read(card_of(POINTS + 'duplicates = "keep"\n'), tmp_path)).points) == 3
+
+
+def test_centres_counted_from_one_keep_their_width(tmp_path):
+    picture(tmp_path / "toy/a.png")
+    write(tmp_path, "a.txt", "1 1 1 1\n2.5 2.5 4 4\n")
+    lines = (
+        'reader = "table"\nimages = "*.png"\nannotations = "*.txt"\nseparator = "space"\nheader = false\nclass = 1\n'
+        "columns = {cx = 0, cy = 1, w = 2, h = 3}\nfirst = 1\n"
+    )
+    boxes = next(read(card_of(lines), tmp_path)).boxes * [WIDTH, HEIGHT, WIDTH, HEIGHT]
+    np.testing.assert_allclose(boxes, [[0, 0, 1, 1], [0, 0, 4, 4]], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "lines, parts",
+    [
+        (POINTS.replace(", class = 2", ""), ("no class", "class = ")),
+        (POINTS.replace(", class = 2", "") + "class = 9\n", ("read.class", "9")),
+        (POINTS + "class = 1\n", ("contradict", "read.class")),
+        (POINTS + 'units = "fractions"\nfirst = 1\n', ("contradict", "read.first")),
+        (POINTS + 'units = "mm"\n', ("Unknown units", "mm")),
+        (POINTS.replace("{x = 0, y = 1, class = 2}", '["x"]'), ("columns are a table",)),
+        (POINTS.replace('"space"', '"; "'), ("one sign", "separator")),
+    ],
+)
+def test_cards_of_tables_that_contradict_themselves(tmp_path, lines, parts):
+    picture(tmp_path / "toy/a.png")
+    write(tmp_path, "a.txt", "5 5 1\n")
+    refused(CardError, card_of(lines), tmp_path, *parts)
