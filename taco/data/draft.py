@@ -49,13 +49,13 @@ def spoken(folder: Path, files: list[str]) -> tuple[str, str]:
     where, word = next((name, m[0]) for name, text in texts.items() if (m := re.search(SPOKEN[best], text)))
     return best, f"{word!r} in {where}"
 
-# %% ../../nbs/data/09_draft.ipynb #f47dc5ea
+# %% ../../nbs/data/09_draft.ipynb #803bbeb8
 PERSONS = (r"sub-[A-Za-z0-9]+", r"(?:patient|subject|pat|case|person)[-_ ]?\d+")
 
 def guess_subject(images: list[str]) -> tuple[str, str] | None:
     "A pattern for the subject, and the evidence; None if every image seems to be one."
     for pattern, where in [*((f"({p})", "a word for a person") for p in PERSONS),
-                           (r"(?:^|/)([^/0-9]*\d+)[^/.]+\.[^/]*$", "the beginning of the name, to its first number")]:
+                           (r"(?:^|/)([^/0-9]*\d+)(?!\d)[^/.]+\.[^/]*$", "the beginning of the name, to its first number")]:
         if any(re.search(r"[0-9a-f]{16,}[^/]*$", path) for path in images): continue
         found = [m[1] for path in images if (m := re.search(pattern, path))]
         kinds = Counter(found)

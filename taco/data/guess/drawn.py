@@ -96,7 +96,7 @@ def _tables(content) -> list[dict[int, str]]:
              {v: k for k, v in content.items() if isinstance(v, int) and not isinstance(v, bool)}]
     return [table for table in found if table] + [t for value in content.values() for t in _tables(value)]
 
-# %% ../../../nbs/data/guess/01_drawn.ipynb #6f156110
+# %% ../../../nbs/data/guess/01_drawn.ipynb #be70b977
 @dataclass
 class Choice:
     "Images, the labels chosen for them, and those that were not."
@@ -114,6 +114,7 @@ def choose(images: Family, labels: list[Family]) -> Choice | None:
         for other in found[1:]:
             alike = other.rule == best.rule and binary(other) and not DOUBTFUL.search(other.labels.names[0].path)
             if alike and all(overlap(images, m, other) < .5 for m in chosen): chosen.append(other)
+    chosen.sort(key=lambda m: -sum(n for v, n in m.labels.look.counts.items() if v))  # a part is drawn over the whole
     return Choice(images, chosen, [m for m in found if m not in chosen])
 
 def overlap(images: Family, one: Match, other: Match) -> float:
@@ -139,7 +140,7 @@ def found_by(choice: Choice) -> Choice:
         m.labels = Family(m.labels.folder, m.labels.kind, [n for n in m.labels.names if key(n) in mine]).seen(m.labels)
     return Choice(kept.seen(choice.images), choice.labels, choice.others)
 
-# %% ../../../nbs/data/guess/01_drawn.ipynb #2617c75e
+# %% ../../../nbs/data/guess/01_drawn.ipynb #1fb85866
 @layout
 def drawn(folder: Path, files: list[str]) -> Layout | None:
     "Pictures or scans with masks."
@@ -156,7 +157,7 @@ def drawn(folder: Path, files: list[str]) -> Layout | None:
     for choice in whole:
         row, (names, why) = row_of(choice, folder, files, several=len(whole) > 1)
         rows.append(row)
-        classes |= {k: v for k, v in names.items() if k not in classes}
+        classes |= {k: v for k, v in names.items() if classes.get(k, "class").startswith("class")}
     first = whole[0]
     objects = first.labels[0].objects or any(e[0] == "objects" and e[1] is True for e in rows[0].entries)
     kind = "scans with label volumes" if first.images.kind == "scan" else "images with masks"
@@ -165,19 +166,21 @@ def drawn(folder: Path, files: list[str]) -> Layout | None:
         len(c.images) + sum(len(m.labels) for m in c.labels) for c in whole)
     doubts = [f"{unread} further pictures or scans are not read"] if unread else []
     doubts += [f"labels that were not chosen: {m.labels.names[0].path}" for c in whole for m in c.others[:4]]
-    modality = "CT" if first.images.kind == "scan" and -3100 <= first.images.look.low <= -900 else ""
+    modality = "CT" if first.images.kind == "scan" and not first.images.look.soft and \
+        -3100 <= first.images.look.low <= -900 else ""
+    if len(whole) > 1: doubts.append("one number is taken for one class in all tables, and one modality for all: check")
     why_of = [f"{len(c.images)} × {c.images.names[0].path} with {c.labels[0].labels.names[0].path}" for c in whole]
     return Layout(kind, "; ".join(why_of[:3]), "instances" if objects else "semantic", rows, dict(sorted(classes.items())), why,
                   3 if first.images.look.colours else 1, modality=modality, doubts=doubts,
                   modality_why=f"values down to {first.images.look.low:g}, as of air in Hounsfield units")
 
-# %% ../../../nbs/data/guess/01_drawn.ipynb #30116c87
+# %% ../../../nbs/data/guess/01_drawn.ipynb #9c606cd4
 def row_of(choice: Choice, folder: Path, files: list[str], several: bool) -> tuple[Row, tuple[dict[int, str], str]]:
     "The `[[read]]` of a choice, and (its classes, the reason)."
     images, best = choice.images, choice.labels[0]
     spelt = images.pattern(best.rule)
     look, kind = best.labels.look, "dicom" if images.kind == "dicom" else "volumes" if images.kind == "scan" else "pairs"
-    words = f"{len(images)} files; they and their labels have one {best.rule}"
+    words = f"{len(images)} files; their labels have the same {best.rule}"
     if best.objects:
         entries = [("reader", "instances", f"{len(best.labels)} masks of {len(images)} images"), ("images", spelt, words),
                    ("objects", best.labels.pattern(best.rule), "a file an object")]

@@ -158,12 +158,11 @@ def _by_name(kind: str, names: list[Name]) -> list[list[Name]]:
     few = len(groups) == per_place <= 8 and (len(places) > 1 or kind == "scan")
     return list(groups.values()) if few and len(groups) > 1 else [names]
 
-# %% ../../../nbs/data/guess/00_survey.ipynb #a4c3bb13
+# %% ../../../nbs/data/guess/00_survey.ipynb #f09d10d2
 @dataclass
 class Look:
     "What a few files of a family hold."
     shape: tuple[int, ...] = ()                       # of the first
-    affine: np.ndarray | None = None                  # of the first, if it is a scan
     counts: Counter = field(default_factory=Counter)  # value → pixels, of at most 300 values a file
     colours: Counter = field(default_factory=Counter) # #rrggbb → pixels, where channels differ
     channels: int = 1                                 # of the first
@@ -171,6 +170,7 @@ class Look:
     low: float = 0.                                   # the smallest value
     tops: list[int] = field(default_factory=list)     # of each file that numbers things 1, 2, …: the last number
     soft: bool = False                                # values are not whole numbers
+    places: dict = field(default_factory=dict)        # path → shape and affine
     error: str = ""                                   # the first file that could not be opened, and why
 
 def spread(names: list, count: int = 3) -> list:
@@ -197,14 +197,15 @@ def _look(family: Family) -> Look:
         for name in spread(family.names, 24): _add(look, family, name)
     return look
 
-# %% ../../../nbs/data/guess/00_survey.ipynb #b1dcd10b
+# %% ../../../nbs/data/guess/00_survey.ipynb #5d43c319
 def _add(look: Look, family: Family, name: Name) -> None:
     "Look at one more file."
     try: pixels, affine = open_file(family, name)
     except (TacoError, OSError, ValueError) as error:
         look.error = look.error or f"{name.path}: {getattr(error, 'found', None) or error}"
         return
-    if not look.shape: look.shape, look.affine = pixels.shape, affine
+    look.places[name.path] = pixels.shape, affine
+    if not look.shape: look.shape = pixels.shape
     colour = family.kind == "picture" and pixels.ndim == 3 and pixels.shape[2] in (3, 4)
     if colour and not (pixels[..., :3] == pixels[..., :1]).all():
         if family.kind == "picture" and pixels.size > 3e6: pixels = pixels[::3, ::3]
@@ -280,7 +281,7 @@ class Match:
         return (not DOUBTFUL.search(title), -list(RULES).index(self.rule), self.share,
                 min(len(self.labels.look.counts), 60), bool(TRUSTED.search(title)))
 
-# %% ../../../nbs/data/guess/00_survey.ipynb #d65df21b
+# %% ../../../nbs/data/guess/00_survey.ipynb #a68aac17
 def match(images: Family, labels: Family) -> Match | None:
     "How the labels belong to the images; None if they do not."
     for rule, key in RULES.items():
@@ -299,10 +300,17 @@ def _fits(images: Family, labels: Family, key: Callable) -> bool:
     theirs = {key(n): n for n in labels.names}
     name = next(n for n in images.names if key(n) in theirs)
     if images.kind == "dicom" or "scan" in (images.kind, labels.kind) and images.kind != labels.kind: return True
-    try: (a, x), (b, y) = open_file(images, name), open_file(labels, theirs[key(name)])
+    try: (a, x), (b, y) = _place(images, name), _place(labels, theirs[key(name)])
     except (TacoError, OSError, ValueError): return True
-    if images.kind == "scan": return a.shape[:3] == b.shape[:3] and bool(np.allclose(x, y, atol=.5))
-    return a.shape[:2] == b.shape[:2] or a.shape[:2] == b.shape[1:3]
+    if images.kind == "scan": return a[:3] == b[:3] and bool(np.allclose(x, y, atol=.5))
+    return a[:2] == b[:2] or a[:2] == b[1:3]
+
+def _place(family: Family, name: Name) -> tuple[tuple, np.ndarray | None]:
+    "Shape and affine of a file."
+    if name.path not in family.look.places:
+        pixels, affine = open_file(family, name)
+        family.look.places[name.path] = pixels.shape, affine
+    return family.look.places[name.path]
 
 # %% ../../../nbs/data/guess/00_survey.ipynb #235dd0a7
 def varying(texts: Iterable[str]) -> str:
