@@ -15,8 +15,9 @@ from ..base import Rule, number, one_of
 # %% auto #0
 __all__ = ['Classes', 'Fault', 'Check', 'TEXT', 'FLAG', 'COUNT', 'INDEX', 'MILLIMETRE', 'PLANE_MM', 'VOXEL_MM', 'WINDOW',
            'PERCENTILES', 'INDICES', 'WHOLE', 'COLOUR', 'by_value', 'by_colour', 'by_channel', 'by_word', 'COLUMN',
-           'LOOKUP', 'subject', 'frames', 'slices', 'plane', 'values', 'plain', 'shown', 'either', 'numbers', 'pattern',
-           'expression', 'below', 'to_class', 'classes_of', 'patterns', 'order', 'table', 'columns', 'splits']
+           'LOOKUP', 'subject', 'frames', 'slices', 'plane', 'values', 'FORMULA', 'plain', 'shown', 'either', 'numbers',
+           'pattern', 'expression', 'below', 'to_class', 'classes_of', 'patterns', 'order', 'table', 'columns',
+           'ignore', 'outlines', 'splits']
 
 # %% ../../nbs/data/01_rules.ipynb #4ffd6593
 Classes = dict[int, str]
@@ -132,7 +133,7 @@ def order(value, classes: Classes) -> Iterable[Fault]:
             and len(set(value)) == len(value): return []
     return [(shown(value), "a list of classes from bottom to top, each once: " + ", ".join(map(str, classes)), None)]
 
-# %% ../../nbs/data/01_rules.ipynb #42897f98
+# %% ../../nbs/data/01_rules.ipynb #5c69e5d0
 def table(words: str) -> Check:
     "The check of a table whose inside the reader looks at."
     return plain(Rule(lambda v: isinstance(v, dict) and bool(v), words))
@@ -151,6 +152,22 @@ def columns(value, classes: Classes) -> Iterable[Fault]:
     if not isinstance(value, dict) or not value: return [(shown(value), "a table {name = column}", None)]
     return [(f"{k} = {shown(v)}", COLUMN.words, None) for k, v in value.items() if not COLUMN(v)]
 
+def ignore(value, classes: Classes) -> Iterable[Fault]:
+    "The check of values of a mask where nothing is known: numbers, colours or nan, one or several."
+    several = value if isinstance(value, list) else [value]
+    known = lambda v: number()(v) or v == "nan" or isinstance(v, float) or isinstance(v, str) and COLOUR.fullmatch(v)
+    if several and all(map(known, several)): return []
+    return [(shown(value), 'a number, "#rrggbb" or nan, or a list of these', None)]
+
+def outlines(value, classes: Classes) -> Iterable[Fault]:
+    "The check of one pattern, or of a table word → pattern."
+    several = value if isinstance(value, dict) and value else {"": value}
+    return [fault for text in several.values() for fault in pattern(text, classes)]
+
+FORMULA = Rule(lambda v: isinstance(v, str) and bool(re.fullmatch(r"(class|number)\*[0-9]+\+(class|number)", v)),
+               'true, false, or a formula such as "class*1000+number"')
+
+# %% ../../nbs/data/01_rules.ipynb #a949bc0a
 def splits(value, classes: Classes) -> Iterable[Fault]:
     "The check of a table word → split."
     if not isinstance(value, dict) or not value: return [(shown(value), 'a table {training = "train"}', None)]

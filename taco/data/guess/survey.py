@@ -158,7 +158,7 @@ def _by_name(kind: str, names: list[Name]) -> list[list[Name]]:
     few = len(groups) == per_place <= 8 and (len(places) > 1 or kind == "scan")
     return list(groups.values()) if few and len(groups) > 1 else [names]
 
-# %% ../../../nbs/data/guess/00_survey.ipynb #f09d10d2
+# %% ../../../nbs/data/guess/00_survey.ipynb #994b1773
 @dataclass
 class Look:
     "What a few files of a family hold."
@@ -194,7 +194,9 @@ def _look(family: Family) -> Look:
     look = Look()
     for name in spread(family.names): _add(look, family, name)
     if not look.many and not look.error:
-        for name in spread(family.names, 24): _add(look, family, name)
+        for name in spread(family.names, 200):
+            if sum(look.counts.values()) > 2e7: break
+            _add(look, family, name)
     return look
 
 # %% ../../../nbs/data/guess/00_survey.ipynb #5d43c319
