@@ -20,9 +20,9 @@ from ..readers.pixels import read_pixels
 from ..readers.scans import read_scan
 
 # %% auto #0
-__all__ = ['ENDINGS', 'IMAGE_WORDS', 'LABEL_WORDS', 'DOUBTFUL', 'TRUSTED', 'RULES', 'ending', 'kind_of', 'words', 'plays',
-           'varied', 'Name', 'stem_of', 'root_of', 'parts_of', 'Family', 'families', 'Look', 'spread', 'open_file',
-           'keys_of', 'Match', 'match', 'varying', 'grouped', 'caught']
+__all__ = ['ENDINGS', 'IMAGE_WORDS', 'LABEL_WORDS', 'DOUBTFUL', 'TRUSTED', 'PARTS', 'RULES', 'ending', 'kind_of', 'words',
+           'plays', 'varied', 'Name', 'stem_of', 'root_of', 'parts_of', 'Family', 'families', 'Look', 'spread',
+           'open_file', 'keys_of', 'Match', 'match', 'varying', 'grouped', 'caught']
 
 # %% ../../../nbs/data/guess/00_survey.ipynb #7eb95180
 ENDINGS = dict(picture=".png .jpg .jpeg .bmp .gif .tif .tiff", scan=".nii .nii.gz .nrrd .nhdr .mha .mhd",
@@ -44,7 +44,7 @@ def kind_of(folder: Path, path: str) -> str:
         with open(folder / path, "rb") as file: return "dicom" if file.read(132)[128:] == b"DICM" else "other"
     except OSError: return "other"
 
-# %% ../../../nbs/data/guess/00_survey.ipynb #63035fc6
+# %% ../../../nbs/data/guess/00_survey.ipynb #c2540a7d
 IMAGE_WORDS = set("image images img imgs imagestr imagests jpegimages pngimages raw photo photos picture scan scans "
                   "input inputs orig original originals".split())
 LABEL_WORDS = set("mask masks label labels labelstr labelsts seg segm segs segmentation segmentations annotation "
@@ -53,6 +53,9 @@ LABEL_WORDS = set("mask masks label labels labelstr labelsts seg segm segs segme
 DOUBTFUL = re.compile(r"(?i)2nd|second|deep|auto|pred|point|centerline|viewer|brainmask|colou?r|overlay|preview|"
                       r"uncrop|scribble|rater2|observer2|level|cent(er|re)|landmark")
 TRUSTED = re.compile(r"(?i)manual|gold|expert|1st|first|multi|truth")
+
+PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+         "test": "test", "testing": "test"}
 
 def words(text: str) -> list[str]:
     "The words of a name, in lower case; what stands between them is left out."
@@ -109,7 +112,7 @@ def parts_of(path: str, stems: set[str]) -> Name:
         prefix, base = base[:m.end()], base[m.end():]
     return Name(path, prefix, base, suffix, end)
 
-# %% ../../../nbs/data/guess/00_survey.ipynb #8698d65d
+# %% ../../../nbs/data/guess/00_survey.ipynb #88b724c8
 @dataclass
 class Family:
     "Files that one rule names."
@@ -143,10 +146,14 @@ def families(folder: Path, files: Iterable[str]) -> list[Family]:
         stems = {stem_of(path) for path in paths}
         for path in paths:
             name = parts_of(path, stems if kind in ("picture", "scan") else set())
-            key = (kind, varied(name.folder), name.prefix, varied(name.suffix), name.end.lower())
+            key = (kind, _alike(name.folder), name.prefix, varied(name.suffix), name.end.lower())
             found.setdefault(key, []).append(name)
     made = [Family(folder, key[0], part) for key, names in found.items() for part in _by_name(key[0], names)]
     return sorted(made, key=lambda f: (-len(f), f.names[0].path))
+
+def _alike(folder: str) -> str:
+    "What folders have in common that differ in numbers, or in the part of the dataset."
+    return "/".join("#" if part.lower() in PARTS else varied(part) for part in folder.split("/"))
 
 def _by_name(kind: str, names: list[Name]) -> list[list[Name]]:
     "The names of one family, or of several where every folder holds the same few names."
@@ -199,7 +206,7 @@ def _look(family: Family) -> Look:
             _add(look, family, name)
     return look
 
-# %% ../../../nbs/data/guess/00_survey.ipynb #5d43c319
+# %% ../../../nbs/data/guess/00_survey.ipynb #3573015e
 def _add(look: Look, family: Family, name: Name) -> None:
     "Look at one more file."
     try: pixels, affine = open_file(family, name)
@@ -208,7 +215,8 @@ def _add(look: Look, family: Family, name: Name) -> None:
         return
     look.places[name.path] = pixels.shape, affine
     if not look.shape: look.shape = pixels.shape
-    colour = family.kind == "picture" and pixels.ndim == 3 and pixels.shape[2] in (3, 4)
+    plain = name.end.lower() not in (".tif", ".tiff")  # where a fourth channel is alpha
+    colour = family.kind == "picture" and pixels.ndim == 3 and pixels.shape[2] in ((3, 4) if plain else (3,))
     if colour and not (pixels[..., :3] == pixels[..., :1]).all():
         if family.kind == "picture" and pixels.size > 3e6: pixels = pixels[::3, ::3]
         code = (pixels[..., :3].astype(np.int64) * [65536, 256, 1]).sum(-1)
