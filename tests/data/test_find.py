@@ -19,9 +19,8 @@ from tests.data.made import BY_SUBJECT, CARD, CLASSES, GIVEN, PAIRS, make_card, 
     ],
 )
 def test_an_unknown_reader_or_option_suggests_the_right_one(tmp_path, change, field):
-    card = make_card(tmp_path, (CARD + CLASSES + PAIRS + BY_SUBJECT).replace(*change))
     with pytest.raises(CardError) as error:
-        find(card, tmp_path)
+        find(make_card(tmp_path, (CARD + CLASSES + PAIRS + BY_SUBJECT).replace(*change)), tmp_path)
     told(error, "toy.toml", field, "Did you mean")
 
 

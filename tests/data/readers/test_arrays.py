@@ -222,7 +222,6 @@ def test_colour_slices(tmp_path):
         ("class", ("a.h5[label]", "0, 1, 2, 3, 9", "Declare 9")),
         ("nan", ("a.h5", "1 NaN")),
         ("spacing", ("a.h5", "does not tell its pixel size", "no attributes")),
-        ("no number", ("a.h5", "no pixel size", "[0.0, 1.0]")),
         ("pattern", ("a.h5", "no such array", "scan/image")),
     ],
 )
@@ -241,8 +240,6 @@ def test_bad_hdf5(tmp_path, fault, parts):
         image[0, 0, 0] = np.nan
     if fault == "spacing":
         lines += 'spacing = "voxel"\n'
-    if fault == "no number":
-        lines += "spacing = [0, 1]\n"
     if fault == "pattern":
         lines = lines.replace('image = "image"', 'image = "*/scan/image"')
     h5(tmp_path / "toy/a.h5", arrays)

@@ -40,8 +40,8 @@ def test_planes_by_name_and_by_number(tmp_path):
             np.testing.assert_allclose(record.image[0], cut(image).T[::-1, ::-1] / 1000, atol=1e-6)
     assert record.spacing == (0.75, 0.5)
     for wrong, words in (
-        ({"axis": '"saggital"'}, ("a_image.nii.gz", "Did you mean 'sagittal'")),
-        ({"every": 0}, ("a_image.nii.gz", "every")),
+        ({"axis": '"saggital"'}, ("toy.toml", "Did you mean 'sagittal'")),
+        ({"every": 0}, ("toy.toml", "every")),
         ({"spacing": "[1, 2]"}, ("toy.toml", "read.spacing")),
     ):
         with pytest.raises((DataError, CardError)) as error:
@@ -97,10 +97,10 @@ def test_slices_that_a_card_asks_for(tmp_path):
         and keys(number=2) == [1, 3]
         and keys(slices='"all"', masks=None) == [0, 1, 2, 3, 4]
     )
-    for wrong in ("[9]", '"foregruond"'):
-        with pytest.raises(DataError) as error:
+    for wrong, file in (("[9]", "a_image.nii.gz"), ('"foregruond"', "toy.toml")):
+        with pytest.raises((DataError, CardError)) as error:
             keys(slices=wrong)
-        refused(error, "a_image.nii.gz", "slices")
+        refused(error, file, "slices")
 
 
 def test_a_file_for_every_structure(tmp_path):

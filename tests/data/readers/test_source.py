@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from taco.base import CardError, DataError
+from taco.data.find import read
 from taco.data.readers.masks import read_pairs  # noqa: F401
 from taco.data.readers.source import READERS, Source, example_card, failing
 from tests.data.made import (
@@ -17,7 +18,7 @@ from tests.data.made import (
     VOC,
     card_of,
     picture,
-    refused,
+    told,
     voc,
     write,
 )
@@ -31,10 +32,10 @@ from tests.data.made import (
         (POINTS.replace("header = false\n", ""), "read.header", "true or false"),
         (POINTS.replace("x = 0, y = 1", "x = 0, z = 1"), "read.columns", "x0 y0 x1 y1"),
         (CHANNELS + "order = [1]\n", "read.order", "[1, 2]"),
-        (CHANNELS.replace("0 = 1,", "first = 1,"), "read.channels", "Count channels from 0"),
+        (CHANNELS.replace("0 = 1,", "first = 1,"), "read.channels", "number of a channel from 0"),
         (CROPS.replace('top = "top", ', ""), "read.columns", "image, mask, class, top, left"),
         (HDF5.replace('image = "image"\n', ""), "read.image", "needs this field"),
-        (VOC + "attributes = 3\n", "read.attributes", "pattern"),
+        (VOC + "attributes = 3\n", "read.attributes", "a table"),
         (
             VOC + 'attributes = {tb = {pattern = "_(.)", tabel = "x"}}\n',
             "read.attributes.tb",
@@ -59,7 +60,9 @@ def test_cards_that_cannot_work_name_the_field(tmp_path, lines, field, part):
     picture(tmp_path / "toy/images/a.png")
     write(tmp_path, "a.xml", voc())
     write(tmp_path, "a.txt", "1 1 1\n")
-    refused(CardError, card_of(lines), tmp_path, "toy.toml", field, part)
+    with pytest.raises(CardError) as error:
+        list(read(card_of(lines), tmp_path, "real"))
+    told(error, "toy.toml", field, part)
 
 
 def source_of(lines: str, folder: Path = Path("toy")) -> Source:
