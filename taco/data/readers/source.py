@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 from ...base import CardError, DataError, TacoError, refusing
 from ..card import SPLITS, Card, parse_card
-from .files import identities, identity, list_files, matches, tidy
+from .files import identities, identity, list_files, matches, text_of, tidy
 from .pixels import read_pixels, to_labels, to_unit, value_range
 from ..record import Record
 
@@ -191,7 +191,7 @@ def item(
     part: str = "",   # the array inside the file
 ) -> Item:
     "The item of a file, with its subject and split. Raises `CardError`."
-    inside = f"{path}/{part}" if part else path
+    inside = text_of(f"{path}/{part}" if part else path)
     file = f"{self.home / path}[{part}]" if part else str(self.home / path)
     return Item(file, self.subject(inside, tidy(name)), load, self.split(inside))
 
