@@ -52,7 +52,7 @@ Root = Annotated[Path | None, typer.Option(help=ROOT, show_default=False)]
 Out = Annotated[Path, typer.Option(help="Folder of packed datasets.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
-# %% ../../nbs/cli/01_data.ipynb #c699b324
+# %% ../../nbs/cli/01_data.ipynb #427c2528
 def each(names: list[str], work: Callable[[str], None]) -> None:
     "Do the work for every name; show what fails, and end with exit code 1 if something did."
     failed = []
@@ -70,7 +70,7 @@ def say(text: str) -> None:
 
 def lay_out(*tables: RenderableType) -> None:
     "Print tables, whole ones where no terminal sets a width."
-    for table in tables: console.print(table, width=None if console.is_terminal else 4000, crop=False)
+    for table in tables: (console if console.is_terminal else Console(width=4000)).print(table)
 
 def print_json(content: object) -> None:
     "JSON in the terminal's own letters; escaped where it has no others than ASCII."
@@ -86,7 +86,7 @@ def bar(name: str) -> Generator[Callable[[int, int], None]]:
         line = shown.add_task(escape(name), total=None)
         yield lambda done, total: shown.update(line, completed=done, total=total)
 
-# %% ../../nbs/cli/01_data.ipynb #31321b91
+# %% ../../nbs/cli/01_data.ipynb #4d90fe24
 @data_app.command(name="list")
 def list_datasets(root: Root = None, out: Out = Path("data/packed"), as_json: AsJson = False) -> None:
     "Every dataset within reach: what it is, and what there is of it."
@@ -112,7 +112,7 @@ def table_of_datasets(rows: list[dict]) -> Table:
         counts = "/".join(str(r["counts"].get(s, 0)) for s in ("train", "val", "test")) if r["counts"] else ""
         stores = " ".join(f"{p['source']}-{p['size']}" for p in r["packed"])
         state = f"[{STATES[r['state']]}]{r['state']}[/] {stores}".strip()
-        modality, licence = " + ".join(r["modality"]), escape(r["licence"])
+        modality, licence = " + ".join(r["modality"]), escape(r["licence"][:40 if console.is_terminal else None])
         table.add_row(r["name"], modality, str(r["classes"]), counts, licence, state)
     return table
 

@@ -16,8 +16,8 @@ from ...base import CardError, DataError, refusing
 
 # %% auto #0
 __all__ = ['COMPLETE', 'HIDDEN', 'LOOP', 'SYSTEM', 'STRANGE', 'SECOND', 'compile_pattern', 'identity', 'first_identity',
-           'printable', 'text_of', 'tidy', 'few', 'why_hidden', 'Linked', 'refuse_link', 'look', 'list_files',
-           'matches', 'identities']
+           'printable', 'one_form', 'text_of', 'tidy', 'few', 'why_hidden', 'Linked', 'refuse_link', 'look',
+           'list_files', 'matches', 'identities']
 
 # %% ../../../nbs/data/readers/01_files.ipynb #a5938c53
 def compile_pattern(pattern: str) -> re.Pattern:
@@ -46,16 +46,20 @@ def first_identity(match: re.Match) -> str:
     if "id" in match.re.groupindex: return match["id"]
     return next((g for g in match.groups() if g), match[0])
 
-# %% ../../../nbs/data/readers/01_files.ipynb #cea334a6
+# %% ../../../nbs/data/readers/01_files.ipynb #261fd7ae
 def printable(text: str) -> str:
     "A text that any program can write: bytes that are no text, and signs that would break a line, as `\\xfc`."
     if text.isascii() and text.isprintable(): return text
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]", lambda m: repr(m[0])[1:-1], text)
 
+def one_form(text: str) -> str:
+    "A text in composed signs (NFC), all of it printable."
+    return unicodedata.normalize("NFC", printable(text))
+
 def text_of(path: str) -> str:
-    "A path as patterns and identities see it: slashes forward, composed signs (NFC), all of it printable."
-    return unicodedata.normalize("NFC", printable(path.replace("\\", "/")))
+    "A path as patterns and identities see it: in one form, and with slashes forward."
+    return one_form(path.replace("\\", "/"))
 
 # %% ../../../nbs/data/readers/01_files.ipynb #36feb106
 def tidy(text: str) -> str:
