@@ -164,7 +164,7 @@ def check(
         if not result.ok: raise typer.Exit(1)
     each([what], work)
 
-# %% ../../nbs/cli/01_data.ipynb #87501c9f
+# %% ../../nbs/cli/01_data.ipynb #de6be8dc
 def report(found: dict, verbose: bool = False, most: int = 4) -> None:
     "Print a check; at most so many errors of files, unless `verbose`."
     from taco.data.check import NOTHING
@@ -172,7 +172,8 @@ def report(found: dict, verbose: bool = False, most: int = 4) -> None:
     bad = [f for f in found["files"] if f["reason"] and f["reason"] != NOTHING]
     for file in bad if verbose else bad[:most]: say(f"[red]error[/] {escape(file['reason'])}")
     for file in found["files"] if verbose else ():
-        if file["ok"]: say(f"[green]ok[/]    {escape(file['file'])}  {file['records']} record{'s'[:file['records'] != 1]}")
+        number = f"{file['records']} record{'s'[:file['records'] != 1]}"
+        if file["ok"]: say(f"[green]ok[/]    {escape(file['file'])}  {number}")
     if len(bad) > most and not verbose: say(f"… and {len(bad) - most} more; -v names them all")
     for fault in found["faults"]: say(f"[red]error[/] {escape(fault)}")
     for note in found["notes"]: say(f"[yellow]note[/]  {escape(note)}")
@@ -180,6 +181,7 @@ def report(found: dict, verbose: bool = False, most: int = 4) -> None:
     lay_out(*tables_of(found))
     say(f"[bold]{escape(found['name'])}[/] ({found['source']}): {found['items']} items, {verdict(found)}")
 
+# %% ../../nbs/cli/01_data.ipynb #14fdb9e9
 def verdict(found: dict) -> str:
     "The last words of a check; \"all\" is said when nothing was left out that may have been meant."
     from taco.data.survey import all_read
@@ -201,8 +203,8 @@ def tables_of(found: dict) -> list[Table]:
         labels.add_row(value, escape(label["name"]), str(label["records"]), f"{label['pixels']:,}")
     return [splits, labels] if found["labels"] else [splits]
 
-# %% ../../nbs/cli/01_data.ipynb #8365e4c7
-SOURCE = "auto: the real or packaged images, a phantom only without any root; mixed: a phantom for all that is not there."
+# %% ../../nbs/cli/01_data.ipynb #f2b264be
+SOURCE = "auto: real or packaged images, a phantom only without any root; mixed: a phantom for what is not there."
 
 @data_app.command()
 def pack(
@@ -219,7 +221,7 @@ def pack(
     options = dict(size=size, subjects=subjects, skip_bad=skip_bad, workers=workers or limit_threads(), out=out)
     each(names, lambda name: pack_one(name, root, source.value, options))
 
-# %% ../../nbs/cli/01_data.ipynb #a914b8c8
+# %% ../../nbs/cli/01_data.ipynb #bcdb10d1
 def pack_one(name: str, root: Path | None, source: str, options: dict) -> None:
     "Pack one dataset and say what came of it: records by split, speed, and what was left out."
     from taco.data.check import resolve
@@ -243,7 +245,8 @@ def pack_one(name: str, root: Path | None, source: str, options: dict) -> None:
 def say_counts(counts: dict) -> None:
     "What was not read of a folder, and how it was chosen, a line each."
     from taco.data.survey import in_words
-    for line in [*counts.get("notes", []), *(in_words(counts) if counts else [])]: say(f"[yellow]note[/]  {escape(line)}")
+    lines = [*counts["notes"], *in_words(counts)] if counts else []
+    for line in lines: say(f"[yellow]note[/]  {escape(line)}")
 
 # %% ../../nbs/cli/01_data.ipynb #5481b5e2
 BOTH = "Only the real (or packaged) images, or only the phantom. Default: all there is."

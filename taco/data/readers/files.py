@@ -16,8 +16,8 @@ from ...base import CardError, DataError, refusing
 
 # %% auto #0
 __all__ = ['COMPLETE', 'HIDDEN', 'LOOP', 'SYSTEM', 'STRANGE', 'SECOND', 'compile_pattern', 'identity', 'first_identity',
-           'printable', 'one_form', 'text_of', 'tidy', 'few', 'why_hidden', 'Linked', 'refuse_link', 'look',
-           'list_files', 'matches', 'identities']
+           'printable', 'printable_lines', 'one_form', 'text_of', 'tidy', 'few', 'why_hidden', 'Linked', 'refuse_link',
+           'look', 'list_files', 'matches', 'identities']
 
 # %% ../../../nbs/data/readers/01_files.ipynb #a5938c53
 def compile_pattern(pattern: str) -> re.Pattern:
@@ -46,12 +46,16 @@ def first_identity(match: re.Match) -> str:
     if "id" in match.re.groupindex: return match["id"]
     return next((g for g in match.groups() if g), match[0])
 
-# %% ../../../nbs/data/readers/01_files.ipynb #261fd7ae
+# %% ../../../nbs/data/readers/01_files.ipynb #0d5e2a44
 def printable(text: str) -> str:
     "A text that any program can write: bytes that are no text, and signs that would break a line, as `\\xfc`."
     if text.isascii() and text.isprintable(): return text
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]", lambda m: repr(m[0])[1:-1], text)
+
+def printable_lines(text: str) -> str:
+    "The same of a text of several lines."
+    return "\n".join(map(printable, text.split("\n")))
 
 def one_form(text: str) -> str:
     "A text in composed signs (NFC), all of it printable."
@@ -163,7 +167,7 @@ def list_files(folder: str | Path) -> list[str]:
     """
     return look(folder)[0]
 
-# %% ../../../nbs/data/readers/01_files.ipynb #93782204
+# %% ../../../nbs/data/readers/01_files.ipynb #3990ea70
 _ENDING = re.compile(r"((?:\.ome)?\.[a-z][a-z0-9]{0,5}(?:\.gz|\.bz2)?)$", re.IGNORECASE)
 
 def _spelt(text: str, capitals: bool) -> list[str]:
@@ -174,6 +178,7 @@ def _spelt(text: str, capitals: bool) -> list[str]:
     wanted = [end.lower(), *([end.upper(), end.title()] if capitals else [])]
     return [stem + e for e in wanted if e != end]
 
+# %% ../../../nbs/data/readers/01_files.ipynb #e3b82b66
 def matches(files: list[str], pattern: str) -> dict[str, re.Match]:
     """Path → match, of the files that the whole pattern fits, whatever the case of their endings.
 
