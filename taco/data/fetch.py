@@ -30,7 +30,7 @@ from .readers.files import printable, text_of
 
 # %% auto #0
 __all__ = ['DIGITS', 'ARCHIVES', 'Member', 'BROKEN', 'dataset_folder', 'choose_files', 'Download', 'by_hand', 'download',
-           'unpacked_name', 'unpack', 'fetch']
+           'unpacked_name', 'check_places', 'unpack', 'fetch']
 
 # %% ../../nbs/data/07_fetch.ipynb #e33318ac
 def dataset_folder(card: Card, root: str | Path | None = None) -> Path:
@@ -40,7 +40,7 @@ def dataset_folder(card: Card, root: str | Path | None = None) -> Path:
     assert folder is not None  # required
     return folder / (named[0] if named else card.name)
 
-# %% ../../nbs/data/07_fetch.ipynb #88647aed
+# %% ../../nbs/data/07_fetch.ipynb #2f545376
 def choose_files(card: Card, files: list[str] | None = None, size: int | None = None) -> list[dict]:
     """Rows of the card's `[[files]]`: those named, of those the ones for `size`; all by default.
 
@@ -48,11 +48,6 @@ def choose_files(card: Card, files: list[str] | None = None, size: int | None = 
     """
     for row in card.files: _check_row(card, row)
     names = [row["name"] for row in card.files]
-    places = [place.casefold() for n in names for place in (n, unpacked_name(n)) if place]
-    if twice := [p for p in places if places.count(p) > 1]:
-        refusing(CardError, file=card.path or card.name)(
-            "Two downloads go to one place.", "files.name", twice[0], "a name for each, apart from capitals",
-            "Rename one of them in the card.")
     for name in files or []:
         if name not in names:
             refusing(DataError, file=card.path or card.name)(
@@ -178,13 +173,25 @@ class _Bar:
     def reset(self): self.bar.reset(self.line)
     def close(self): pass
 
-# %% ../../nbs/data/07_fetch.ipynb #61d13cd9
+# %% ../../nbs/data/07_fetch.ipynb #f7f83778
 ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tar", ".zip")
 Member = tuple[str, bool, int]  # name, whether it is neither file nor folder, bytes
 
 def unpacked_name(name: str) -> str | None:
     "The folder that an archive is unpacked to; None for a file that is no archive."
     return next((name[:-len(end)] for end in ARCHIVES if name.lower().endswith(end) and len(name) > len(end)), None)
+
+def check_places(card: Card) -> None:
+    "Raise `CardError` for two downloads that go to one place, on this system or another."
+    places: dict[str, str] = {}
+    for name in (row["name"] for row in card.files):
+        for place in {name.casefold(), (unpacked_name(name) or name).casefold()}:
+            if place in places:
+                refusing(CardError, file=card.path or card.name)(
+                    "Two downloads go to one place.", "files.name", f"{places[place]} and {name}",
+                    "names that differ in more than capitals and kind of archive", "Rename one of them in the card.")
+            places[place] = name
+
 
 def _check_members(archive: Path, members: list[Member]) -> None:
     "Raise `DataError` for a member that must not be unpacked, or when the disk cannot hold them."
@@ -245,7 +252,7 @@ def unpack(archive: str | Path, folder: str | Path) -> Path:
             fix="Compare its checksum; unpack it by hand if it is sound.", cause=error)
     return folder
 
-# %% ../../nbs/data/07_fetch.ipynb #c65c132c
+# %% ../../nbs/data/07_fetch.ipynb #62d2e8f2
 def fetch(
     card: Card | str | Path,
     root: str | Path | None = None,  # the folder of all datasets; TACO_DATA by default
@@ -265,6 +272,7 @@ def fetch(
         refusing(DataError, file=card.path or card.name)(
             "This dataset cannot be downloaded by a program.", "files", "no direct download",
             fix=f"{how_to_get(card)} The folder is {folder}.")
+    check_places(card)
     there, columns = [], (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(TextColumn("{task.description}"), *columns, disable=not progress) as bar:
         for row in choose_files(card, files, size):

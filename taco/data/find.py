@@ -171,7 +171,7 @@ def _load_phantom(dataset: str, recipe: str, subject: int, size: int, seed: int,
     # A function of this module, so that another process that unpacks the item imports the register with it.
     return make_subject(recipe, subject, size, seed, dataset, **options)
 
-# %% ../../nbs/data/03_find.ipynb #cb19690a
+# %% ../../nbs/data/03_find.ipynb #941562f7
 def find(
     card: Card | str,
     root: str | Path | None = None,    # the folder of all datasets; TACO_DATA by default
@@ -186,9 +186,7 @@ def find(
     if source not in SOURCES: refuse("Unknown source.", "source", source, SOURCES, suggest(source, SOURCES))
     check_readers(card)
     root = data_folder(root) if source in ("auto", "real", "mixed") else None
-    if root is not None:
-        root = check_root(root)
-        if found := find_real(card, root, source, size): return _named_in_text(found)
+    if root is not None and (found := _under(card, root, source, size)): return found
     if source == "real": refuse_absent(card, root)
     packaged = [t for t in card.read if t["reader"] == "packaged"]
     if packaged and source != "phantom":
@@ -200,10 +198,16 @@ def find(
     made = phantom_items(card, size or 128, subjects, seed)
     return Found(card, "phantom", card.phantom.get("recipe", ""), None, made)
 
-# %% ../../nbs/data/03_find.ipynb #f8e61056
-def _named_in_text(found: Found) -> Found:
-    "The same, with names of subjects that any program can write."
-    for item in found.items: item.subject = one_form(item.subject)
+# %% ../../nbs/data/03_find.ipynb #3f04150c
+def _under(card: Card, root: Path, source: str, size: int | None) -> Found | None:
+    "What lies under a root, with names of subjects that any program can write. Raises `DataError`."
+    root = check_root(root)
+    try: found = find_real(card, root, source, size)
+    except OSError as error:
+        refusing(DataError, file=printable(str(error.filename or root)))(
+            "The root cannot be looked through.", "root", error.strerror or str(error), "folders that you may read",
+            "Correct the rights, or choose another root.", cause=error)
+    for item in found.items if found else (): item.subject = one_form(item.subject)
     return found
 
 # %% ../../nbs/data/03_find.ipynb #9156ab85
