@@ -52,7 +52,7 @@ Root = Annotated[Path | None, typer.Option(help=ROOT, show_default=False)]
 Out = Annotated[Path, typer.Option(help="Folder of packed datasets.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
-# %% ../../nbs/cli/01_data.ipynb #427c2528
+# %% ../../nbs/cli/01_data.ipynb #f242e231
 def each(names: list[str], work: Callable[[str], None]) -> None:
     "Do the work for every name; show what fails, and end with exit code 1 if something did."
     failed = []
@@ -60,9 +60,15 @@ def each(names: list[str], work: Callable[[str], None]) -> None:
         try: work(name)
         except (TacoError, OSError) as error:
             failed.append(name)
+            if isinstance(error, OSError): error = _of_system(error)
             say(f"[bold red]{escape(name)}[/] {escape(str(error))}")
     if failed and len(names) > 1: say(f"[red]{len(failed)} of {len(names)} failed:[/] {escape(', '.join(failed))}")
     if failed: raise typer.Exit(1)
+
+def _of_system(error: OSError) -> TacoError:
+    "What the system refused, in the words of all errors."
+    return TacoError("The system refuses a file or folder.", file=error.filename, found=error.strerror or str(error),
+                     fix="Correct the path or your rights to it.")
 
 def say(text: str) -> None:
     "Print without colouring numbers and paths; a path is never broken into two lines."
@@ -116,7 +122,7 @@ def table_of_datasets(rows: list[dict]) -> Table:
         table.add_row(r["name"], modality, str(r["classes"]), counts, licence, state)
     return table
 
-# %% ../../nbs/cli/01_data.ipynb #81877804
+# %% ../../nbs/cli/01_data.ipynb #98a843c5
 LEAST = "Of several files, take the smallest whose images are at least this large."
 EVERY = "Take all files of the card, whatever their size."
 
@@ -124,7 +130,7 @@ EVERY = "Take all files of the card, whatever their size."
 def fetch(
     names: Names,
     root: Root = None,
-    size: Annotated[int, typer.Option(help=LEAST)] = 64,
+    size: Annotated[int, typer.Option(help=LEAST, min=1)] = 64,
     every: Annotated[bool, typer.Option("--all", help=EVERY)] = False,
 ) -> None:
     "Download what may be downloaded by a program, and verify its checksum."
@@ -203,25 +209,25 @@ def tables_of(found: dict) -> list[Table]:
         labels.add_row(value, escape(label["name"]), str(label["records"]), f"{label['pixels']:,}")
     return [splits, labels] if found["labels"] else [splits]
 
-# %% ../../nbs/cli/01_data.ipynb #f2b264be
+# %% ../../nbs/cli/01_data.ipynb #de846318
 SOURCE = "auto: real or packaged images, a phantom only without any root; mixed: a phantom for what is not there."
 
 @data_app.command()
 def pack(
     names: Names,
-    size: Annotated[int, typer.Option(help="Side of the packed images in pixels.")] = 64,
+    size: Annotated[int, typer.Option(help="Side of the packed images in pixels.", min=4)] = 64,
     root: Root = None,
     out: Out = Path("data/packed"),
-    workers: Annotated[int | None, typer.Option(help="Processes. Default: the cores there are.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes. Default: the cores there are.", min=1)] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what cannot be read, and say so.")] = False,
-    subjects: Annotated[int | None, typer.Option(help="At most about this many subjects.")] = None,
+    subjects: Annotated[int | None, typer.Option(help="At most about this many subjects.", min=1)] = None,
     source: Annotated[Kind, typer.Option(help=SOURCE)] = Kind.auto,
 ) -> None:
     "Bring datasets to one size and into the store that training reads from; what is there and fresh is kept."
     options = dict(size=size, subjects=subjects, skip_bad=skip_bad, workers=workers or limit_threads(), out=out)
     each(names, lambda name: pack_one(name, root, source.value, options))
 
-# %% ../../nbs/cli/01_data.ipynb #bcdb10d1
+# %% ../../nbs/cli/01_data.ipynb #e59d7f4e
 def pack_one(name: str, root: Path | None, source: str, options: dict) -> None:
     "Pack one dataset and say what came of it: records by split, speed, and what was left out."
     from taco.data.check import resolve
@@ -240,7 +246,7 @@ def pack_one(name: str, root: Path | None, source: str, options: dict) -> None:
     kind = f"[bold]{kind} (drawn by a program, no real images)[/]" if kind == "phantom" else kind
     say(f"[green]packed[/] {escape(str(folder))}  {kind}, {counts}, {how}")
     for bad in manifest["skipped"]: say(f"[yellow]left out[/] {escape(bad['reason'])}")
-    say_counts(manifest.get("counts", {}))
+    if manifest["source"] == "real": say_counts(manifest.get("counts", {}))
 
 def say_counts(counts: dict) -> None:
     "What was not read of a folder, and how it was chosen, a line each."
@@ -248,7 +254,7 @@ def say_counts(counts: dict) -> None:
     lines = [*counts["notes"], *in_words(counts)] if counts else []
     for line in lines: say(f"[yellow]note[/]  {escape(line)}")
 
-# %% ../../nbs/cli/01_data.ipynb #5481b5e2
+# %% ../../nbs/cli/01_data.ipynb #a2389a42
 BOTH = "Only the real (or packaged) images, or only the phantom. Default: all there is."
 PICTURE = "The picture: .png, .svg, .pdf or .jpg."
 PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg")
@@ -259,8 +265,8 @@ def show(
     out: Annotated[Path, typer.Option("-o", "--out", help=PICTURE)] = Path("dataset.png"),
     root: Root = None,
     real: Annotated[bool | None, typer.Option("--real/--phantom", help=BOTH, show_default=False)] = None,
-    count: Annotated[int, typer.Option(help="Images of each.")] = 5,
-    size: Annotated[int, typer.Option(help="Their side in pixels.")] = 128,
+    count: Annotated[int, typer.Option(help="Images of each.", min=1)] = 5,
+    size: Annotated[int, typer.Option(help="Their side in pixels.", min=4)] = 128,
 ) -> None:
     "Draw images of a dataset with their labels: real and phantom, one above the other, where both exist."
     from taco.data.check import examples, kinds, picture, resolve

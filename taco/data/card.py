@@ -225,7 +225,7 @@ def data_folder(root: str | Path | None = None, required: bool = False) -> Path 
         refusing(ParameterError)(
             "Nobody said where the data are to lie.", "root", "neither root nor TACO_DATA", "a folder",
             "Give root (--root), or set the environment variable TACO_DATA.")
-    return Path(chosen).expanduser() if chosen else None
+    return Path(os.path.expanduser(chosen)) if chosen else None
 
 # %% ../../nbs/data/01_card.ipynb #d4174924
 def digest(card: Card) -> str:

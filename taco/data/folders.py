@@ -38,17 +38,16 @@ def how_to_get(card: Card) -> str:
     urls = "; ".join(f["url"] for f in card.files[:1])
     return f"Download {urls}" if urls else card.access or f"See {card.homepage}"
 
-# %% ../../nbs/data/09_folders.ipynb #d77646b2
+# %% ../../nbs/data/09_folders.ipynb #5b71702e
 def check_root(root: str | Path) -> Path:
     "The folder of all datasets, `~` expanded. Raises `DataError` unless it can be listed."
     refuse, said = refusing(DataError, file=printable(str(root)), field="root"), str(root)
     fix = "Correct root (--root, or the environment variable TACO_DATA); is the drive mounted?"
-    try: path = Path(said).expanduser()
-    except RuntimeError as error: refuse("The root names no home.", None, str(error), "a folder", fix, cause=error)
+    path = Path(os.path.expanduser(said))
     try:
         if path.is_dir(): os.listdir(path)
         elif path.exists(): refuse("The root is a file.", None, "a file", "the folder of all datasets", fix)
-        elif Path(said.strip()).expanduser().is_dir():
+        elif Path(os.path.expanduser(said.strip())).is_dir():
             refuse("The root does not exist.", None, repr(said), "a folder", f"Without its spaces: {said.strip()}")
         else: refuse("The root does not exist.", None, "nothing of this name", "the folder of all datasets", fix)
     except (OSError, ValueError) as error:

@@ -269,7 +269,7 @@ def counts_beside(card: Card, root: str | Path | None) -> dict:
     "The counts of the files of a real dataset, of which nothing is read. Raises as `taco.data.find.find` does."
     return Tally(find(card, root, "real")).counts()
 
-# %% ../../nbs/data/10_survey.ipynb #550dd500
+# %% ../../nbs/data/10_survey.ipynb #5a981d5c
 def in_words(counts: dict, whole: bool = False) -> list[str]:
     "Lines that say what was left out and why, what gave no record, and what bears no label."
     lines = []
@@ -283,7 +283,7 @@ def in_words(counts: dict, whole: bool = False) -> list[str]:
         shown = names if whole else names[:3]
         more = "" if len(shown) == len(names) else f" … ({len(names)} items)"
         lines.append(f"{len(names)} item{'s'[:len(names) != 1]} gave no record: " + ", ".join(shown) + more)
-    if counts.get("bare"): lines.append(f"{counts['bare']} records on which nothing is drawn.")
+    if counts.get("bare"): lines.append(f"{counts['bare']} records show nothing drawn: healthy, unlabelled, or too small.")
     if counts.get("unlabelled"): lines.append(f"{counts['unlabelled']} records without any label (unlabelled).")
     if counts.get("healthy"): lines.append(f"{counts['healthy']} records on which nothing is drawn (healthy).")
     return lines

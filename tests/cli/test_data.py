@@ -432,3 +432,19 @@ def test_a_folder_with_brackets_is_packed_from_arrays(tmp_path):
     run("pack", folder, "--size", 16, "--out", "out", "--workers", 1)
     assert read_manifest("out/toy-real-16")["records"] == 6
     assert "was there" in run("pack", folder, "--size", 16, "--out", "out", "--workers", 1)
+
+
+@pytest.mark.parametrize(
+    "words, code",
+    [
+        ("pack drive --size 0", 2), ("pack drive --subjects -1", 2), ("pack drive --workers 0", 2),
+        ("show drive --count 0", 2), ("show drive --size -4", 2), ("fetch drive --size 0", 2),
+        ("pack drive --size 16 --subjects 2 --out file", 1), ("show drive -o file/x.png --count 1", 1),
+        ("check drive --root file", 1), ("pack ~nobody/x", 1), ("check /", 1), ("fetch drive --root file", 1),
+    ],
+)  # fmt: skip
+def test_hostile_words_end_with_a_message(tmp_path, words, code):
+    (tmp_path / "file").touch()
+    text = run(*words.split(), code=code)
+    assert text.strip() and (code == 2 or "fix:" in text or "expected:" in text)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").stat().st_size == 0

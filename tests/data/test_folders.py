@@ -138,7 +138,7 @@ def test_roots_that_are_none(tmp_path):
         (tmp_path / "no/such", "does not exist"),
         (tmp_path / "file", "is a file"),
         (f"{tmp_path}/data ", "Without its spaces"),
-        ("~nobody-of-this-name/data", "home"),
+        ("~nobody-of-this-name/data", "does not exist"),
         ("x" * 5000, "cannot be listed"),
         ("a\0b", "does not exist"),
     ):

@@ -9,6 +9,7 @@ import pytest
 from taco.data.find import find
 from taco.data.folders import is_archive
 from taco.data.pack import pack
+from taco.data.readers.files import compile_pattern
 from taco.data.readers.source import example_card
 from taco.data.record import Record
 from taco.data.store import read_manifest
@@ -25,7 +26,6 @@ from taco.data.survey import (
     listening,
     survey,
 )
-from taco.data.readers.files import compile_pattern
 from tests.data.made import make_card, write_pairs
 
 
