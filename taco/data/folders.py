@@ -21,7 +21,7 @@ from .readers.source import Item, Source
 __all__ = ['ARCHIVED', 'Found', 'how_to_get', 'check_root', 'is_own', 'named_folder', 'layouts_of', 'find_real', 'is_archive',
            'refuse_absent']
 
-# %% ../../nbs/data/09_folders.ipynb #3ef15650
+# %% ../../nbs/data/09_folders.ipynb #12b79812
 @dataclass
 class Found:
     "What a dataset will be read from."
@@ -32,6 +32,7 @@ class Found:
     items: list[Item] = field(repr=False, default_factory=list)
     tables: list[dict] = field(repr=False, default_factory=list)  # the `[[read]]` of the layout
     notes: list[str] = field(repr=False, default_factory=list)    # how its folder was chosen, where that had to be
+    shared: bool = field(repr=False, default=False)               # whether the folder may hold other datasets too
 
 def how_to_get(card: Card) -> str:
     "A sentence on where the files come from."
@@ -55,13 +56,13 @@ def check_root(root: str | Path) -> Path:
                cause=error)
     return path
 
-# %% ../../nbs/data/09_folders.ipynb #75e65c5f
+# %% ../../nbs/data/09_folders.ipynb #043dc0a0
 def is_own(card: Card, folder: Path) -> bool:
     "Whether a folder is the dataset's: named like the card, or holding a card."
     name, place = folder.resolve().name, os.path.abspath(folder)
     cards = ("card.toml", f"{name}.toml")
-    return name.casefold() == card.name or os.path.dirname(os.path.abspath(card.path)) == place \
-        or any((folder / c).is_file() for c in cards)
+    beside = bool(card.path) and os.path.dirname(os.path.abspath(card.path)) == place
+    return name.casefold() == card.name or beside or any((folder / c).is_file() for c in cards)
 
 def named_folder(root: Path, name: str) -> Path | None:
     "The folder of this name under the root, in whatever case, or None. Raises `DataError` for several."
@@ -133,7 +134,7 @@ def _in_root(card: Card, layouts: dict, root: Path, size: int | None) -> Found |
     found = found and _without_others(found, root)
     return found and _tell_choice(found, root)
 
-# %% ../../nbs/data/09_folders.ipynb #3e5a56b2
+# %% ../../nbs/data/09_folders.ipynb #c91bbb63
 def _without_others(found: Found, root: Path) -> Found | None:
     "The same without items in folders that are named like other cards; None if nothing is left."
     others = {n.casefold() for n in list_cards()} - {found.card.name}
@@ -148,6 +149,7 @@ def _tell_choice(found: Found, root: Path) -> Found:
     "The same, with a note on where the files lie."
     tops = sorted({Path(os.path.relpath(i.file, root)).parts[0] for i in found.items if os.path.exists(i.file)})
     where = f", in {few(map(printable, tops))}" if tops else ""
+    found.shared = True
     found.notes.append(f"No folder is named {found.card.name}: the root itself was looked through{where}.")
     return found
 

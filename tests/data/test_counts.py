@@ -240,11 +240,11 @@ CASES = {
     "files of the system": (system, FLAT, BY_SUBJECT, 0, "all of it can be read", dict(read=4, left_out=5)),
     "an empty image": (empty_file, FLAT, BY_SUBJECT, 1, "c_img.png", dict(read=6)),
     "an empty file": (stray_empty, FLAT, BY_SUBJECT, 0, "empty files (0 bytes): c.dat", dict(left_out=1)),
-    "a link to the parent": (loop, DEEP, BY_SUBJECT, 0, "links to a folder that holds them: site1/all", dict(read=6, left_out=1)),
+    "a link to the parent": (loop, DEEP, BY_SUBJECT, 0, "folder that holds them: site1/all", dict(read=6, left_out=1)),
     "links .. and .": (two_loops, DEEP, BY_SUBJECT, 0, "3 items", dict(read=6, left_out=2)),
     "a link above the folder": (above, DEEP, BY_SUBJECT, 0, "3 items", dict(read=6, left_out=1)),
     "a ring of links": (ring, DEEP, BY_SUBJECT, 0, "3 items", dict(read=6)),
-    "a second name": (second_name, DEEP, BY_SUBJECT, 0, "second names of files that are listed already: latest/", dict(read=6, left_out=6)),
+    "a second name": (second_name, DEEP, BY_SUBJECT, 0, "are listed already: latest/", dict(read=6, left_out=6)),
     "a folder outside": (outside, DEEP, BY_SUBJECT, 1, "TACO_LINKS=allow", None),
     "a file outside": (outside_file, FLAT, BY_SUBJECT, 1, "leads out of the folder", None),
     "a stray link outside": (outside_stray, FLAT, BY_SUBJECT, 0, "by a link: notes.dat", dict(read=4, left_out=1)),
@@ -362,3 +362,16 @@ def test_paths_are_not_broken_without_a_terminal(tmp_path, monkeypatch):
     (folder / "toy.toml").write_text(CARD + CLASSES + FLAT + BY_SUBJECT)
     result = CliRunner().invoke(data_app, ["check", str(folder / "toy.toml")])
     assert str(folder / "toy/a_img.png") in result.output
+
+
+def test_masks_in_another_folder_are_counted_too(tmp_path):
+    "One folder deeper, and in a root that is nobody's: the folder of the masks belongs to the dataset as well."
+    for place in ("toy/toy-v1", "root"):
+        for n, name in enumerate("ab"):
+            pair(tmp_path / place, f"img/{name}.png", f"mask/{name}.png", n)
+    (tmp_path / "root/drive").mkdir()
+    (tmp_path / "root/drive/x.png").touch()
+    (tmp_path / "toy.toml").write_text(CARD + CLASSES + FOLDERS + BY_SUBJECT)
+    for options in ((), ("--root", "root")):
+        found = json.loads(check("--json", *options, code=0))
+        assert found["counts"]["read"] == found["counts"]["seen"] == 4, options
