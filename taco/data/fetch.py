@@ -173,7 +173,7 @@ class _Bar:
     def reset(self): self.bar.reset(self.line)
     def close(self): pass
 
-# %% ../../nbs/data/07_fetch.ipynb #f7f83778
+# %% ../../nbs/data/07_fetch.ipynb #5f1291ed
 ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tar", ".zip")
 Member = tuple[str, bool, int]  # name, whether it is neither file nor folder, bytes
 
@@ -181,6 +181,7 @@ def unpacked_name(name: str) -> str | None:
     "The folder that an archive is unpacked to; None for a file that is no archive."
     return next((name[:-len(end)] for end in ARCHIVES if name.lower().endswith(end) and len(name) > len(end)), None)
 
+# %% ../../nbs/data/07_fetch.ipynb #5649a1c2
 def check_places(card: Card) -> None:
     "Raise `CardError` for two downloads that go to one place, on this system or another."
     places: dict[str, str] = {}

@@ -36,8 +36,8 @@ from .record import Record
 
 # %% auto #0
 __all__ = ['SEARCHED', 'PIXELS', 'EMPTY', 'PACKED', 'NEARLY', 'UNREAD', 'EXCLUDED', 'TEXTS', 'UNPACKED', 'QUIET', 'FINE',
-           'file_patterns', 'fitting', 'ending', 'fits_otherwise', 'Survey', 'survey', 'listening', 'names_of_equals',
-           'kind_of', 'counts_of', 'Tally', 'counts_beside', 'in_words', 'all_read']
+           'file_patterns', 'fitting', 'ending', 'fits_otherwise', 'Survey', 'survey', 'files_of', 'listening',
+           'names_of_equals', 'kind_of', 'counts_of', 'Tally', 'counts_beside', 'in_words', 'all_read']
 
 # %% ../../nbs/data/10_survey.ipynb #2df43881
 SEARCHED = {"reader", "layout", "modality", "subject", "split", "splits", "slice", "image", "label", "series", "tag",
@@ -160,7 +160,7 @@ def _known(found: Found, files: list[str]) -> dict:
 def _pixel_files(fits: dict[str, set[str]]) -> set[str]:
     return set().union(*(files for name, files in fits.items() if name in PIXELS))
 
-# %% ../../nbs/data/10_survey.ipynb #32b7e053
+# %% ../../nbs/data/10_survey.ipynb #a0a682dd
 def _own(found: Found, files: list[str]) -> list[str]:
     "The files below a folder that may be this dataset's: in folders in which a pattern fits, and beside them."
     if not found.shared: return files
@@ -170,10 +170,15 @@ def _own(found: Found, files: list[str]) -> list[str]:
     mine = {top for top in tops if top.casefold() not in others}
     return [f for f in files if "/" not in f or f.split("/")[0] in mine]
 
+def files_of(found: Found) -> list[str]:
+    "The files that may matter to a real dataset, below its folder; of rows of one file, that file."
+    assert found.folder is not None
+    if found.items[0].local: return [Path(found.items[0].file.rsplit("[", 2)[0]).name]
+    with lenient(): return look(found.folder)[0]
+
 def _survey_archive(found: Found) -> Survey:
     "The rows of one file are all that is read; what lies beside it is another size, or other data."
-    file = Path(found.items[0].file.rsplit("[", 2)[0])
-    return Survey(1, [printable(file.name)], notes=found.notes)
+    return Survey(1, [printable(name) for name in files_of(found)], notes=found.notes)
 
 # %% ../../nbs/data/10_survey.ipynb #71dfc840
 def _notes_on(found: Found, known: dict) -> list[str]:
@@ -273,7 +278,7 @@ def counts_beside(card: Card, root: str | Path | None) -> dict:
     "The counts of the files of a real dataset, of which nothing is read. Raises as `taco.data.find.find` does."
     return Tally(find(card, root, "real")).counts()
 
-# %% ../../nbs/data/10_survey.ipynb #5a981d5c
+# %% ../../nbs/data/10_survey.ipynb #dfff8811
 def in_words(counts: dict, whole: bool = False) -> list[str]:
     "Lines that say what was left out and why, what gave no record, and what bears no label."
     lines = []
@@ -287,7 +292,8 @@ def in_words(counts: dict, whole: bool = False) -> list[str]:
         shown = names if whole else names[:3]
         more = "" if len(shown) == len(names) else f" … ({len(names)} items)"
         lines.append(f"{len(names)} item{'s'[:len(names) != 1]} gave no record: " + ", ".join(shown) + more)
-    if counts.get("bare"): lines.append(f"{counts['bare']} records show nothing drawn: healthy, unlabelled, or too small.")
+    if bare := counts.get("bare"):
+        lines.append(f"{bare} records with nothing drawn (healthy, unlabelled or too small).")
     if counts.get("unlabelled"): lines.append(f"{counts['unlabelled']} records without any label (unlabelled).")
     if counts.get("healthy"): lines.append(f"{counts['healthy']} records on which nothing is drawn (healthy).")
     return lines

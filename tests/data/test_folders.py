@@ -4,7 +4,9 @@ import errno
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from taco.base import DataError
@@ -14,6 +16,7 @@ from taco.data.check import check, resolve, state_of
 from taco.data.find import find, read
 from taco.data.folders import check_root, named_folder
 from taco.data.pack import pack
+from taco.data.store import Part
 from tests.data.made import BY_SUBJECT, CARD, CLASSES, PAIRS, make_card, told, write_pairs
 
 PHANTOM = '\n[phantom]\nrecipe = "drive"\nsubjects = 2\n'
@@ -255,3 +258,38 @@ def test_named_folder_prefers_the_exact_name(tmp_path):
         (tmp_path / name).mkdir()
     assert named_folder(tmp_path, "a") == tmp_path / "a" and named_folder(tmp_path, "c") is None
     assert named_folder(tmp_path, "B") == tmp_path / "b"
+
+
+# ---------------------------------------------------------------- the same photograph twice
+
+
+def test_equal_files_are_packed_into_one_part_and_a_given_split_is_refused(tmp_path):
+    write_pairs(tmp_path, 12, 1)
+    for number in range(1, 12):  # the first photograph under twelve names, two of them links
+        for kind in ("images", "masks"):
+            first, again = (tmp_path / f"toy/{kind}/p{n:02d}_{n:02d}.png" for n in (0, number))
+            again.unlink()
+            if number == 1:
+                again.symlink_to(first.name)
+            elif number == 2:
+                os.link(first, again)
+            else:
+                again.write_bytes(first.read_bytes())
+    card = make_card(tmp_path)
+    with pytest.warns(UserWarning, match="two parts of the split"):
+        assert len({r.split for r in read(card, tmp_path)}) == 3
+    table = Part(pack(card, tmp_path, tmp_path / "out", 16)).lines()
+    assert set(table.split) == {"train"} and len(table) == 12
+    fixed = 'fixed = {train = ["p0[0-5]*"], test = ["*"]}'
+    text = (CARD + CLASSES + PAIRS + BY_SUBJECT).replace('rule = "subject"', f'rule = "fixed"\n{fixed}')
+    with pytest.raises(DataError) as error:
+        pack(make_card(tmp_path, text), tmp_path, tmp_path / "out2", 16)
+    told(error, "One photograph lies in two parts", "split", 'rule = "subject"')
+
+
+def test_empty_frames_are_no_photographs(tmp_path):
+    write_pairs(tmp_path, 6, 1)
+    for path in (tmp_path / "toy/images").iterdir():
+        Image.fromarray(np.full((40, 48), 9, np.uint8)).save(path)
+    table = Part(pack(make_card(tmp_path), tmp_path, tmp_path / "out", 16)).lines()
+    assert {"train", "test"} <= set(table.split)
