@@ -361,3 +361,90 @@ def test_exit_codes_of_the_program(tmp_path):
     assert done.returncode == 1 and "p00_00.png" in done.stdout and "Traceback" not in done.stderr
     done = program("show", "drive", "-o", "x.txt")
     assert done.returncode == 2 and "ParameterError" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_terminal_without_letters(tmp_path):
+    "Latin-1, ASCII and no locale: everything is printed, as it can be, and JSON stays JSON."
+    code = "from taco.cli.main import main\nmain()"
+    write_pairs(tmp_path, 2)
+    text = (CARD + CLASSES + PAIRS + BY_SUBJECT).replace("disc", "größe … 漢")
+    (tmp_path / "toy.toml").write_text(text, encoding="utf-8")
+    odd = os.fsdecode(b"p\xfc_9.png")
+    for kind in ("images", "masks"):
+        (tmp_path / "toy" / kind / "p00_00.png").rename(tmp_path / "toy" / kind / odd)
+    hostile = dict(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    for settings in (hostile, dict(PYTHONIOENCODING="latin-1"), dict(PYTHONIOENCODING="utf-8")):
+        for words in (["check", "toy.toml", "-v"], ["check", "toy.toml", "--json"]):
+            done = subprocess.run(
+                [sys.executable, "-c", code, "data", *words],
+                capture_output=True, cwd=tmp_path, env=os.environ | settings,
+            )  # fmt: skip
+            assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+            if "--json" not in words:
+                assert b"p\\xfc_9.png" in done.stdout and b"all of it can be read" in done.stdout
+                continue
+            found = json.loads(done.stdout.decode(settings.get("PYTHONIOENCODING", "ascii")))
+            assert found["labels"]["1"]["name"] == "größe … 漢"
+
+
+def test_list_is_whole_without_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = CliRunner().invoke(data_app, ["list"]).output.splitlines()
+    card = load_card("abdomenus")
+    (line,) = [x for x in lines if x.split()[:1] == ["abdomenus"]]
+    assert card.licence in line
+
+
+def test_a_title_that_looks_like_mathematics_is_drawn_as_it_is(tmp_path):
+    write_pairs(tmp_path, 2)
+    strange = r"from $100 to \\frac$ { x_1^2 $"
+    text = (CARD + CLASSES + PAIRS + BY_SUBJECT).replace('"Toy"', f'"{strange}"')
+    make_card(tmp_path, text.replace('"disc"', r'"[red]$x_$ & <b> $\\frac$"'))
+    assert "2 real" in run("show", "toy.toml", "-o", "a.png", "--size", 48)
+    assert np.asarray(Image.open("a.png")).std() > 10
+    assert "[red]$x_$ & <b>" in run("check", "toy.toml")
+
+
+def test_pack_and_show_say_what_was_not_read(tmp_path):
+    write_pairs(tmp_path, 4)
+    (tmp_path / "toy/images/late.webp").write_bytes(b"x")
+    make_card(tmp_path)
+    for words in (
+        ("pack", "toy.toml", "--size", 16, "--workers", 1),
+        ("show", "toy.toml", "-o", "a.png", "--size", 32),
+    ):
+        assert "1 file left out, would fit with another ending: images/late.webp" in run(*words)
+
+
+def test_a_folder_with_brackets_is_packed_from_arrays(tmp_path):
+    "A name such as `set [v2] copy` is not taken for a row of a file."
+    folder = tmp_path / "set [v2] copy"
+    folder.mkdir()
+    arrays = {}
+    for split, count in (("train", 3), ("val", 1), ("test", 2)):
+        drawn = [disc(n) for n in range(count)]
+        arrays[f"{split}_images"] = np.stack([image for image, _ in drawn])
+        arrays[f"{split}_label"] = np.stack([mask.astype(np.uint8) for _, mask in drawn])
+    np.savez_compressed(folder / "toy_64.npz", **arrays)
+    text = CARD + CLASSES + '\n[[read]]\nreader = "npz"\nfile = "toy_{size}.npz"\n' + GIVEN
+    (folder / "card.toml").write_text(text)
+    assert "6 items, all of it can be read" in run("check", folder)
+    run("pack", folder, "--size", 16, "--out", "out", "--workers", 1)
+    assert read_manifest("out/toy-real-16")["records"] == 6
+    assert "was there" in run("pack", folder, "--size", 16, "--out", "out", "--workers", 1)
+
+
+@pytest.mark.parametrize(
+    "words, code",
+    [
+        ("pack drive --size 0", 2), ("pack drive --subjects -1", 2), ("pack drive --workers 0", 2),
+        ("show drive --count 0", 2), ("show drive --size -4", 2), ("fetch drive --size 0", 2),
+        ("pack drive --size 16 --subjects 2 --out file", 1), ("show drive -o file/x.png --count 1", 1),
+        ("check drive --root file", 1), ("pack ~nobody/x", 1), ("check /", 1), ("fetch drive --root file", 1),
+    ],
+)  # fmt: skip
+def test_hostile_words_end_with_a_message(tmp_path, words, code):
+    (tmp_path / "file").touch()
+    text = run(*words.split(), code=code)
+    assert text.strip() and (code == 2 or "fix:" in text or "expected:" in text)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").stat().st_size == 0

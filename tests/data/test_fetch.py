@@ -10,6 +10,7 @@ import sys
 import tarfile
 import threading
 import time
+import unicodedata
 import zipfile
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -357,3 +358,50 @@ def test_the_root(tmp_path, monkeypatch):
         and data_folder(tmp_path) == tmp_path
         and not (tmp_path / "mine").exists()
     )
+
+
+# ---------------------------------------------------------------- names that become one
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize(
+    "one, two",
+    [
+        ("train/a.png", "train/A.PNG"),
+        ("Images/1.png", "images/1.png"),
+        ("./a.png", "a.png"),
+        ("ü.png", unicodedata.normalize("NFD", "ü.png")),
+        ("img/a.png", "img\\a.png"),
+    ],
+)
+def test_members_that_become_one_file_are_refused(tmp_path, kind, one, two):
+    archive = tmp_path / f"twice.{'zip' if kind == 'zip' else 'tar.gz'}"
+    archive.write_bytes(packed(kind, {"fine.txt": b"fine", one: b"1", two: b"2"}))
+    with pytest.raises(DataError) as error:
+        unpack(archive, tmp_path / "in")
+    assert "become one file" in str(error.value) and archive.name in str(error.value)
+    assert everything(tmp_path) == [archive.name]
+
+
+def test_an_ending_in_capitals_is_an_archive_all_the_same(shop, tmp_path):
+    shop.files["Pictures.ZIP"] = packed("zip", {"images/1.png": b"one"})
+    assert unpacked_name("Pictures.ZIP") == "Pictures" and unpacked_name(".ZIP") is None
+    (folder,) = fetch(toy(shop.row("Pictures.ZIP")), tmp_path, progress=False)
+    assert folder.name == "Pictures" and (folder / "images/1.png").read_bytes() == b"one"
+    assert (tmp_path / "toy/Pictures.ZIP").read_bytes() == shop.files["Pictures.ZIP"]
+
+
+@pytest.mark.parametrize("other", ["PICTURES.zip", "pictures.tar.gz", "pictures"])
+def test_two_downloads_to_one_place_are_refused(shop, tmp_path, other):
+    shop.files |= {"pictures.zip": packed("zip", {"1.png": b"one"}), other: packed("tar", {"2.png": b"two"})}
+    with pytest.raises(CardError, match="go to one place"):
+        fetch(toy(shop.row("pictures.zip"), shop.row(other)), tmp_path, progress=False)
+    assert not (tmp_path / "toy").exists() and shop.asked == 0
+
+
+def test_a_root_that_is_a_file_is_said(shop, tmp_path):
+    (tmp_path / "root").write_bytes(b"a file")
+    with pytest.raises(DataError) as error:
+        fetch(toy(shop.row()), tmp_path / "root", progress=False)
+    assert "cannot be written" in str(error.value) and "fix:" in str(error.value)
+    assert (tmp_path / "root").read_bytes() == b"a file"

@@ -102,7 +102,11 @@ def test_fixed_split_by_names(tmp_path):
 def test_a_folder_that_fits_no_pattern_is_an_error_and_no_phantom(tmp_path):
     text = CARD + CLASSES + PAIRS + BY_SUBJECT + '\n[phantom]\nrecipe = "drive"\nsubjects = 2\n'
     card = make_card(tmp_path, text)
-    assert find(card, tmp_path).source == "phantom"
+    assert find(card).source == "phantom"
+    assert find(card, tmp_path, "phantom").source == find(card, tmp_path, "mixed").source == "phantom"
+    with pytest.raises(DataError) as error:
+        find(card, tmp_path)  # a root was named, and the dataset is not there
+    told(error, str(tmp_path), "not there", "ask for phantoms")
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "readme.txt").write_text("nothing here")
     with pytest.raises(DataError) as error:
