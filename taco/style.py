@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # matplotlib and seaborn are imported where something is draw
     from PIL import Image
 
 # %% auto #0
-__all__ = ['OKABE_ITO', 'FAMILY_COLOURS', 'FAMILY_MARKERS', 'STYLE', 'style', 'LARGEST_VECTOR', 'palette', 'Style', 'few_colours',
-           'save_figure']
+__all__ = ['OKABE_ITO', 'FAMILY_COLOURS', 'FAMILY_MARKERS', 'STYLE', 'style', 'LARGEST_VECTOR', 'palette', 'literal', 'Style',
+           'few_colours', 'save_figure']
 
 # %% ../nbs/02_style.ipynb #7fcedd87
 OKABE_ITO = dict(
@@ -39,6 +39,11 @@ def palette(names: list[str]) -> dict[str, tuple[float, float, float]]:
     half = -(-len(names) // 2)
     light = sns.husl_palette(half, s=.9, l=.65) + sns.husl_palette(half, s=.85, l=.42)
     return dict(zip(names, [light[i // 2 + (i % 2) * half] for i in range(len(names))]))
+
+# %% ../nbs/02_style.ipynb #445a4e11
+def literal(text: str) -> str:
+    "The text for a figure, with nothing in it taken for mathematics."
+    return text.replace("$", r"\$")
 
 # %% ../nbs/02_style.ipynb #9e76bf36
 STYLE: dict[RcKeyType, Any] = {

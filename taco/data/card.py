@@ -279,7 +279,7 @@ def list_cards(study: str | None = None) -> list[str]:
         refusing(CardError)("No card belongs to this study.", "study", study, ", ".join(known), suggest(study, known))
     return [name for name in names if of[name] == study]
 
-# %% ../../nbs/data/01_card.ipynb #c52a1201
+# %% ../../nbs/data/01_card.ipynb #847c0dbc
 def data_folder(root: str | Path | None = None, required: bool = False) -> Path | None:
     """The folder of all datasets: `root`, else the environment variable TACO_DATA, else None. It need not exist.
 
@@ -290,7 +290,7 @@ def data_folder(root: str | Path | None = None, required: bool = False) -> Path 
         refusing(ParameterError)(
             "Nobody said where the data are to lie.", "root", "neither root nor TACO_DATA", "a folder",
             "Give root (--root), or set the environment variable TACO_DATA.")
-    return Path(chosen) if chosen else None
+    return Path(os.path.expanduser(chosen)) if chosen else None
 
 # %% ../../nbs/data/01_card.ipynb #d4174924
 def digest(card: Card) -> str:

@@ -28,7 +28,7 @@ from taco.data.formats.dicom import (
 )
 from .display import header_window
 from .segments import Plane
-from ..readers.scans import Scan, affine_of, canonical
+from .grid import Scan, affine_of, canonical
 
 # %% auto #0
 __all__ = ['SAME', 'CHOICES', 'has_value', 'chosen_planes', 'difference', 'directions', 'heights', 'advice', 'checked',

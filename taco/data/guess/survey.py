@@ -16,8 +16,8 @@ from fastcore.basics import patch
 
 from ...base import TacoError
 from ..readers.files import compile_pattern, first_identity, list_files
-from ..readers.pixels import read_pixels
-from ..readers.scans import read_scan
+from ..formats.raster import read_pixels
+from ..formats.scans import read_scan
 
 # %% auto #0
 __all__ = ['ENDINGS', 'IMAGE_WORDS', 'LABEL_WORDS', 'DOUBTFUL', 'TRUSTED', 'PARTS', 'RULES', 'ending', 'kind_of', 'words',

@@ -17,7 +17,7 @@ from skimage import color, data, filters, measure, morphology
 
 from ...base import suggest
 from .source import Item, Source, reader
-from .volumes import view_slice
+from ..formats.grid import view_slice
 from ..record import Record
 
 # %% auto #0

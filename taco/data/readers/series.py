@@ -20,10 +20,12 @@ from ..formats.stack import Stack, read_stack, stack_pixels, stack_window
 from .files import few, first_identity, identity, matches, tidy
 from .layers import draw_layers
 from .masks import mask_patterns
-from .pixels import finite, read_pixels
-from .scans import Scan
+from ..formats.raster import read_pixels
+from .pixels import finite
+from ..formats.grid import Scan
 from .source import Item, Source, failing
-from .volumes import label_volume, plane_axis, slice_scan
+from ..formats.grid import plane_axis
+from .volumes import label_volume, slice_scan
 from ..record import Record
 
 # %% auto #0

@@ -28,7 +28,8 @@ from taco.data.formats.grid import (
 from ..formats.scans import read_scan
 from .files import few, matches, tidy
 from .masks import mask_patterns, orphan, read_pairs
-from .pixels import finite, read_pixels, stretch
+from ..formats.raster import read_pixels
+from .pixels import finite, stretch
 from .source import Item, Source, reader
 from ..record import Record
 

@@ -15,7 +15,7 @@ from taco.data.draft import toml
 from taco.data.find import find
 from taco.data.options import NEEDED, OPTIONS, known_readers, options_of
 from taco.data.readers.catalogue import READERS
-from taco.data.readers.dicom import write_series
+from taco.data.formats.stack import write_series
 from taco.data.readers.source import COMMON
 from tests.data.made import HEAD, coco, voc, yolo
 
