@@ -63,7 +63,7 @@ declare("splits", FILED, splits,
 declare("attributes", f"{FILED} npz", table('a table {name = {pattern = "…"}} or {name = ' + LOOKUP + "}"),
         "what is known of the whole image, from its path or a table", "{tumour = {pattern = '_([01])\\.png'}}")
 
-# %% ../../nbs/data/01_options.ipynb #4307d3b1
+# %% ../../nbs/data/01_options.ipynb #ea849e45
 declare("images", f"{DRAWN} {MARKED} volumes dicom", pattern,
         "which files are images", '"images/*.png"')
 declare("masks", "pairs volumes dicom", patterns,
@@ -74,7 +74,7 @@ declare("annotations", "voc table yolo coco", pattern,
         "which files hold boxes or points", '"Annotations/*.xml"')
 declare("annotations", "polygons", outlines,
         "which files hold outlines; one file, or one a class", '"outlines/*.json"')
-declare("page", "pairs channels crops instances voc table yolo coco", INDEX,
+declare("page", "pairs channels crops instances voc table yolo coco polygons", INDEX,
         "which picture of a file that holds several (TIFF, GIF, WebP)", "0", "an error if there are several")
 declare("table", "crops", pattern, "which tables say where crops belong", '"structure.csv"')
 declare("exclude", f"pairs channels crops {MARKED} {STACKED}", pattern,
@@ -86,18 +86,20 @@ declare("absent_images", f"crops {MARKED}", one_of("skip"),
         "annotations without an image are left out", '"skip"', "an error")
 declare("unlabelled", f"{DRAWN} {MARKED} {STACKED}", one_of("keep", "empty", "skip"),
         "images without annotation: kept without labels, taken as empty, or left out", '"keep"', "an error")
-declare("healthy", "volumes hdf5", one_of("keep", "skip"),
+declare("healthy", "volumes hdf5 dicom", one_of("keep", "skip"),
         "volumes whose labels are empty", '"skip"', '"keep"')
 declare("without_mask", "crops", one_of("skip"),
         "rows that name no mask are left out", '"skip"', "an error")
 
-# %% ../../nbs/data/01_options.ipynb #1169e138
+# %% ../../nbs/data/01_options.ipynb #6b467610
 declare("values", VALUED, values,
         'value in the mask → class; or "nonzero"', "{0 = 0, 255 = 1}", "the classes themselves")
 declare("colours", "pairs instances dicom", by_colour,
         "colour in the mask → class", '{"#000000" = 0, "#ff0000" = 1}')
 declare("threshold", f"{VALUED} channels crops", number(), "pixels above it are foreground", "127")
 declare("tolerance", VALUED, number(0), "how far a value may lie from a declared one", "63", "0")
+
+# %% ../../nbs/data/01_options.ipynb #d8e0bb67
 declare("channels", "channels", by_channel,
         "channel of the mask → class, counted from 0", "{0 = 1, 1 = 2}")
 declare("order", "channels crops dicom voc yolo coco polygons", order,
@@ -109,15 +111,15 @@ declare("class", "instances", lambda v, c: to_class(v, c, zero=False),
 declare("class", "table polygons", lambda v, c: to_class(v, c, zero=False),
         "the class, where the table has no column for it", "2", "1")
 declare("classes", f"crops {MARKED}", by_word,
-        "word in the file → class; 0 leaves such objects out", "{RBC = 1, Platelets = 0}", "the card's names and numbers")
+        "word in the file → class; 0 leaves out", "{RBC = 1, Platelets = 0}", "the card's names and numbers")
 declare("objects", "pairs", either(plain(FLAG), plain(FORMULA)),
         "the mask's numbers are objects, or class and object in one", '"class*1000+number"', "false")
 declare("ignore", "pairs channels instances", ignore,
         "values of the mask where nothing is known: no task draws there", "255", "none")
 declare("segments", "volumes dicom", by_word,
         "name of a segment or outline → class; 0 leaves it out", '{"left kidney" = 1, notes = 0}')
-declare("difficult", "voc", one_of("skip"),
-        "objects marked as difficult are left out", '"skip"', "kept")
+declare("difficult", "voc", one_of("keep", "skip"),
+        "objects that the file calls difficult", '"skip"', '"keep"')
 declare("duplicates", MARKED, one_of("skip", "keep"),
         "an object that stands twice", '"skip"', "an error")
 declare("boxes", "coco", one_of("bbox", "segmentation"),
@@ -128,7 +130,7 @@ declare("holes", "polygons", FLAG, "an outline inside another is a hole in it", 
 declare("corners", "polygons", one_of("edges", "centres"),
         "what a coordinate means", '"centres"', '"edges"')
 
-# %% ../../nbs/data/01_options.ipynb #3741ea33
+# %% ../../nbs/data/01_options.ipynb #0eb362aa
 declare("columns", "table crops polygons", columns,
         "which column is what, by name or position", '{image = "file", x = 2, y = 3}')
 declare("separator", "table crops polygons", TEXT,
@@ -140,7 +142,7 @@ declare("units", "table", one_of("pixels", "fractions"),
 declare("first", "voc table polygons", number(0, 1, whole=True),
         "the number of the first pixel", "0", "1 for voc, 0 for table")
 declare("decimal", "table polygons", one_of(".", ","), "the sign before decimals", '","', '"."')
-declare("encoding", MARKED, TEXT,
+declare("encoding", f"crops {MARKED}", TEXT,
         "of text that is not UTF-8", '"gb2312"', "UTF-8, or what the file says")
 declare("clip", MARKED, FLAG, "boxes are cut at the border of the image", "true", "false: an error")
 
@@ -188,11 +190,12 @@ declare("slice", "hdf5", expression,
 declare("variant", "npz", TEXT, "which of several arrays", '"gray"')
 declare("image", "packaged", TEXT, "which packaged image", '"retina"')
 
-# %% ../../nbs/data/01_options.ipynb #12bb5703
+# %% ../../nbs/data/01_options.ipynb #92be8554
 NEEDED = dict(
     pairs="images", instances="images objects", channels="images masks channels", crops="images table columns",
     voc="images annotations", table="images annotations columns", yolo="images annotations",
-    coco="images annotations", polygons="images annotations", volumes="images", dicom="images", hdf5="files image", npz="file", packaged="image")
+    coco="images annotations",
+    polygons="images annotations", volumes="images", dicom="images", hdf5="files image", npz="file", packaged="image")
 
 # %% ../../nbs/data/01_options.ipynb #068a48a2
 def known_readers() -> list[str]:

@@ -133,7 +133,7 @@ def order(value, classes: Classes) -> Iterable[Fault]:
             and len(set(value)) == len(value): return []
     return [(shown(value), "a list of classes from bottom to top, each once: " + ", ".join(map(str, classes)), None)]
 
-# %% ../../nbs/data/01_rules.ipynb #5c69e5d0
+# %% ../../nbs/data/01_rules.ipynb #2e23537f
 def table(words: str) -> Check:
     "The check of a table whose inside the reader looks at."
     return plain(Rule(lambda v: isinstance(v, dict) and bool(v), words))
@@ -147,6 +147,7 @@ plane = plain(Rule(lambda v: INDEX(v) and v < 3 or v in ("axial", "coronal", "sa
                    "axial, coronal, sagittal, acquired, or 0, 1, 2"))
 values = either(plain(one_of("nonzero")), by_value)
 
+# %% ../../nbs/data/01_rules.ipynb #4e4d6e91
 def columns(value, classes: Classes) -> Iterable[Fault]:
     "The check of a table name → column."
     if not isinstance(value, dict) or not value: return [(shown(value), "a table {name = column}", None)]

@@ -143,7 +143,9 @@ VALUES = "values = {0 = 0, 255 = 1}"
         ('subject = "*_x"', "read.subject", "*_x"),
     ],
 )
-def test_an_option_that_cannot_be_meant_is_refused_when_the_card_is_loaded(tmp_path, line, field, found):
+def test_an_option_that_cannot_be_meant_is_refused_when_the_card_is_loaded(
+    tmp_path, line, field, found
+):
     with pytest.raises(CardError) as error:
         make_card(tmp_path, BASE.replace(VALUES, line))
     message = told(error, "toy.toml", field, found)
@@ -151,9 +153,16 @@ def test_an_option_that_cannot_be_meant_is_refused_when_the_card_is_loaded(tmp_p
 
 
 def test_options_that_are_right_are_taken_as_they_are(tmp_path):
-    for line in ("values = {0 = 0, 255 = 2}", 'values = "nonzero"', "threshold = 12.5", "window = [-160, 240]"):
+    for line in (
+        "values = {0 = 0, 255 = 2}",
+        'values = "nonzero"',
+        "threshold = 12.5",
+        "window = [-160, 240]",
+    ):
         make_card(tmp_path, BASE.replace(VALUES, line))
-    card = make_card(tmp_path, BASE.replace(VALUES, "percentiles = [0, 100]\ntolerance = 0\nspacing = [1, 0.5]"))
+    card = make_card(
+        tmp_path, BASE.replace(VALUES, "percentiles = [0, 100]\ntolerance = 0\nspacing = [1, 0.5]")
+    )
     assert card.read[0]["spacing"] == [1, 0.5]
 
 
@@ -174,7 +183,11 @@ def test_the_fix_of_a_refused_value_works(tmp_path):
         (('2 = "cup"', "2 = 3"), "classes", "2 = 3"),
         (('2 = "cup"', '2 = ""'), "classes", "no name"),
         (('2 = "cup"', '256 = "cup"'), "classes", "256"),
-        (('rule = "subject"', 'rule = "subject"\nfractions = {train = "all"}'), "split.fractions", "all"),
+        (
+            ('rule = "subject"', 'rule = "subject"\nfractions = {train = "all"}'),
+            "split.fractions",
+            "all",
+        ),
         (('rule = "subject"', 'rule = "subject"\nfractions = {}'), "split.fractions", "{}"),
         (('rule = "subject"', 'rule = "fixed"\nfixed = ["a"]'), "split.fixed", "'a'"),
         (('rule = "subject"', 'rule = "fixed"\nfixed = {test = "05"}'), "split.fixed.test", "05"),
@@ -182,14 +195,18 @@ def test_the_fix_of_a_refused_value_works(tmp_path):
         (('title = "Toy"', 'title = "Toy"\ncounts = {train = "many"}'), "counts.train", "many"),
         (("[split]", '[[files]]\nname = "../x"\nurl = "u"\n[split]'), "files.name", "../x"),
         (("[split]", "[[files]]\nname = 3\nurl = 4\n[split]"), "files", "name, url"),
-        (("[split]", '[phantom]\nrecipe = "drive"\nsubjects = true\n[split]'), "phantom.subjects", "true"),
+        (
+            ("[split]", '[phantom]\nrecipe = "drive"\nsubjects = true\n[split]'),
+            "phantom.subjects",
+            "true",
+        ),
         (("[split]", '[phantom]\nrecipe = "drive"\noptions = 3\n[split]'), "phantom.options", "3"),
         (("channels = 1", "channels = 1.0"), "channels", "int"),
         (('title = "Toy"', "title = " + "[" * 5000), "TOML", "line named"),
         (('title = "Toy"', 'title = "Toy"\nnote = ' + "9" * 5000), "TOML", "line named"),
         (('title = "Toy"', 'title = "T\0y"'), "TOML", "line 2"),
     ],
-)  # fmt: skip
+)
 def test_a_field_that_cannot_be_meant_is_refused(tmp_path, change, field, hint):
     with pytest.raises(CardError) as error:
         make_card(tmp_path, BASE.replace(*change))
@@ -197,11 +214,24 @@ def test_a_field_that_cannot_be_meant_is_refused(tmp_path, change, field, hint):
 
 
 def test_cards_of_other_editors(tmp_path):
-    path, text = tmp_path / "toy.toml", BASE.replace('title = "Toy"', 'title = "Müller, from $100 to $200"')
-    for content in (text.encode(), b"\xef\xbb\xbf" + text.encode(), text.replace("\n", "\r\n").encode()):
+    path, text = (
+        tmp_path / "toy.toml",
+        BASE.replace('title = "Toy"', 'title = "Müller, from $100 to $200"'),
+    )
+    for content in (
+        text.encode(),
+        b"\xef\xbb\xbf" + text.encode(),
+        text.replace("\n", "\r\n").encode(),
+    ):
         path.write_bytes(content)
-        assert load_card(path).title == "Müller, from $100 to $200" and load_card(path).classes == {1: "disc", 2: "cup"}
-    for content, found in ((text.encode("latin-1"), "byte 0xfc in line 2"), (text.encode("utf-16"), "UTF-16")):
+        assert load_card(path).title == "Müller, from $100 to $200" and load_card(path).classes == {
+            1: "disc",
+            2: "cup",
+        }
+    for content, found in (
+        (text.encode("latin-1"), "byte 0xfc in line 2"),
+        (text.encode("utf-16"), "UTF-16"),
+    ):
         path.write_bytes(content)
         with pytest.raises(CardError) as error:
             load_card(path)
@@ -213,7 +243,11 @@ def test_cards_of_other_editors(tmp_path):
 
 def test_what_is_no_card_at_all(tmp_path):
     (tmp_path / "folder.toml").mkdir()
-    for name, what in (("folder.toml", "a folder"), ("none.toml", "no such card"), ("a" * 300 + ".toml", "cannot be read")):
+    for name, what in (
+        ("folder.toml", "a folder"),
+        ("none.toml", "no such card"),
+        ("a" * 300 + ".toml", "cannot be read"),
+    ):
         with pytest.raises(CardError, match=what):
             load_card(tmp_path / name)
     for name in ("a" * 300, "no/such", "nul\0.toml", "", "nul\0"):

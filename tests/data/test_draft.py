@@ -12,7 +12,8 @@ from taco.base import CardError, DataError
 from taco.data.card import load_card, parse_card
 from taco.data.draft import draft, write_draft
 from taco.data.find import read
-from taco.data.guess.survey import families, parts_of, varying
+from taco.data.guess.names import families, parts_of
+from taco.data.guess.survey import varying
 from tests.data.made import coco, told, voc, yolo
 from tests.data.readers import test_options as toys
 
@@ -31,7 +32,9 @@ def mask(path: Path, values=(0, 255), shape=(40, 48)) -> None:
 def drafted(folder: Path, modality: str = "CT"):
     "The draft of a folder, its card with a modality put in, and all records that it reads."
     made = draft(folder)
-    card = parse_card(made.text.replace('modality = "?"', f'modality = "{modality}"'), f"{made.name}.toml")
+    card = parse_card(
+        made.text.replace('modality = "?"', f'modality = "{modality}"'), f"{made.name}.toml"
+    )
     return made, card, list(read(card, folder.parent, "real"))
 
 
@@ -110,13 +113,23 @@ def test_an_object_a_file_a_class_a_file_numbered_objects_and_colours(tmp_path):
         colours[:9], colours[20:] = (255, 0, 0), (0, 0, 255)
         toys.save(tmp_path / f"tissue/masks/p{n}.png", colours)
     _, card, records = drafted(tmp_path / "cells")
-    assert card.read[0]["reader"] == "instances" and {len(np.unique(r.instances)) for r in records} == {5}
+    assert card.read[0]["reader"] == "instances" and {
+        len(np.unique(r.instances)) for r in records
+    } == {5}
     _, card, records = drafted(tmp_path / "lungs")
-    assert len(records) == 3 and set(np.unique(records[0].semantic)) == {0, 1, 2} and "leftMask" in str(card.classes)
+    assert (
+        len(records) == 3
+        and set(np.unique(records[0].semantic)) == {0, 1, 2}
+        and "leftMask" in str(card.classes)
+    )
     _, card, records = drafted(tmp_path / "teeth")
-    assert card.read[0]["objects"] is True and sorted(len(np.unique(r.instances)) for r in records) == [11, 12, 13]
+    assert card.read[0]["objects"] is True and sorted(
+        len(np.unique(r.instances)) for r in records
+    ) == [11, 12, 13]
     _, card, records = drafted(tmp_path / "tissue")
-    assert set(card.read[0]["colours"]) == {"#000000", "#0000ff", "#ff0000"} and set(np.unique(records[0].semantic)) == {0, 1, 2}
+    assert set(card.read[0]["colours"]) == {"#000000", "#0000ff", "#ff0000"} and set(
+        np.unique(records[0].semantic)
+    ) == {0, 1, 2}
 
 
 def test_volumes(tmp_path):
@@ -126,15 +139,26 @@ def test_volumes(tmp_path):
         image = np.random.default_rng(n).integers(-1000, 900, labels.shape).astype(np.int16)
         for kind, array in (("imagesTr", image), ("labelsTr", labels)):
             (tmp_path / "toy" / kind).mkdir(parents=True, exist_ok=True)
-            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "toy" / kind / f"liver_{n}.nii.gz")
-    (tmp_path / "toy/dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": 1, "tumour": 2}}))
+            nibabel.save(
+                nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "toy" / kind / f"liver_{n}.nii.gz"
+            )
+    (tmp_path / "toy/dataset.json").write_text(
+        json.dumps({"labels": {"background": 0, "liver": 1, "tumour": 2}})
+    )
     made, card, records = drafted(tmp_path / "toy")
-    assert card.modality == ["CT"] and card.classes == {1: "liver", 2: "tumour"} and len(records) == 18
+    assert (
+        card.modality == ["CT"] and card.classes == {1: "liver", 2: "tumour"} and len(records) == 18
+    )
     assert "Hounsfield" in made.text and len({r.subject for r in records}) == 3
 
 
 @pytest.mark.parametrize(
-    "reader, text, end", [("voc", voc(), "xml"), ("yolo", yolo(), "txt"), ("table", "10 12 1\n30 20 2\n12 44 1\n", "txt")]
+    "reader, text, end",
+    [
+        ("voc", voc(), "xml"),
+        ("yolo", yolo(), "txt"),
+        ("table", "10 12 1\n30 20 2\n12 44 1\n", "txt"),
+    ],
 )
 def test_marks_of_one_image(tmp_path, reader, text, end):
     for n in range(3):
@@ -149,21 +173,34 @@ def test_marks_of_one_image(tmp_path, reader, text, end):
             assert record.points.shape == (3, 2) and record.point_classes.tolist() == [1, 2, 1]
             np.testing.assert_allclose(record.points[0], [10.5 / 80, 12.5 / 60], atol=1e-6)
         else:
-            np.testing.assert_allclose(record.boxes[0], [10 / 80, 12 / 60, 30 / 80, 32 / 60], atol=1e-4)
+            np.testing.assert_allclose(
+                record.boxes[0], [10 / 80, 12 / 60, 30 / 80, 32 / 60], atol=1e-4
+            )
 
 
 def test_marks_of_many_images(tmp_path):
     picture(tmp_path / "coco/a.png", 0, (60, 80))
     (tmp_path / "coco/all.json").write_text(coco())
     _, card, records = drafted(tmp_path / "coco")
-    assert card.read[0]["reader"] == "coco" and list(card.classes.values()) == ["red", "white", "blue"]
+    assert card.read[0]["reader"] == "coco" and list(card.classes.values()) == [
+        "red",
+        "white",
+        "blue",
+    ]
     assert records[0].box_classes.tolist() == [1, 2]
     for n in range(2):
         picture(tmp_path / f"csv/images/{n}.jpg", n, (60, 80))
-    rows = ["filename,width,height,class,xmin,ymin,xmax,ymax", "0.jpg,80,60,red,10,12,30,32", "1.jpg,80,60,white,1,2,5,9"]
+    rows = [
+        "filename,width,height,class,xmin,ymin,xmax,ymax",
+        "0.jpg,80,60,red,10,12,30,32",
+        "1.jpg,80,60,white,1,2,5,9",
+    ]
     (tmp_path / "csv/boxes.csv").write_text("\n".join(rows))
     _, card, records = drafted(tmp_path / "csv")
-    assert card.read[0]["reader"] == "table" and [r.box_classes.tolist() for r in records] == [[1], [2]]
+    assert card.read[0]["reader"] == "table" and [r.box_classes.tolist() for r in records] == [
+        [1],
+        [2],
+    ]
     np.testing.assert_allclose(records[1].boxes[0], [1 / 80, 2 / 60, 5 / 80, 9 / 60], atol=1e-6)
 
 
@@ -186,7 +223,9 @@ def test_channels_of_a_mask_that_overlap(tmp_path):
         (tmp_path / "toy/mask").mkdir(exist_ok=True)
         tifffile.imwrite(tmp_path / f"toy/mask/{n}.tiff", planes)
     _, card, records = drafted(tmp_path / "toy")
-    assert card.read[0]["reader"] == "channels" and card.read[0]["channels"] == {str(n): n + 1 for n in range(4)}
+    assert card.read[0]["reader"] == "channels" and card.read[0]["channels"] == {
+        str(n): n + 1 for n in range(4)
+    }
     assert [records[0].semantic[y, x] for y, x in ((6, 6), (25, 25), (35, 35))] == [1, 4, 4]
 
 
@@ -195,14 +234,22 @@ def test_images_alone_and_folders_as_classes(tmp_path):
         for n in range(3):
             picture(tmp_path / f"toy/{kind}/{n}.jpg", n)
     made, card, records = drafted(tmp_path / "toy")
-    assert card.annotation == ["none"] and {r.attributes["kind"] for r in records} == {0, 1} and len(records) == 6
+    assert (
+        card.annotation == ["none"]
+        and {r.attributes["kind"] for r in records} == {0, 1}
+        and len(records) == 6
+    )
 
 
 def test_folders_without_a_layout_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts/a.docx").write_text("x")
-    for name, parts in (("none", ("no such folder",)), ("empty", ("empty",)), ("texts", ("no known layout", "1 .docx"))):
+    for name, parts in (
+        ("none", ("no such folder",)),
+        ("empty", ("empty",)),
+        ("texts", ("no known layout", "1 .docx")),
+    ):
         with pytest.raises(DataError) as error:
             draft(tmp_path / name)
         told(error, name, *parts)
@@ -216,12 +263,18 @@ def test_a_card_is_written_once_under_the_name_of_its_file(tmp_path):
     (folder / "about.txt").write_text("Chest X-ray")
     made, path = write_draft(folder, tmp_path / "mine.toml")
     card = load_card(path)
-    assert (card.name, card.read[0]["folder"]) == ("mine", "My Data (v2)") and len(list(read(card, tmp_path, "real"))) == 2
+    assert (card.name, card.read[0]["folder"]) == ("mine", "My Data (v2)") and len(
+        list(read(card, tmp_path, "real"))
+    ) == 2
     with pytest.raises(CardError, match="already"):
         write_draft(folder, path)
 
 
 def test_names_in_parts():
     assert parts_of("a/x_1_mask.png", {"x_1", "x_1_mask"}).suffix == "_mask"
-    assert varying(["a1", "a22"]) == r"a\d+" and varying(["a.b"]) == r"a\.b" and "|" in varying(["a1", "b1"])
+    assert (
+        varying(["a1", "a22"]) == r"a\d+"
+        and varying(["a.b"]) == r"a\.b"
+        and "|" in varying(["a1", "b1"])
+    )
     assert families(Path(), []) == []

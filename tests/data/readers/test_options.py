@@ -141,7 +141,10 @@ def npz(folder: Path) -> dict:
     rng = np.random.default_rng(0)
     labels = np.zeros((2, 32, 32), np.uint8)
     labels[:, 5:20, 5:20], labels[:, 0, 0] = 1, 3
-    arrays = {"train_images": rng.integers(20, 200, (2, 32, 32)).astype(np.uint8), "train_label": labels}
+    arrays = {
+        "train_images": rng.integers(20, 200, (2, 32, 32)).astype(np.uint8),
+        "train_label": labels,
+    }
     arrays |= {"train_images_x": arrays["train_images"][::-1], "train_label_x": labels}
     arrays |= {"train_label_disc": labels, "train_label_cup": labels * 0}
     np.savez(folder / "toy_32.npz", **arrays)
@@ -150,18 +153,48 @@ def npz(folder: Path) -> dict:
 
 
 TOYS = dict(
-    pairs=pairs, instances=instances, channels=channels, crops=crops, table=table, coco=coco_files, yolo=yolo_files,
-    voc=lambda folder: marked(folder, "voc", "xml", voc()), volumes=volumes, hdf5=hdf5, dicom=dicom, npz=npz,
+    pairs=pairs,
+    instances=instances,
+    channels=channels,
+    crops=crops,
+    table=table,
+    coco=coco_files,
+    yolo=yolo_files,
+    voc=lambda folder: marked(folder, "voc", "xml", voc()),
+    volumes=volumes,
+    hdf5=hdf5,
+    dicom=dicom,
+    npz=npz,
     packaged=lambda folder: dict(reader="packaged", image="joint_mr"),
-)  # fmt: skip
+)
 
 ANY = {  # option → what it is set to, for all readers that admit it and have nothing of their own below
-    "layout": "slices", "modality": "CT", "folder": "elsewhere", "subject": "re:(.)[^/]*$", "split": "re:([ab])[^/]*$",
-    "attributes": {"side": {"pattern": "re:([a-z])"}}, "window": [30, 90], "percentiles": [20, 60],
-    "values": {0: 0, 1: 2, 2: 1, 3: 3}, "threshold": 1, "exclude": "**/b*", "images": "**/a*.png", "spacing": [0.3, 0.4],
-    "slices": "all", "every": 3, "number": 2, "foreground": 0.4, "axis": 1, "tag": "flair", "clip": True,
-    "classes": {"red": 2, "white": 1}, "unlabelled": "empty", "absent_images": "skip", "first": 0, "header": True,
-}  # fmt: skip
+    "layout": "slices",
+    "modality": "CT",
+    "folder": "elsewhere",
+    "subject": "re:(.)[^/]*$",
+    "split": "re:([ab])[^/]*$",
+    "attributes": {"side": {"pattern": "re:([a-z])"}},
+    "window": [30, 90],
+    "percentiles": [20, 60],
+    "values": {0: 0, 1: 2, 2: 1, 3: 3},
+    "threshold": 1,
+    "exclude": "**/b*",
+    "images": "**/a*.png",
+    "spacing": [0.3, 0.4],
+    "slices": "all",
+    "every": 3,
+    "number": 2,
+    "foreground": 0.4,
+    "axis": 1,
+    "tag": "flair",
+    "clip": True,
+    "classes": {"red": 2, "white": 1},
+    "unlabelled": "empty",
+    "absent_images": "skip",
+    "first": 0,
+    "header": True,
+}
 GONE = {"unlabelled": "a1", "absent_images": "a1"}  # the file that is taken away before
 BOX = {n: n for n in ("x0", "y0", "x1", "y1")}
 OWN = {  # (reader, option) → (what stands there without it, with it)
@@ -189,7 +222,10 @@ OWN = {  # (reader, option) → (what stands there without it, with it)
     ("channels", "threshold"): ({}, {"threshold": 250}),
     ("crops", "images"): ({}, {"images": "a*.jpg"}),
     ("crops", "table"): ({}, {"table": "none.csv"}),
-    ("crops", "columns"): ({}, {"columns": {"image": 0, "mask": 1, "class": 2, "top": 3, "left": 3}}),
+    ("crops", "columns"): (
+        {},
+        {"columns": {"image": 0, "mask": 1, "class": 2, "top": 3, "left": 3}},
+    ),
     ("crops", "order"): ({}, {"order": [3, 2, 1]}),
     ("crops", "threshold"): ({}, {"threshold": 250}),
     ("crops", "separator"): ({}, {"separator": ";"}),
@@ -236,18 +272,26 @@ for name in ("volumes", "hdf5"):
 OWN["npz", "tolerance"] = ({"values": {0: 0, 2: 1}}, {"values": {0: 0, 2: 1}, "tolerance": 2})
 OWN["hdf5", "spacing"] = ({}, {"spacing": [0.3, 0.4]})
 for name in known_readers():
-    OWN[name, "splits"] = ({"split": "re:([ab])[^/]*$"}, {"split": "re:([ab])[^/]*$", "splits": {"a": "train", "b": "test"}})
-OWN["dicom", "splits"] = ({"split": "re:([ab])1/"}, {"split": "re:([ab])1/", "splits": {"a": "train", "b": "test"}})
+    OWN[name, "splits"] = (
+        {"split": "re:([ab])[^/]*$"},
+        {"split": "re:([ab])[^/]*$", "splits": {"a": "train", "b": "test"}},
+    )
+OWN["dicom", "splits"] = (
+    {"split": "re:([ab])1/"},
+    {"split": "re:([ab])1/", "splits": {"a": "train", "b": "test"}},
+)
 
 # Options that need files of their own; each has its test beside the others of its reader.
 ELSEWHERE = {
     "test_masks.py": "page ignore objects unlabelled colours",
     "test_layers.py": "page ignore unlabelled without_mask absent_images",
-    "test_marks.py": "page encoding duplicates difficult order boxes rows decimal names clip unlabelled absent_images exclude",
+    "test_marks.py": "page encoding duplicates difficult order boxes rows decimal names clip "
+    "unlabelled absent_images exclude",
     "test_polygons.py": "polygons",
     "test_volumes.py": "series channel stack segments healthy unlabelled frame spacing foreground",
     "test_arrays.py": "healthy unlabelled",
-    "test_dicom.py": "order segments where inverted unlabelled foreground values colours threshold tolerance spacing tag "
+    "test_dicom.py": "order segments where inverted unlabelled foreground values colours threshold "
+    "tolerance spacing tag "
     "frame every number axis",
 }
 
@@ -261,9 +305,10 @@ PAIRS = [(r, o.name) for o in OPTIONS for r in o.readers]
 HERE = [
     (r, n)
     for r, n in PAIRS
-    if r in TOYS and ((r, n) in OWN or n in ANY) and not (r == "volumes" and n == "spacing") and (
-        (r, n) in OWN or not (elsewhere(r, n) and (r == "dicom" or n in GONE or n == "clip"))
-    )
+    if r in TOYS
+    and ((r, n) in OWN or n in ANY)
+    and not (r == "volumes" and n == "spacing")
+    and ((r, n) in OWN or not (elsewhere(r, n) and (r == "dicom" or n in GONE or n == "clip")))
 ]
 
 
@@ -275,7 +320,10 @@ def outcome(lines: dict, root: Path) -> list:
         found = find(card, root, "packaged" if lines["reader"] == "packaged" else "real")
     except TacoError as error:
         return [error.what]
-    seen: list = [found.layout if "layout" in lines else "", [(i.subject, i.split) for i in found.items]]
+    seen: list = [
+        found.layout if "layout" in lines else "",
+        [(i.subject, i.split) for i in found.items],
+    ]
     for item in found.items:
         try:
             records = item.load()
@@ -283,7 +331,15 @@ def outcome(lines: dict, root: Path) -> list:
             seen.append(error.what)
             continue
         for r in records:
-            arrays = [r.image, r.semantic, r.instances, r.boxes, r.points, r.box_classes, r.point_classes]
+            arrays = [
+                r.image,
+                r.semantic,
+                r.instances,
+                r.boxes,
+                r.points,
+                r.box_classes,
+                r.point_classes,
+            ]
             seen.append([None if a is None else (a.shape, a.tobytes()) for a in arrays])
             seen.append((r.key, r.modality, r.spacing, r.slice, sorted(r.attributes.items())))
     return seen
@@ -313,7 +369,9 @@ def test_an_option_changes_what_is_read(toys, reader, option):
         given = {"spacing": [0.3, 0.4, 0.5]}
     plain, changed = outcome(base | without, root), outcome(base | given, root)
     assert plain != changed, plain
-    assert "no such option" not in str(changed) and "cannot use this value" not in str(changed), changed
+    assert "no such option" not in str(changed) and "cannot use this value" not in str(changed), (
+        changed
+    )
 
 
 def test_every_pair_of_reader_and_option_has_a_test():
