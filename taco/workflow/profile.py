@@ -23,7 +23,7 @@ from taco.workflow.parameters import (
 )
 
 # %% auto #0
-__all__ = ['WORDS', 'FREE', 'read_mapping', 'plain_words', 'load_profile', 'laid_over', 'check_sections', 'step_experiment',
+__all__ = ['WORDS', 'FREE', 'read_mapping', 'plain_words', 'load_profile', 'step_experiment', 'laid_over', 'check_sections',
            'profile_steps', 'profile_folders', 'plan', 'fill_in', 'differences', 'folder_for']
 
 # %% ../../nbs/workflow/03_profile.ipynb #66c6045b
@@ -48,7 +48,7 @@ def plain_words(error: BaseException) -> str:
     place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     return (problem or (str(error).splitlines() or [type(error).__name__])[0]) + place
 
-# %% ../../nbs/workflow/03_profile.ipynb #8f0eb209
+# %% ../../nbs/workflow/03_profile.ipynb #7dceb435
 def load_profile(name: str | Path, root: Path | None = None, above: tuple[str, ...] = ()) -> dict:
     """A profile by name or path; `above` are those that are based on it.
 
@@ -69,11 +69,16 @@ def load_profile(name: str | Path, root: Path | None = None, above: tuple[str, .
     check_sections(whole, path)
     return whole
 
+def step_experiment(profile: dict, step: str) -> str:
+    "Which experiment a step of a profile runs: its own name, unless its section says `experiment: name`."
+    section = profile.get(step)
+    return section.get("experiment", step) if isinstance(section, dict) else step
+
 def laid_over(below, own):
     "A section over that of the base profile; anything else replaces what was there."
     return below | own if isinstance(below, dict) and isinstance(own, dict) else own
 
-# %% ../../nbs/workflow/03_profile.ipynb #d4aa2924
+# %% ../../nbs/workflow/03_profile.ipynb #aed026c2
 WORDS = {"name": str, "description": str, "base": str, "shared": dict, "only": list, "skip": list, "open": list}
 
 def check_sections(profile: dict, file: Path) -> None:
@@ -82,7 +87,8 @@ def check_sections(profile: dict, file: Path) -> None:
     for name, section in profile.items():
         wanted = WORDS.get(name, dict)
         if section is not None and not isinstance(section, wanted):
-            refuse("This is not what stands here in a profile.", name, section, f"a {wanted.__name__}")
+            kind = dict(str="a text", list="a list", dict="a section of names and values")[wanted.__name__]
+            refuse("This is not what stands here in a profile.", name, section, kind, fix=_near(name, known))
         if name in WORDS: continue
         if name not in known and "experiment" not in (section or {}):
             refuse("A profile has no such section.", name, expected="an experiment, or `experiment: NAME` in it",
@@ -94,17 +100,16 @@ def check_sections(profile: dict, file: Path) -> None:
     for name in ("shared", "open"): _known_names(profile.get(name) or (), every, name, refuse)
     for name in ("only", "skip"): _known_names(profile.get(name) or (), {*known, *profile}, name, refuse)
 
+def _near(name: str, known) -> str | None:
+    "What may have been meant, unless the name is known."
+    return None if name in known or name in WORDS else suggest(name, [*known, *WORDS])
+
 def _known_names(given, known, section: str, refuse) -> None:
     for name in given:
         if name in known: continue
         refuse("This name means nothing here.", f"{section}: {name}", fix=suggest(str(name), known))
 
-# %% ../../nbs/workflow/03_profile.ipynb #3808e2ad
-def step_experiment(profile: dict, step: str) -> str:
-    "Which experiment a step of a profile runs: its own name, unless its section says `experiment: name`."
-    section = profile.get(step)
-    return section.get("experiment", step) if isinstance(section, dict) else step
-
+# %% ../../nbs/workflow/03_profile.ipynb #1fcd53fb
 def profile_steps(profile: dict, needs: dict[str, list[str]] | None = None) -> dict[str, list[str]]:
     """Step → the steps whose results it reads, in an order in which they can run, without those that the profile skips.
 
