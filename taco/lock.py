@@ -26,9 +26,9 @@ except ImportError: fcntl = None  # not on Windows, where nothing is locked
 
 # %% auto #0
 __all__ = ['NAME', 'UNDER', 'PARENT', 'LEADER', 'BusyError', 'is_under', 'me', 'holder', 'in_words', 'Lock', 'take', 'born',
-           'lives', 'follow_leader', 'end_with_parent', 'end_by_signal']
+           'lives', 'follow_leader', 'lead', 'end_with_parent', 'end_by_signal']
 
-# %% ../nbs/05_lock.ipynb #abea0ade
+# %% ../nbs/05_lock.ipynb #a0b78df1
 class BusyError(TacoError): "A folder in which another run works."
 
 NAME = ".lock"
@@ -41,7 +41,8 @@ def is_under(folder: str | Path) -> bool:
 
 def me() -> dict:
     "This process, as it writes itself into a lock."
-    command = shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]])
+    name = Path(sys.argv[0]).name
+    command = shlex.join([name if name not in ("", "-c", "-m") else "python", *sys.argv[1:]])
     return dict(pid=os.getpid(), host=socket.gethostname(), since=time.strftime("%Y-%m-%d %H:%M:%S"), command=command)
 
 # %% ../nbs/05_lock.ipynb #82079279
@@ -138,7 +139,7 @@ def lives(pid: int, start: str) -> bool:
     except PermissionError: pass
     return not start or born(pid) == start
 
-# %% ../nbs/05_lock.ipynb #e97e78f0
+# %% ../nbs/05_lock.ipynb #348e200d
 def follow_leader(every: float = .5) -> None:
     "End this process by SIGTERM when the leader that the environment names has gone."
     pid, _, start = os.environ.get(LEADER, "").partition(":")
@@ -147,6 +148,11 @@ def follow_leader(every: float = .5) -> None:
         while lives(int(pid), start): time.sleep(every)
         os.kill(os.getpid(), signal.SIGTERM)
     threading.Thread(target=watch, daemon=True).start()
+
+def lead() -> None:
+    "Let this process be the leader of all that it starts, unless one above it is."
+    pid, _, start = os.environ.get(LEADER, "").partition(":")
+    if not (pid.isdigit() and lives(int(pid), start)): os.environ[LEADER] = f"{os.getpid()}:{born(os.getpid())}"
 
 def end_with_parent(parent: int) -> None:
     "Let the system kill this process when `parent`, which started it, ends; nothing where it cannot."
