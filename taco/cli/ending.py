@@ -40,10 +40,11 @@ def of_system(error: OSError) -> TacoError:
     files = [os.fsdecode(f) if isinstance(f, (bytes, str)) else str(f) for f in (error.filename, error.filename2) if f]
     return TacoError(what, file=" → ".join(files) or None, found=error.strerror or str(error), fix=fix)
 
-# %% ../../nbs/cli/03_ending.ipynb #3a37164c
-TYPED = {"…": "...", "–": "-", "—": "-", "→": "->", "×": "x", "’": "'", "‘": "'", "“": '"', "”": '"', "•": "*", "≥": ">=",
-         "≤": "<=", "±": "+-", "µ": "u", "μ": "u", "·": ".", "−": "-", "│": "|", "─": "-", "━": "-", "╭": "+", "╮": "+",
-         "╰": "+", "╯": "+", "\u00a0": " "}
+# %% ../../nbs/cli/03_ending.ipynb #fc2c0a01
+TYPED = {
+    "…": "...", "–": "-", "—": "-", "→": "->", "×": "x", "’": "'", "‘": "'", "“": '"', "”": '"', "•": "*", "≥": ">=",
+    "≤": "<=", "±": "+-", "µ": "u", "μ": "u", "·": ".", "−": "-", "│": "|", "─": "-", "━": "-", "╭": "+", "╮": "+",
+    "╰": "+", "╯": "+", "\u00a0": " "}
 
 def typed(error: UnicodeError) -> tuple[str, int]:
     "A handler of what an encoding lacks: the nearest that a typist would write."
@@ -60,7 +61,7 @@ def speak_plainly() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"): stream.reconfigure(errors="taco-typed")
 
-# %% ../../nbs/cli/03_ending.ipynb #d449a4a0
+# %% ../../nbs/cli/03_ending.ipynb #f117b18c
 def tell(error: TacoError) -> None:
     "Show an error on the error stream."
     console = Console(stderr=True, force_jupyter=False)
@@ -74,6 +75,7 @@ def unforeseen(error: BaseException) -> TacoError:
     return TacoError("Something happened that taco does not foresee.", field=place,
                      found=f"{type(error).__name__}: {error}"[:500], fix=fix)
 
+# %% ../../nbs/cli/03_ending.ipynb #ffef4ef3
 def status_of(call: Callable[[], object]) -> int:
     "Call, show what went wrong, and return the exit status."
     import click

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['SECONDS', 'Checkpoint', 'read_step']
 
-# %% ../../nbs/learning/08_checkpoint.ipynb #7ff85800
+# %% ../../nbs/learning/08_checkpoint.ipynb #ba456952
 SECONDS = 30.  # between two checkpoints, at most, but for the length of a step
 
 class Checkpoint(L.Callback):
@@ -46,20 +46,22 @@ class Checkpoint(L.Callback):
         if trainer.global_step >= trainer.max_steps: return
         if stop or late or trainer.global_step % self.every == 0: self.save(trainer)
 
-    def agreed(self, trainer) -> tuple[bool, bool]:
-        "Whether any process was asked to stop, and whether any finds that it is time to save."
-        asked = self.signal is not None, time.monotonic() - self.saved >= SECONDS
-        if trainer.world_size == 1: return asked
-        together = torch.tensor(asked, dtype=torch.float32, device=trainer.strategy.root_device)
-        stop, late = trainer.strategy.reduce(together, reduce_op="sum").tolist()
-        return stop > 0, late > 0
-
     def save(self, trainer):
         self.saved = time.monotonic()
         # every process takes part, the first one writes
         if not trainer.is_global_zero: return trainer.save_checkpoint(self.file, weights_only=False)
         with atomic(self.file) as spare: trainer.save_checkpoint(spare, weights_only=False)
         self.history.write()
+
+# %% ../../nbs/learning/08_checkpoint.ipynb #6f4821d3
+@patch
+def agreed(self: Checkpoint, trainer) -> tuple[bool, bool]:
+    "Whether any process was asked to stop, and whether any finds that it is time to save."
+    asked = self.signal is not None, time.monotonic() - self.saved >= SECONDS
+    if trainer.world_size == 1: return asked
+    together = torch.tensor(asked, dtype=torch.float32, device=trainer.strategy.root_device)
+    stop, late = trainer.strategy.reduce(together, reduce_op="sum").tolist()
+    return stop > 0, late > 0
 
 # %% ../../nbs/learning/08_checkpoint.ipynb #ea35e6ca
 @patch

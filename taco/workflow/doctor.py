@@ -36,7 +36,7 @@ def wrong(found: dict[str, list[Finding]]) -> bool:
     "Whether anything is."
     return any(f.wrong for findings in found.values() for f in findings)
 
-# %% ../../nbs/workflow/09_doctor.ipynb #9338fe1d
+# %% ../../nbs/workflow/09_doctor.ipynb #bc9375b1
 def examine_run(folder: Path) -> list[Finding]:
     "What is wrong with a run's folder."
     name, command = folder.name, run_command(folder, folder.name)
@@ -49,9 +49,10 @@ def examine_run(folder: Path) -> list[Finding]:
     found = [Finding("missing" if words == "missing" else "note" if words == "not of this run" else "damaged",
                      f"{name}/{file}", words, None if words == "not of this run" else again)
              for file, words in faults(folder, done).items()]
-    if "files" not in done: found.append(Finding("note", name, "made before there were digests; nothing to compare", again))
+    if "files" not in done: found.append(Finding("note", name, "made before there were digests", again))
     return found + [Finding("stale", name, words, again) for words in stale(folder, done)]
 
+# %% ../../nbs/workflow/09_doctor.ipynb #db1da592
 def stale(folder: Path, done: dict) -> list[str]:
     "Why a finished run is not what it would be today."
     found, root = [], project_root()
@@ -71,26 +72,29 @@ def stale(folder: Path, done: dict) -> list[str]:
         found += [f"{n} is {a!r}, and {b!r} in the profile" for n, (a, b) in other.items()]
     return found
 
-# %% ../../nbs/workflow/09_doctor.ipynb #78c9a0d7
+# %% ../../nbs/workflow/09_doctor.ipynb #1db19421
 def examine(place: str | Path) -> dict[str, list[Finding]]:
     "Name → findings of a run, of all runs in a profile's folder, or of published figures. Raises `TacoError`."
     choices = [Path(place), project_root() / place, project_root() / "runs" / place]
     folder = next((p.resolve() for p in choices if p.is_dir()), None)
     if folder is None:
-        refusing(TacoError, file=place)("There is no such run.", found="no such folder", expected="for example runs/quick",
-                                        fix="Give the folder of a run, of a profile, or of published figures.")
+        refusing(TacoError, file=place)(
+            "There is no such run.", found="no such folder", expected="for example runs/quick",
+            fix="Give the folder of a run, of a profile, or of published figures.")
     if (folder / "digests.json").exists(): return {folder.name: examine_published(folder)}
     if is_run(folder): return {folder.name: examine_run(folder)}
-    runs = [p for p in sorted(folder.iterdir()) if p.is_dir() and is_run(p)]
-    if runs: return {p.name: examine_run(p) for p in runs}
-    refusing(TacoError, file=folder)("This folder holds no runs.", found=f"{len(list(folder.iterdir()))} other things",
-                                     expected="runs, each with its done.json", fix="Give the folder of a run: runs/quick")
+    runs = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    if any(map(is_run, runs)): return {p.name: examine_run(p) for p in runs}
+    refusing(TacoError, file=folder)(
+        "This folder holds no runs.", found=f"{len(list(folder.iterdir()))} other things",
+        expected="runs, each with its done.json", fix="Give the folder of a run: runs/quick")
 
 def is_run(folder: Path) -> bool:
     "Whether a folder is, or was to become, that of a run."
     signs = (DONE, "executed.ipynb", "running.ipynb", "stderr.txt", ".lock", ".finishing.json")
     return any((folder / name).exists() for name in signs) or any(folder.glob("state-*"))
 
+# %% ../../nbs/workflow/09_doctor.ipynb #9da20578
 def examine_published(folder: Path) -> list[Finding]:
     "What is wrong with published figures."
     again = f"Publish them again: taco publish {folder.name}"

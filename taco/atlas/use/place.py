@@ -179,7 +179,7 @@ def known_by(encoder, embeddings) -> Known:
     if isinstance(embeddings, (str, Path)): embeddings = Embeddings.load(embeddings)
     return Known(encoder, embeddings)
 
-# %% ../../../nbs/atlas/use/01_place.ipynb #7f349c31
+# %% ../../../nbs/atlas/use/01_place.ipynb #96570f2d
 @dataclass
 class Placement:
     "Where a new task lies among the known ones."
@@ -195,9 +195,9 @@ class Placement:
     def how_novel(self) -> str:
         "The verdict with the shares and the distances that it rests on, in a sentence."
         n = self.novelty
-        return (f"{n.verdict}: {n.beyond95:.0%} of the {len(self.names)} pairs lie further from all known pairs than 95 % "
-                f"of {n.calibrated} held-out pairs do (distance {n.threshold95:.3f}; 5 % would be usual), {n.beyond99:.0%} "
-                f"further than 99 % of them ({n.threshold99:.3f}).")
+        return (f"{n.verdict}: {n.beyond95:.0%} of the {len(self.names)} pairs lie further from all known pairs than "
+                f"95 % of {n.calibrated} held-out pairs do (distance {n.threshold95:.3f}; 5 % would be usual), "
+                f"{n.beyond99:.0%} further than 99 % of them ({n.threshold99:.3f}).")
 
     def __repr__(self) -> str:
         first, sure = self.tasks.iloc[0], " (no interval: one pair)"
