@@ -4,13 +4,23 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from taco.base import TacoError
 from taco.lock import LEADER, born, holder, lives, take
 
-HOLD = "import sys, time\nfrom taco.lock import take\nlock = take(sys.argv[1])\nprint('held', flush=True)\ntime.sleep(60)"
+HOLD = """import sys, time
+from taco.lock import take
+lock = take(sys.argv[1])
+print('held', flush=True)
+time.sleep(60)"""
+CHILD = """import os, time
+from taco.lock import end_with_parent
+end_with_parent(os.getppid())
+print(os.getpid(), flush=True)
+time.sleep(60)"""
 
 
 def start(code: str, *words: str, **env: str) -> subprocess.Popen:
@@ -81,12 +91,11 @@ def test_a_process_id_that_is_used_again_is_another_process():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system does not do it")
 def test_a_child_ends_with_its_parent():
-    child = "import os, time\nfrom taco.lock import end_with_parent\nend_with_parent(os.getppid())\nprint(os.getpid(), flush=True)\ntime.sleep(60)"
-    parent = start(f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}])")
+    parent = start(f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {CHILD!r}])")
     pid = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
     until = time.monotonic() + 5
     while lives(pid, "") and time.monotonic() < until: time.sleep(.02)
-    alive = lives(pid, "") and "State:\tZ" not in open(f"/proc/{pid}/status").read()
+    alive = lives(pid, "") and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     assert not alive

@@ -49,7 +49,8 @@ def test_sizes_and_several():
 @pytest.mark.parametrize("wrong, words", [
     (BYTES.astype(np.uint16) * 16, r"window=\(0, 4080\)"), (BYTES.astype(np.int16) - 1000, "window=\\("),
     (BYTES.astype(np.float32) * 2, "window"), (np.full((8, 8), np.nan), "not numbers"), ("text", "not an image"),
-    (np.zeros((5, 9, 9)), "which axis"), (np.zeros((3, 9, 3)), "which axis(.|\n)*layout"), (np.zeros(7), "not one image"),
+    (np.zeros((5, 9, 9)), "which axis"), (np.zeros((3, 9, 3)), "which axis(.|\n)*layout"),
+    (np.zeros(7), "not one image"),
     (np.zeros((0, 5)), "not one image"), ([], "no images"),
     (np.dstack([BYTES, np.full((48, 48), 99, np.uint8)]), "transparent"), (np.array([{}]), "not an image"),
 ])

@@ -35,9 +35,11 @@ def test_without_a_profile_every_experiment_is_a_step():
 @pytest.mark.parametrize("text, words", [
     ("trian: {steps: 3}", "Did you mean 'train'"), ("train: {stepps: 3}", "Did you mean 'steps'"),
     ("shraed: {seed: 1}", "Did you mean 'shared'"), ("shared: {sead: 1}", "Did you mean 'seed'"),
-    ("skip: [galery]", "Did you mean 'gallery'"), ("only: [trian]", "Did you mean 'train'"), ("train: 3", "a section"),
+    ("skip: [galery]", "Did you mean 'gallery'"), ("only: [trian]", "Did you mean 'train'"),
+    ("train: 3", "a section"),
     ("again: {experiment: trian}", "Did you mean 'train'"), ("only: train", "a list"), ("- a", "a list"), ("a: [1", "YAML"),
-    ("base: 3", "based"), ("base: mine", "based"), ("open: [dta]", "Did you mean 'data'"), ("seed: 1", "a section"),
+    ("base: 3", "based"), ("base: mine", "based"),
+    ("open: [dta]", "Did you mean 'data'"), ("seed: 1", "a section"),
 ])
 def test_what_means_nothing_in_a_profile_is_refused(text, words, tmp_path):
     (tmp_path / "profiles").mkdir()

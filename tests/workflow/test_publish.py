@@ -35,7 +35,8 @@ def test_a_bad_run_leaves_everything_as_it_was(tmp_path):
     publish(runs, target)
     before = content(target)
     done(tmp_path / "map", "map", 2.)
-    for spoil in (lambda: (runs["train"] / "fig_train.png").unlink(), lambda: (runs["train"] / "done.json").write_text("{"),
+    for spoil in (lambda: (runs["train"] / "fig_train.png").unlink(),
+                  lambda: (runs["train"] / "done.json").write_text("{"),
                   lambda: (runs["train"] / "executed.ipynb").write_text("{")):
         spoil()
         with pytest.raises(ExperimentError): publish(runs, target)
@@ -61,7 +62,8 @@ def test_killed_at_any_moment_it_is_all_old_or_all_new(after, tmp_path):
         import sys
         left = [after]
         def count(event, args):
-            if event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir") or str(target) not in str(args): return
+            kinds = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
+            if event not in kinds or str(target) not in str(args): return
             left[0] -= 1
             if not left[0]: os.kill(os.getpid(), signal.SIGKILL)
         sys.addaudithook(count)
