@@ -41,8 +41,6 @@ from taco.base import (
     refusing,
     suggest,
 )
-from ..lock import take
-from ..reading import read_json
 from ..data.prepare import NEEDS
 from ..data.store import Store
 from .encoder import EncoderConfig, PairEncoder
@@ -50,6 +48,8 @@ from .loop import Fit, FitConfig, Steps, fit, one_thread
 from .loss import FAILED, POSITIVES, positive_labels, supcon
 from .randomise import Randomisation, as_randomisation
 from .sampler import PairSampler
+from ..lock import take
+from ..reading import read_json
 from ..style import style
 
 # %% ../../nbs/learning/07_training.ipynb #b923caee

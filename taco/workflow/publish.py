@@ -24,7 +24,7 @@ from .tables import study_tables
 __all__ = ['TITLES', 'without_folders', 'injected_paths', 'strip_notebook', 'kept_before', 'publish', 'prefix_of', 'whole',
            'publish_run', 'add_metrics', 'copy_figure', 'title_of', 'page', 'provenance_line', 'numbers']
 
-# %% ../../nbs/workflow/05_publish.ipynb #158fb770
+# %% ../../nbs/workflow/05_publish.ipynb #f6bec6bd
 def without_folders(value):
     "Absolute paths, also those in lists, by their last name: folders of one machine mean nothing elsewhere."
     if isinstance(value, list): return [without_folders(v) for v in value]
@@ -38,7 +38,8 @@ def injected_paths(nb) -> list[str]:
 
 def strip_notebook(executed: Path, target: Path, prefix: str = "") -> None:
     "Copy an executed notebook to `target`; its references to figures then point to `../<prefix>NAME.png`."
-    nb = read_notebook(executed, ExperimentError, "Run this step again; it is written anew.")
+    read_notebook(executed, ExperimentError, "Run this step again; it is written anew.")  # a damaged one is named
+    nb = nbformat.read(executed, 4)
     nb.metadata = {k: v for k, v in nb.metadata.items() if k in ("kernelspec", "language_info")}
     for cell in nb.cells:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}

@@ -123,7 +123,7 @@ def test_checkpoints_come_by_time_as_well_as_by_steps(store, uninterrupted, tmp_
 def test_two_in_one_folder_are_told_apart(store, tmp_path):
     import subprocess
     import sys
-    code = "import sys, time\nfrom taco.lock import take\nlock = take(sys.argv[1])\nprint(1, flush=True)\ntime.sleep(60)"
+    code = "import sys, time, taco.lock; lock = taco.lock.take(sys.argv[1]); print(1, flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
     other.stdout.readline()
     with pytest.raises(TacoError, match=f"process {other.pid}"): train(store, TASKS, config(), tmp_path)

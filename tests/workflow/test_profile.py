@@ -37,7 +37,8 @@ def test_without_a_profile_every_experiment_is_a_step():
     ("shraed: {seed: 1}", "Did you mean 'shared'"), ("shared: {sead: 1}", "Did you mean 'seed'"),
     ("skip: [galery]", "Did you mean 'gallery'"), ("only: [trian]", "Did you mean 'train'"),
     ("train: 3", "a section"),
-    ("again: {experiment: trian}", "Did you mean 'train'"), ("only: train", "a list"), ("- a", "a list"), ("a: [1", "YAML"),
+    ("again: {experiment: trian}", "Did you mean 'train'"), ("only: train", "a list"),
+    ("- a", "a list"), ("a: [1", "YAML"),
     ("base: 3", "based"), ("base: mine", "based"),
     ("open: [dta]", "Did you mean 'data'"), ("seed: 1", "a section"),
 ])

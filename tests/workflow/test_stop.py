@@ -13,7 +13,9 @@ from taco.lock import born, lives
 from taco.workflow.execute import execute, short_place
 from taco.workflow.parameters import ExperimentError
 
-PARAMETERS = 'folder: str = "runs/tiny"  # where\nhow: str = "well"  # to end\nneeds_run: "Optional[str]" = None  # another'
+PARAMETERS = """folder: str = "runs/tiny"  # where
+how: str = "well"  # to end
+needs_run: "Optional[str]" = None  # another"""
 BODY = """import os, time
 from pathlib import Path
 from taco.workflow.run import Run
