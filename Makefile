@@ -28,7 +28,7 @@ $(VENV)/.ready: requirements.lock settings.ini setup.py pyproject.toml
 # $(call run,TARGET): one target of the Snakefile for PROFILE, then its figures
 define run
 	@echo "── profile $(PROFILE), $(1): $$(sed -n 's/^description: *//p' profiles/$(PROFILE).yaml)"
-	@$(BIN)/python -m snakemake $(1) --cores $(CORES) --config profile=$(PROFILE) --quiet host rules --nolock --rerun-incomplete --rerun-triggers params input mtime
+	@$(BIN)/python -m tools.steps $(1) --cores $(CORES) --config profile=$(PROFILE) --quiet host rules --rerun-incomplete --rerun-triggers params input mtime
 	@$(BIN)/taco publish $(PROFILE)
 endef
 

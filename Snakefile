@@ -15,9 +15,11 @@ from pathlib import Path
 from shlex import quote
 
 from taco.fingerprint import fingerprint
+from taco.lock import lead
 from taco.workflow.parameters import find_experiment
 from taco.workflow.profile import load_profile, plan, profile_steps, step_experiment
 
+lead()  # the commands of steps end when this process does, however it ends
 PROFILE = load_profile(config.get("profile", "quick"))
 PYTHON = quote(sys.executable)
 RUNS = Path(config.get("runs", "runs")) / PROFILE["name"]

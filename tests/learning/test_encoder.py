@@ -12,7 +12,7 @@ from taco.learning.pairs import make_pairs
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_encoders(backbone, fusion):
-    encoder = PairEncoder(EncoderConfig(backbone, fusion, width=.125, embedding=16)).eval()
+    encoder = PairEncoder(EncoderConfig(backbone, fusion, width=.125, embedding=16, size=40)).eval()
     features, embedding = encoder(*torch.rand(2, 3, 3, 40, 40))
     assert features.shape == (3, encoder.features) and embedding.shape == (3, 16) and embedding.dtype == torch.float32
     assert torch.allclose(embedding.norm(dim=1), torch.ones(3), atol=1e-5)
@@ -27,8 +27,36 @@ def test_encoder_refuses_other_shapes():
     with pytest.raises(EncoderError, match="colour"): encoder(torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32))
 
 
+IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("wrong, words", [
+    (IMAGES * 255, "another range(.|\n)*values from 0[^ ]* to 25"), ((IMAGES * 255).byte(), "real numbers"),
+    (IMAGES * 2 - 1, "another range"), (IMAGES.where(IMAGES < .9, torch.nan), "another range"),
+    (torch.rand(2, 3, 224, 224), "another size(.|\n)*3, 64, 64"), (torch.rand(2, 3, 64, 32), "another size"),
+])
+@pytest.mark.parametrize("training", [False, True])
+def test_images_of_another_range_or_size_are_refused_and_the_fix_works(wrong, words, training):
+    "They used to give a point on the sphere that looked like any other: cosine -0.44 at 255, 0.06 at 224 pixels."
+    encoder = PairEncoder(EncoderConfig("resnet10", width=.125)).train(training)
+    with pytest.raises(EncoderError, match=words) as error: encoder(wrong, wrong)
+    assert "as_input" in str(error.value)
+
+
+def test_following_the_advice_gives_the_right_embedding():
+    torch.manual_seed(0)
+    encoder = PairEncoder(EncoderConfig("resnet10", width=.125)).eval()
+    smooth = torch.nn.functional.interpolate(IMAGES[:, :, :8, :8], (64, 64), mode="bilinear", align_corners=False)
+    right = encoder(smooth, smooth.flip(3))[1]
+    def cosine(x, y): return (encoder(encoder.as_input(x), encoder.as_input(y))[1] * right).sum(1).min().item()
+    assert cosine(smooth * 255, smooth.flip(3) * 255) > .9999
+    assert cosine((smooth * 255).byte(), (smooth.flip(3) * 255).byte()) > .99
+    large = torch.nn.functional.interpolate(smooth, (224, 224), mode="bilinear", align_corners=False)
+    assert cosine(large, large.flip(3)) > .95
+
+
 def test_save_and_load(tmp_path):
-    encoder = PairEncoder(EncoderConfig("resnet10", "difference", width=.125, stem=3, pool=False))
+    encoder = PairEncoder(EncoderConfig("resnet10", "difference", width=.125, stem=3, pool=False, size=32))
     encoder(*torch.rand(2, 4, 3, 32, 32))  # moves the running averages
     encoder.save(tmp_path / "e")
     encoder.save(tmp_path / "e")
@@ -85,7 +113,7 @@ def test_saving_spares_other_files(tmp_path):
 
 
 def test_encode_in_blocks(store):
-    encoder = PairEncoder(EncoderConfig("resnet10", width=.125))
+    encoder = PairEncoder(EncoderConfig("resnet10", width=.125, size=store.size))
     pairs = make_pairs(store, "deblurring", store.select(split="train")[:10], np.arange(10))
     features, embedding = encode(encoder, pairs, batch_size=4, device="cpu")
     assert features.shape == (10, encoder.features) and embedding.shape == (10, 128)

@@ -88,6 +88,68 @@ def test_a_polite_kill_saves_first(store, uninterrupted, tmp_path, number, error
     assert torch.equal(weights(resumed), weights(uninterrupted[0]))
 
 
+def test_stopped_three_times_at_random_it_is_the_undisturbed_encoder_bit_for_bit(store, uninterrupted, tmp_path):
+    moments = sorted(np.random.default_rng(5).choice(np.arange(1, 10), 3, replace=False))
+    for moment in moments:
+        with pytest.raises(SystemExit) as stopped:
+            train(store, TASKS, config(checkpoint_every=100), tmp_path, progress=False,
+                  callbacks=[Stop(moment, int(signal.SIGTERM))])
+        assert stopped.value.code == 143 and read_step(tmp_path / "training.ckpt") == moment
+    resumed = train(store, TASKS, config(checkpoint_every=100), tmp_path, progress=False)
+    assert torch.equal(weights(resumed), weights(uninterrupted[0]))
+    assert [r["loss"] for r in history(tmp_path)] == [r["loss"] for r in history(uninterrupted[1])]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_last_step_loses_nothing(store, uninterrupted, tmp_path, number, capsys):
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        train(store, TASKS, config(), tmp_path, progress=False, callbacks=[Stop(10, int(number))])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["encoder", "history.csv", "run.json"]
+    assert torch.equal(weights(PairEncoder.load(tmp_path / "encoder", "cpu")), weights(uninterrupted[0]))
+    assert f"Stopped by {number.name}; the result is in" in capsys.readouterr().err
+
+
+def test_checkpoints_come_by_time_as_well_as_by_steps(store, uninterrupted, tmp_path, monkeypatch):
+    from taco.learning import checkpoint
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.)
+    with pytest.raises(RuntimeError):
+        train(store, TASKS, config(checkpoint_every=100), tmp_path, progress=False, callbacks=[Stop(7)])
+    assert read_step(tmp_path / "training.ckpt") == 6
+    monkeypatch.setattr(checkpoint, "SECONDS", 30.)
+    resumed = train(store, TASKS, config(checkpoint_every=100), tmp_path, progress=False)
+    assert torch.equal(weights(resumed), weights(uninterrupted[0]))
+
+
+def test_two_in_one_folder_are_told_apart(store, tmp_path):
+    import subprocess
+    import sys
+    code = "import sys, time, taco.lock; lock = taco.lock.take(sys.argv[1]); print(1, flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    other.stdout.readline()
+    with pytest.raises(TacoError, match=f"process {other.pid}"): train(store, TASKS, config(), tmp_path)
+    other.kill()
+    other.wait()
+
+
+def test_every_flipped_bit_of_a_checkpoint_is_noticed_or_changes_nothing(store, tmp_path):
+    with pytest.raises(RuntimeError):
+        train(store, TASKS, config(steps=5), tmp_path, progress=False, callbacks=[Stop(5)])
+    file, rng = tmp_path / "training.ckpt", np.random.default_rng(0)
+    data = file.read_bytes()
+    def state(found):  # every tensor and number of it
+        if isinstance(found, dict): return {k: state(v) for k, v in found.items()}
+        if isinstance(found, (list, tuple)): return [state(v) for v in found]
+        return found.tolist() if isinstance(found, torch.Tensor) else found
+    right = state(torch.load(file, weights_only=True))
+    for at in rng.integers(0, len(data), 25):
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << int(rng.integers(8))
+        file.write_bytes(flipped)
+        try: read_step(file)
+        except EncoderError: continue
+        assert state(torch.load(file, weights_only=True)) == right, at
+
+
 def test_a_worker_gives_the_same(store, uninterrupted, tmp_path):
     found = train(store, TASKS, config(workers=2), tmp_path, progress=False)
     assert torch.equal(weights(found), weights(uninterrupted[0]))

@@ -3,7 +3,7 @@ import pytest
 
 from taco.base import ParameterError
 from taco.workflow.parameters import ExperimentError, all_needs
-from taco.workflow.profile import load_profile, plan, profile_folders, profile_steps
+from taco.workflow.profile import differences, folder_for, load_profile, plan, profile_folders, profile_steps
 
 
 def test_typo_in_a_profile_is_found_before_anything_runs():
@@ -30,3 +30,33 @@ def test_a_profile_over_another_has_its_own_steps_and_what_it_does_not_say_from_
 
 def test_without_a_profile_every_experiment_is_a_step():
     assert set(profile_steps(dict(name="plain"))) == set(all_needs())
+
+
+@pytest.mark.parametrize("text, words", [
+    ("trian: {steps: 3}", "Did you mean 'train'"), ("train: {stepps: 3}", "Did you mean 'steps'"),
+    ("shraed: {seed: 1}", "Did you mean 'shared'"), ("shared: {sead: 1}", "Did you mean 'seed'"),
+    ("skip: [galery]", "Did you mean 'gallery'"), ("only: [trian]", "Did you mean 'train'"),
+    ("train: 3", "a section"),
+    ("again: {experiment: trian}", "Did you mean 'train'"), ("only: train", "a list"),
+    ("- a", "a list"), ("a: [1", "YAML"),
+    ("base: 3", "based"), ("base: mine", "based"),
+    ("open: [dta]", "Did you mean 'data'"), ("seed: 1", "a section"),
+])
+def test_what_means_nothing_in_a_profile_is_refused(text, words, tmp_path):
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles/mine.yaml").write_text(text)
+    with pytest.raises(ExperimentError, match=words) as error: load_profile("mine", tmp_path)
+    assert "mine.yaml" in str(error.value)
+
+
+def test_other_parameters_have_a_folder_of_their_own():
+    quick = load_profile("quick")
+    folders = profile_folders(quick)
+    same = plan(quick, "train", folders)
+    assert folder_for(quick, "train", folders, same) == folder_for(quick, "train", folders, same | dict(device="cuda"))
+    made = {folder_for(quick, "train", folders, same | dict(steps=n)) for n in (3, 4)} | {folders["train"]}
+    assert len(made) == 3 and all(f.startswith("runs/quick/train") for f in made)
+    assert differences(quick, "train", folders, same | dict(steps=3)) == dict(steps=(3, same["steps"]))
+    real = load_profile("real")
+    given = plan(real, "real", profile_folders(real)) | dict(data="/mine/scans", pack_run="runs/quick/pack")
+    assert differences(real, "real", profile_folders(real), given) == {}  # the profile leaves these open

@@ -1,0 +1,170 @@
+"Publishing: whole or not at all, as the profile says, and what is not finished is named."
+import json
+import os
+import shutil
+
+import pytest
+
+from taco.base import TacoError
+from taco.cli.main import main
+from taco.workflow.doctor import examine, wrong
+from taco.workflow.parameters import ExperimentError, declared_parameters
+from taco.workflow.profile import load_profile, plan, profile_folders
+from taco.workflow.publish import publish
+from taco.workflow.seal import seal
+
+
+def done(folder, step: str, value: float, parameters: dict | None = None, experiment: str | None = None):
+    "A finished run with one figure and one number."
+    folder.mkdir(parents=True, exist_ok=True)
+    for ending in ("png", "svg"): (folder / f"fig_{step}.{ending}").write_bytes(b"picture of %f" % value)
+    metrics = {f"{step}_n": dict(value=value, ci=None, n=1, seeds=1, data="phantom")}
+    about = dict(experiment=experiment or step, notebook="n.ipynb", parameters=parameters or {}, commit="abc", data={},
+                 figures={f"fig_{step}": dict(caption="A figure.")}, metrics=metrics)
+    seal(folder, about)
+    return folder
+
+
+def content(folder) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_bad_run_leaves_everything_as_it_was(tmp_path):
+    target = tmp_path / "figures/mine"
+    runs = {s: done(tmp_path / s, s, 1.) for s in ("map", "train")}
+    publish(runs, target)
+    before = content(target)
+    done(tmp_path / "map", "map", 2.)
+    for spoil in (lambda: (runs["train"] / "fig_train.png").unlink(),
+                  lambda: (runs["train"] / "done.json").write_text("{"),
+                  lambda: (runs["train"] / "executed.ipynb").write_text("{")):
+        spoil()
+        with pytest.raises(ExperimentError): publish(runs, target)
+        assert content(target) == before and [p.name for p in target.parent.iterdir()] == ["mine"]
+        shutil.rmtree(runs["train"])
+        done(runs["train"], "train", 1.)
+    publish(runs, target)
+    assert json.loads((target / "metrics.json").read_text())["map_n"]["value"] == 2
+
+
+@pytest.mark.parametrize("after", range(1, 40, 3))
+def test_killed_at_any_moment_it_is_all_old_or_all_new(after, tmp_path):
+    "SIGKILL before the n-th opening, renaming or removing of a file."
+    target = tmp_path / "figures/mine"
+    runs = {s: done(tmp_path / s, s, 1.) for s in ("map", "train")}
+    publish(runs, target)
+    old = content(target)
+    for step in runs: done(tmp_path / step, step, 2.)
+    publish(runs, tmp_path / "other/mine")
+    new = content(tmp_path / "other/mine")
+    if (child := os.fork()) == 0:
+        import signal
+        import sys
+        left = [after]
+        def count(event, args):
+            kinds = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
+            if event not in kinds or str(target) not in str(args): return
+            left[0] -= 1
+            if not left[0]: os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(count)
+        publish(runs, target)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert content(target) in (old, new)
+    publish(runs, target)
+    assert content(target) == new and [p.name for p in target.parent.iterdir()] == ["mine"]
+
+
+def test_published_figures_have_digests(tmp_path):
+    target = tmp_path / "figures/mine"
+    publish({"map": done(tmp_path / "map", "map", 1.)}, target)
+    assert examine(target) == dict(mine=[])
+    (target / "fig_map.svg").write_bytes(b"picture of 1.0000001")
+    (target / "README.md").unlink()
+    assert {f.where: f.kind for f in examine(target)["mine"]} == {"fig_map.svg": "damaged", "README.md": "missing"}
+    text = (target / "metrics.json").read_text()
+    (target / "metrics.json").write_text(text.replace("1.0", "7.0"))
+    with pytest.raises(SystemExit) as left: main(["metrics", str(target)])
+    assert left.value.code == 2
+
+
+# ── with a profile ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def project(tmp_path, root, monkeypatch):
+    "A project of its own with two finished steps of a profile."
+    shutil.copytree(root / "nbs/experiments", tmp_path / "nbs/experiments", ignore=shutil.ignore_patterns(".*"))
+    (tmp_path / "settings.ini").touch()
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles/mine.yaml").write_text("only: [pack, train]\ntrain: {steps: 5}\n")
+    monkeypatch.chdir(tmp_path)
+    for step in ("pack", "train"): again(step)
+    return tmp_path
+
+
+def again(step: str, value: float = 1., **changed):
+    "The run of a step, finished with the parameters of the profile but those."
+    known = load_profile("mine")
+    folders = profile_folders(known)
+    defaults = {n: p.default for n, p in declared_parameters(step).items()}
+    from pathlib import Path
+    return done(Path(folders[step]), step, value, defaults | plan(known, step, folders) | changed)
+
+
+def status(words: list[str], capsys) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as left: main(words)
+    return left.value.code or 0, "".join(capsys.readouterr())
+
+
+def test_only_what_the_profile_says_is_published(project, capsys):
+    assert status(["publish", "mine"], capsys)[0] == 0
+    again("train", 2., steps=6)
+    code, text = status(["publish", "mine"], capsys)
+    assert code == 2 and "train: steps" in text and "found:    6" in text and "taco run train --profile mine" in text
+    assert json.loads((project / "figures/mine/metrics.json").read_text())["train_n"]["value"] == 1
+    again("train", 2., device="cuda")  # changes no number
+    assert status(["publish", "mine"], capsys)[0] == 0
+
+
+def test_what_is_not_finished_is_named_and_never_mixed(project, capsys):
+    assert status(["publish", "mine"], capsys)[0] == 0
+    (project / "runs/mine/train/done.json").unlink()
+    again("pack", 3.)
+    code, text = status(["publish", "mine"], capsys)
+    assert code == 2 and "not finished" in text and "train" in text and "--partial" in text
+    assert json.loads((project / "figures/mine/metrics.json").read_text())["pack_n"]["value"] == 1
+    code, text = status(["publish", "mine", "--partial"], capsys)
+    assert code == 0 and "train" in text
+    assert {k: m["value"] for k, m in json.loads((project / "figures/mine/metrics.json").read_text()).items()} == dict(
+        pack_n=3, train_n=1)
+
+
+def test_the_first_time_what_is_missing_is_said(project, capsys):
+    shutil.rmtree(project / "runs/mine/train")
+    code, text = status(["publish", "mine"], capsys)
+    assert code == 0 and "has not run" in text and "train" in text
+
+
+def test_the_doctor(project, capsys):
+    code, text = status(["doctor", "runs/mine"], capsys)
+    assert code == 0 and text.count("sound") == 2
+    again("train", 1., steps=9)
+    assert [(f.kind, f.words) for f in examine("mine")["train"]] == [("stale", "steps is 9, and 5 in the profile")]
+    (project / "runs/mine/pack/fig_pack.png").write_bytes(b"")
+    (project / "runs/mine/train/done.json").unlink()
+    code, text = status(["doctor", "mine"], capsys)
+    assert code == 2 and "damaged" in text and "unfinished" in text and "taco run train --profile mine" in text
+    assert wrong(examine("mine"))
+    with pytest.raises(TacoError, match="no such folder"): examine("nowhere")
+
+
+def test_a_run_that_was_read_and_run_again_since_makes_stale(project):
+    from taco.workflow.run import check_needs
+    needs = check_needs("train", dict(pack_run="runs/mine/pack"))
+    folder = again("train")
+    about = json.loads((folder / "done.json").read_text())
+    seal(folder, {k: v for k, v in about.items() if k not in ("files", "digest")} | dict(needs=needs))
+    assert not wrong(examine(folder))
+    again("pack", 4.)
+    assert [f.words for f in examine(folder)["train"]] == ["it has read runs/mine/pack, which was run again since"]

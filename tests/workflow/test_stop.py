@@ -1,0 +1,114 @@
+"A run that is stopped, doubled, fails or dies: statuses, sentences, and what it leaves."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from taco.lock import born, lives
+from taco.workflow.execute import execute, short_place
+from taco.workflow.parameters import ExperimentError
+
+PARAMETERS = """folder: str = "runs/tiny"  # where
+how: str = "well"  # to end
+needs_run: "Optional[str]" = None  # another"""
+BODY = """import os, time
+from pathlib import Path
+from taco.workflow.run import Run
+run = Run.begin("tiny", globals())
+if how == "early": raise ValueError("before anything was written")"""
+WORK = """(run.folder / "numbers.csv").write_text(how)
+Path(run.folder, "pid").write_text(str(os.getpid()))
+if how == "late": raise ValueError("after something was written")
+if how == "die": os._exit(9)
+if how == "wait":
+    Path(run.folder, "waits").touch()
+    time.sleep(100)"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    "A project with one tiny experiment."
+    (tmp_path / "settings.ini").touch()
+    (tmp_path / "nbs/experiments").mkdir(parents=True)
+    cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata=dict(tags=["parameters"])),
+             *map(nbformat.v4.new_code_cell, (BODY, WORK, "run.finish()"))]
+    kernel = dict(kernelspec=dict(name="python3", display_name="python3", language="python"))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "nbs/experiments/tiny.ipynb")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(project, root, *words: str, **env: str) -> subprocess.Popen:
+    call = [sys.executable, "-c", "from taco.cli.main import main; main()", "run", "tiny", *words]
+    env = {**os.environ, "PYTHONPATH": str(root), **env}
+    return subprocess.Popen(call, cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def until(what, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it does not come"
+        time.sleep(.05)
+
+
+def test_what_was_there_survives_a_run_that_fails_before_it_writes(project):
+    execute("tiny", echo=False)
+    folder = project / "runs/tiny"
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert {"done.json", "executed.ipynb", "numbers.csv", "pid"} == set(before)
+    assert list(json.loads(before["done.json"])["files"]) == ["executed.ipynb", "numbers.csv", "pid"]
+    with pytest.raises(ExperimentError, match="finished run(.|\n)*taco run"):
+        execute("tiny", dict(needs_run="runs/other"), echo=False)  # looked for first
+    with pytest.raises(ExperimentError, match="before anything"): execute("tiny", dict(how="early"), echo=False)
+    assert {n: (folder / n).read_bytes() for n in before} == before and (folder / "failed.ipynb").exists()
+    with pytest.raises(ExperimentError, match="after something"): execute("tiny", dict(how="late"), echo=False)
+    assert not (folder / "done.json").exists() and not list(folder.glob(".*"))
+
+
+def test_a_process_that_dies_is_an_error_of_ours(project):
+    with pytest.raises(ExperimentError, match="ended in the middle"): execute("tiny", dict(how="die"), echo=False)
+    assert not list((project / "runs/tiny").glob(".*"))
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_with_its_status_and_one_sentence(project, root, number, status):
+    going = run(project, root, "-p", "how=wait")
+    until((project / "runs/tiny/waits").exists)
+    second = run(project, root)  # beside it: refused by name
+    assert second.wait(60) == 2 and f"process {going.pid} on" in second.stdout.read()
+    going.send_signal(number)
+    said = going.communicate(timeout=60)[0].strip().splitlines()
+    assert going.returncode == status and len(said) == 1 and said[0].startswith(f"Stopped by {number.name}: ")
+    kernel = int((project / "runs/tiny/pid").read_text())
+    until(lambda: not lives(kernel, ""), 10)
+    assert not list((project / "runs/tiny").glob(".*"))
+
+
+def test_kernel_and_command_end_with_whoever_leads(project, root):
+    leader = subprocess.Popen(["sleep", "100"])
+    going = run(project, root, "-p", "how=wait", TACO_LEADER=f"{leader.pid}:{born(leader.pid)}")
+    until((project / "runs/tiny/waits").exists)
+    leader.kill()
+    leader.wait()
+    assert going.wait(30) == 143
+    going = run(project, root, "-p", "how=wait")
+    (project / "runs/tiny/waits").unlink()
+    until((project / "runs/tiny/waits").exists)
+    kernel = int((project / "runs/tiny/pid").read_text())
+    going.kill()
+    going.wait()
+    until(lambda: not lives(kernel, ""), 10)
+    assert run(project, root).wait(60) == 0 and not list((project / "runs/tiny").glob(".*"))  # nothing is in its way
+
+
+def test_a_deep_folder_for_temporary_files_is_no_obstacle(project, root, tmp_path):
+    deep = tmp_path / ("t" * 110)
+    deep.mkdir()
+    done = run(project, root, TMPDIR=str(deep), HOME="/dev/null")
+    assert done.wait(100) == 0, done.stdout.read()
+    assert short_place(5) is None
