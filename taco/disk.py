@@ -125,10 +125,11 @@ def folder_digests(
         names = [p.as_posix() for p in files if not any(part.startswith(".") for part in p.parts)]
     return {name: file_digest(folder / name) for name in sorted(names) if name not in without}
 
-# %% ../nbs/00_disk.ipynb #03625343
-def seal_of(content: Mapping) -> str:
-    "The digest of what a table says, but for its entry `digest`; the same before it is written and after it is read."
-    rest = json.loads(json.dumps({k: v for k, v in content.items() if k != "digest"}, default=str))
+# %% ../nbs/00_disk.ipynb #fa61726a
+def seal_of(content: Mapping, read: bool = False) -> str:
+    "The digest of what a table says, but for its entry `digest`; the same before it is written and after it is `read`."
+    rest = {k: v for k, v in content.items() if k != "digest"}
+    if not read: rest = json.loads(json.dumps(rest, default=str))
     return bytes_digest(json.dumps(rest, sort_keys=True).encode())
 
 def sealed(content: Mapping) -> dict:

@@ -50,10 +50,10 @@ def check_digest(found: str, wanted: str, refuse: Callable) -> None:
     if sizes[0] == sizes[1]: refuse("A file is damaged.", "digest", found, wanted)
     refuse("A file is damaged.", "size", *(f"{size} bytes" for size in sizes))
 
-# %% ../nbs/04_reading.ipynb #feb4e2fc
+# %% ../nbs/04_reading.ipynb #c3f20539
 def check_seal(content: dict, refuse: Callable) -> None:
     "Let `refuse` say that a table is not as it was written."
-    if (found := seal_of(content)) == content.get("digest"): return
+    if (found := seal_of(content, read=True)) == content.get("digest"): return
     refuse("A file is not as it was written.", "digest", found, content.get("digest", "a digest"))
 
 # %% ../nbs/04_reading.ipynb #b0e40db1

@@ -22,10 +22,11 @@ from skimage.segmentation import find_boundaries
 from ..base import DataError, StoreError, TacoError
 from .card import SPLITS, Card, data_folder, list_cards, load_card, parse_card
 from .find import assign_splits, find, load, part_equals
-from .folders import check_root, layouts_of
+from .folders import Found, check_root, layouts_of
 from .prepare import fit_square
+from .readers.attributes import lookup_notes
 from .readers.files import printable, printable_lines
-from .readers.source import Item
+from .readers.source import Item, Source
 from .record import Record
 from .store import read_manifest
 from .survey import Survey, counts_of, kind_of, listening, names_of_equals, survey
@@ -173,11 +174,16 @@ def check(
             _check_item(result, item, splits, keys)
             if progress: progress(done, len(found.items))
     result.survey = survey(found, None if result.failed else opened)
-    result.notes += [*result.survey.notes, *names_of_equals(found)]
+    result.notes += [*result.survey.notes, *names_of_equals(found), *_lookup_notes(found)]
     _check_whole(result, keys)
     return result
 
 # %% ../../nbs/data/06_check.ipynb #49ed000a
+def _lookup_notes(found: Found) -> list[str]:
+    "What the tables that the card looks things up in leave over."
+    tables = [t for t in found.card.read if t.get("layout", t["reader"]) == found.layout]
+    return [note for t in tables for note in lookup_notes(Source(found.card, t, found.folder), found.items)]
+
 def _check_item(result: Check, item: Item, splits: dict, keys: Counter) -> None:
     "Load one item and count what is in it."
     try: records = load(result.card, item, splits)

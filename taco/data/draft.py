@@ -15,13 +15,13 @@ from pathlib import Path
 from ..base import CardError, DataError, TacoError, refusing
 from .card import parse_card
 from .guess.layouts import LAYOUTS, Layout
+from .guess.names import PARTS, ending
+from .guess.survey import spread
 from .readers import catalogue  # noqa: F401  enters all readers
 from .readers.attributes import list_items
 from .readers.files import list_files
 from .readers.source import Source
 from .record import MODALITIES
-from .guess.names import PARTS, ending
-from .guess.survey import spread
 
 # %% auto #0
 __all__ = ['SPOKEN', 'PERSONS', 'spoken', 'guess_subject', 'guess_split', 'toml', 'line', 'Draft', 'name_of', 'draft', 'compose',

@@ -14,10 +14,42 @@ import pandas as pd
 
 from ..base import Rule, number, one_of, suggest
 from .record import MODALITIES
-from .rules import (
-    COUNT, FLAG, FORMULA, INDEX, LOOKUP, PERCENTILES, PLANE_MM, TEXT, VOXEL_MM, WINDOW, Check, Classes, below,
-    by_channel, by_colour, by_word, columns, either, expression, frames, ignore, order, outlines, pattern,
-    patterns, plain, plane, shown, slices, splits, subject, table, to_class, values)
+from taco.data.rules import (
+    COUNT,
+    FLAG,
+    FORMULA,
+    INDEX,
+    LOOKUP,
+    PERCENTILES,
+    PLANE_MM,
+    TEXT,
+    VOXEL_MM,
+    WINDOW,
+    Check,
+    Classes,
+    below,
+    by_channel,
+    by_colour,
+    by_word,
+    columns,
+    either,
+    expression,
+    frames,
+    ignore,
+    order,
+    outlines,
+    pattern,
+    patterns,
+    plain,
+    plane,
+    shown,
+    slices,
+    splits,
+    subject,
+    table,
+    to_class,
+    values,
+)
 
 # %% auto #0
 __all__ = ['OPTIONS', 'MARKED', 'DRAWN', 'STACKED', 'FILED', 'ALL', 'VALUED', 'NEEDED', 'ONE_OF', 'Option', 'declare',

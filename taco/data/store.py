@@ -48,7 +48,7 @@ def write_manifest(folder: Path, manifest: dict) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False)
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
-# %% ../../nbs/data/05_store.ipynb #21a71dcd
+# %% ../../nbs/data/05_store.ipynb #f1c2b60a
 def row_shape(name: str, size: int) -> tuple[int, ...]:
     "The shape of one row of a column; of a table, of one object in it."
     column = COLUMNS[name]
@@ -66,7 +66,7 @@ class Part:
     def _open(self, folder: Path) -> None:
         self.manifest = read_manifest(folder)
         files = self.manifest["files"]
-        check_files(folder, files, StoreError, PACK, whole=False)
+        check_files(folder, {"table.csv": files["table.csv"]}, StoreError, PACK, whole=False)
         read = lambda name: read_array(folder / name, StoreError, PACK, digest=files[name])
         self.can, self.modality, self.split, self.sums = map(read, ("can.npy", "modality.npy", "split.npy", "sums.npy"))
         self.starts = {n: read(f"{n}_start.npy") for n in TABLES}
@@ -76,14 +76,18 @@ class Part:
 
     def __len__(self) -> int: return len(self.can)
 
-# %% ../../nbs/data/05_store.ipynb #18258fe7
+# %% ../../nbs/data/05_store.ipynb #62ca9ff7
 @patch
 def _map(self: Part, name: str, rows: int) -> np.ndarray:
     wanted, kind = (rows, *row_shape(name, self.manifest["size"])), np.dtype(COLUMNS[name].stored)
-    if not rows: return np.zeros(wanted, kind)  # cannot be mapped
-    file = self.folder / f"{name}.npy"
+    file, files = self.folder / f"{name}.npy", self.manifest["files"]
+    if not rows:  # cannot be mapped
+        check_files(self.folder, {file.name: files[file.name]}, StoreError, PACK)
+        return np.zeros(wanted, kind)
     array = read_array(file, StoreError, PACK, mapped=True)
-    if array.shape != wanted or array.dtype != kind or not array.flags.c_contiguous:
+    raw: Any = array.base  # all of the file
+    whole = array.flags.c_contiguous and files[file.name].startswith(f"{raw.nbytes}-")
+    if array.shape != wanted or array.dtype != kind or not whole:
         refusing(StoreError, file=file)("A file of a packed dataset is damaged.", None,
                                         f"{array.dtype} {array.shape}", f"{kind} {wanted}", PACK)
     return array
@@ -199,7 +203,7 @@ def compare(self: Part, name: str, rows: np.ndarray, found: Sequence[np.ndarray]
             "those of sums.npy", PACK)
     self.compared[name][of] = True
 
-# %% ../../nbs/data/05_store.ipynb #e0a6113f
+# %% ../../nbs/data/05_store.ipynb #041a664f
 ROWS_MAPPED = 16  # rows read before their pages are let go
 Groups = list[tuple[Part, np.ndarray, np.ndarray]]  # a part, positions in the batch, rows of the part
 
@@ -213,11 +217,11 @@ def _gather(name: str, groups: Groups, count: int) -> torch.Tensor:
     first = groups[0][0].arrays[name]
     out = np.empty((count, *first.shape[1:]), first.dtype)
     for part, where, rows in groups:
-        array = part.arrays[name]
+        array, known = part.arrays[name], part.compared[name][rows].all()
         for at in range(0, len(rows), ROWS_MAPPED):
             some = slice(at, at + ROWS_MAPPED)
             block = array[rows[some]]
-            part.compare(name, rows[some], block)
+            if not known: part.compare(name, rows[some], block)
             out[where[some]] = block
             _let_go(array)
     return torch.from_numpy(out)

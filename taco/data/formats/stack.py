@@ -27,8 +27,8 @@ from taco.data.formats.dicom import (
     tag,
 )
 from .display import header_window
-from .segments import Plane
 from .grid import Scan, affine_of, canonical
+from .segments import Plane
 
 # %% auto #0
 __all__ = ['SAME', 'CHOICES', 'has_value', 'chosen_planes', 'difference', 'directions', 'heights', 'advice', 'checked',

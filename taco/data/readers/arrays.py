@@ -13,9 +13,9 @@ import numpy as np
 
 from ...base import DataError, refusing
 from ..card import SPLITS
+from ..formats.grid import choose_slices
 from ..formats.hdf5 import array_names, has_array, no_array, read_array
 from ..formats.npz import Stream, channels_first, npz_keys
-from ..formats.grid import choose_slices
 from .files import compile_pattern, identity, tidy
 from .masks import orphan
 from .pixels import finite, stretch

@@ -16,12 +16,12 @@ import pydicom
 from ...base import DataError, refusing
 from ..formats.dicom import RASTERS, no_image, open_dicom, pixel_spacing, refuse_others, stored_pixels
 from ..formats.display import to_picture
+from ..formats.grid import choose_frames
 from ..formats.segments import has_regions
 from .files import tidy
 from .masks import pair_labels, read_pairs
 from .series import mask_pixels, read_series, region_classes
 from .source import Item, Source, failing, reader
-from ..formats.grid import choose_frames
 from ..record import Record
 
 # %% auto #0

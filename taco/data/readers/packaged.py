@@ -16,8 +16,8 @@ from scipy import ndimage
 from skimage import color, data, filters, measure, morphology
 
 from ...base import suggest
-from .source import Item, Source, reader
 from ..formats.grid import view_slice
+from .source import Item, Source, reader
 from ..record import Record
 
 # %% auto #0

@@ -15,16 +15,15 @@ import pydicom
 from ...base import DataError, refusing
 from ..formats.dicom import RASTERS, in_units, is_dicom, open_dicom, refuser, stored_pixels
 from ..formats.display import is_inverse
+from ..formats.grid import Scan, plane_axis
+from ..formats.raster import read_pixels
 from ..formats.segments import Plane, bare_frames, draw_regions, has_regions, list_regions
 from ..formats.stack import Stack, read_stack, stack_pixels, stack_window
 from .files import few, first_identity, identity, matches, tidy
 from .layers import draw_layers
 from .masks import mask_patterns
-from ..formats.raster import read_pixels
 from .pixels import finite
-from ..formats.grid import Scan
 from .source import Item, Source, failing
-from ..formats.grid import plane_axis
 from .volumes import label_volume, slice_scan
 from ..record import Record
 

@@ -17,6 +17,8 @@ from fastcore.basics import patch
 
 from ...base import CardError, DataError, TacoError, refusing
 from ..card import SPLITS, Card, parse_card
+from ..formats.dicom import is_dicom
+from ..formats.display import dicom_picture
 from ..formats.raster import read_pixels
 from ..options import NEEDED, adopt, options_of
 from .files import identities, identity, list_files, matches, text_of, tidy
@@ -223,6 +225,10 @@ def grey_range(self: Source, array: np.ndarray) -> tuple[float, float]:
 @patch
 def image(self: Source, file: str | Path, pixels: np.ndarray | None = None) -> np.ndarray:
     "(1 or 3, H, W) float32 in [0, 1] of a file, or of its `pixels` if read already. Raises `DataError`."
+    if pixels is None and is_dicom(file):
+        scaled = "window" in self or "percentiles" in self
+        found = dicom_picture(file, self.grey_range, scaled, self.option("frame"))
+        return found[None] if found.ndim == 2 else np.ascontiguousarray(found.transpose(2, 0, 1))
     if pixels is None:
         pixels = read_pixels(file, page=self.option("page"), any_aspect="spacing" in self,
                              stored=self.option("orientation") == "stored")

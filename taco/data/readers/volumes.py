@@ -25,10 +25,10 @@ from taco.data.formats.grid import (
     same_grid,
     view_slice,
 )
+from ..formats.raster import read_pixels
 from ..formats.scans import read_scan
 from .files import few, matches, tidy
 from .masks import mask_patterns, orphan, read_pairs
-from ..formats.raster import read_pixels
 from .pixels import finite, stretch
 from .source import Item, Source, reader
 from ..record import Record

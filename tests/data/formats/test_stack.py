@@ -8,8 +8,8 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from taco.base import DataError
-from taco.data.formats.stack import read_stack, series_scan, stack_pixels, stack_window, write_series
 from taco.data.formats.grid import view_slice
+from taco.data.formats.stack import read_stack, series_scan, stack_pixels, stack_window, write_series
 from tests.data.formats.dicoms import changed, dicom, group
 from tests.data.readers.bodies import refused
 

@@ -13,9 +13,9 @@ from taco.base import TacoError
 from taco.data.card import parse_card
 from taco.data.draft import toml
 from taco.data.find import find
+from taco.data.formats.stack import write_series
 from taco.data.options import NEEDED, OPTIONS, known_readers, options_of
 from taco.data.readers.catalogue import READERS
-from taco.data.formats.stack import write_series
 from taco.data.readers.source import COMMON
 from tests.data.made import HEAD, coco, voc, yolo
 
