@@ -18,9 +18,8 @@ from ..formats.hdf5 import array_names, has_array, no_array, read_array
 from ..formats.npz import Stream, channels_first, npz_keys
 from .files import compile_pattern, identity, tidy
 from .masks import orphan
-from .pixels import finite, stretch
+from .pixels import class_rule, finite, stretch
 from .source import Item, Source, failing, reader
-from .volumes import class_rule, whole_numbers
 from ..record import Record
 
 # %% auto #0
@@ -108,10 +107,10 @@ def load_row(
     pixels = source.image(file, np.moveaxis(pixels, 0, -1) if channels_first(image.shape) else pixels)
     semantic = np.zeros(pixels.shape[1:], np.uint8)
     for value, mask in masks.items():
-        rule, place = class_rule(source, str(value or "")), f"{mask.file}[{mask.key}][{index}]"
+        rule, place = class_rule(source.table) if value else None, f"{mask.file}[{mask.key}][{index}]"
         drawn = mask.row(index)
         if drawn.ndim == 3 and 1 in (drawn.shape[0], drawn.shape[2]): drawn = drawn.reshape(picture_size(mask))
-        labels = source.labels(whole_numbers(drawn, place, source.table if rule is None else rule), place, rule)
+        labels = source.labels(drawn, place, rule)
         semantic = np.where(labels, np.uint8(value), semantic) if value else labels
     return [source.record(pixels, f"{split}-{index:05d}", file, semantic=semantic if masks else None)]
 
@@ -180,7 +179,7 @@ def load_arrays(source: Source, name: str, path: Path, image: str, label: str | 
     if labels is not None:
         labels = labels[None] if axis is None else np.moveaxis(labels, axis, 0)
         place, shape = f"{path}[{label}]", labels.shape
-        flat = whole_numbers(labels, place, source.table).reshape(len(labels), -1)
+        flat = labels.reshape(len(labels), -1)
         labels = source.labels(flat, place).reshape(shape)
     spacing = plane_spacing(source, attributes, axis, path)
     return _slices(source, name, path, voxels, labels, spacing, axis is not None)

@@ -22,14 +22,13 @@ from ..formats.stack import Stack, read_stack, stack_pixels, stack_window
 from .files import few, first_identity, identity, matches, tidy
 from .layers import draw_layers
 from .masks import mask_patterns
-from .pixels import finite
+from .pixels import class_rule, finite
 from .source import Item, Source, failing
 from .volumes import label_volume, slice_scan
 from ..record import Record
 
 # %% auto #0
-__all__ = ['meaning', 'region_classes', 'rule_of', 'mask_pixels', 'slice_classes', 'series_labels', 'load_series', 'scaled',
-           'read_series']
+__all__ = ['meaning', 'region_classes', 'mask_pixels', 'slice_classes', 'series_labels', 'load_series', 'scaled', 'read_series']
 
 # %% ../../../nbs/data/readers/10_series.ipynb #feb30421
 def meaning(source: Source, listed: dict[int, str], file: Path, value: str = "") -> dict[int, int]:
@@ -83,16 +82,11 @@ def region_classes(
     return draw_layers(layers, order, shape)
 
 # %% ../../../nbs/data/readers/10_series.ipynb #ad2e1204
-def rule_of(source: Source, value: str) -> dict | None:
-    "How a mask of one class is read: above the card's `threshold`, or all but 0; None for a mask of all classes."
-    if not value: return None
-    return {"threshold": source.option("threshold")} if "threshold" in source else {"values": "nonzero"}
-
 def _bare_classes(source: Source, data: pydicom.Dataset, file: Path, planes: list[Plane], value: str) -> np.ndarray:
     "Classes (P, H, W) of a segmentation that lists no segments: each frame is a mask by the values of the card."
     classes = np.zeros((len(planes), int(planes[0][1].Rows), int(planes[0][1].Columns)), np.uint8)
     for k, frame in bare_frames(data, file, planes):
-        labels = source.labels(frame, file, rule_of(source, value))
+        labels = source.labels(frame, file, class_rule(source.table) if value else None)
         if value: labels = labels * np.uint8(int(value))
         clash = (labels > 0) & (classes[k] > 0) & (labels != classes[k])
         if clash.any():
@@ -152,7 +146,7 @@ def slice_classes(
         if pixels.shape[:2] != classes.shape[1:]:
             refuse("The mask is not of the size of its image.", found=pixels.shape[:2], expected=classes.shape[1:],
                    file=path, fix="Export both at the same size; taco does not guess how they lie on each other.")
-        labels = source.labels(pixels, path, rule_of(source, value))
+        labels = source.labels(pixels, path, class_rule(source.table) if value else None)
         classes[k] = labels * np.uint8(int(value)) if value else labels
     return classes
 

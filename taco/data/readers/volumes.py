@@ -29,13 +29,13 @@ from ..formats.raster import read_pixels
 from ..formats.scans import read_scan
 from .files import few, matches, tidy
 from .masks import mask_patterns, orphan, read_pairs
-from .pixels import finite, stretch
+from .pixels import class_rule, finite, stretch
 from .source import Item, Source, reader
 from ..record import Record
 
 # %% auto #0
-__all__ = ['label_volume', 'class_rule', 'whole_numbers', 'one_layer', 'slice_distance', 'scan_axis', 'slice_scan',
-           'read_volumes', 'absent_labels', 'load_volume', 'stacked_files', 'read_stacked', 'load_stacked']
+__all__ = ['label_volume', 'one_layer', 'slice_distance', 'scan_axis', 'slice_scan', 'read_volumes', 'absent_labels',
+           'load_volume', 'stacked_files', 'read_stacked', 'load_stacked']
 
 # %% ../../../nbs/data/readers/09_volumes.ipynb #5b6fc630
 def label_volume(
@@ -49,22 +49,15 @@ def label_volume(
         labels = read_scan(path, source.option("series"), mask=True)
         if labels.segments or "segments" in source: labels = one_layer(source, labels)
         same_grid(labels, scan)
-        drawn = labels.voxels if "segments" in source else _classes(source, labels, class_rule(source, value))
+        rule = class_rule(source.table) if value else None
+        drawn = labels.voxels if "segments" in source else _classes(source, labels, rule)
         classes = np.where(drawn, np.uint8(int(value)), classes) if value else drawn
     return classes
-
-def class_rule(source: Source, value: str) -> dict | None:
-    """How a mask of one class is read; None for a mask of all classes.
-
-    Above the `threshold` of the card, or where its `values` are not 0, or else where the mask is not 0.
-    """
-    if not value: return None
-    return {"values": "nonzero"} | {k: source.table[k] for k in ("threshold", "values", "tolerance") if k in source}
 
 # %% ../../../nbs/data/readers/09_volumes.ipynb #b1659db6
 def _classes(source: Source, labels: Scan, rule: dict | None) -> np.ndarray:
     "The classes of a label volume; an error names the slice."
-    voxels = whole_numbers(labels.voxels, labels.file, source.table if rule is None else rule)
+    voxels = labels.voxels
     flat = voxels.reshape(voxels.shape[0], -1)
     try: return source.labels(flat, labels.file, rule).reshape(voxels.shape)
     except DataError as whole:
@@ -74,20 +67,6 @@ def _classes(source: Source, labels: Scan, rule: dict | None) -> np.ndarray:
         refusing(DataError, file=whole.file)(
             whole.what, whole.field, f"{whole.found}; first in axial slice {k}", whole.expected, whole.fix,
             cause=whole)
-
-# %% ../../../nbs/data/readers/09_volumes.ipynb #51938b24
-def whole_numbers(voxels: np.ndarray, file: str, rule: dict) -> np.ndarray:
-    "Labels, whole numbers where they are as good as whole. Raises `DataError` for others in a mask of one class."
-    if voxels.dtype.kind != "f" or "threshold" in rule: return voxels
-    near = np.round(voxels)
-    with np.errstate(invalid="ignore"): off = ~(np.abs(voxels - near) <= 1e-3)
-    if not off.any(): return near
-    if rule.get("values") == "nonzero":
-        refusing(DataError, file=file)(
-            "The mask must hold whole numbers.", "mask",
-            f"{np.isnan(voxels).sum()} NaN, {(off & np.isfinite(voxels)).sum()} fractions", "integer labels",
-            "Declare threshold = 0.5 in the card; NaN is not above it.")
-    return voxels
 
 # %% ../../../nbs/data/readers/09_volumes.ipynb #df2cf764
 def one_layer(source: Source, labels: Scan) -> Scan:
@@ -270,7 +249,8 @@ def _grey(pixels: np.ndarray, file: Path) -> np.ndarray:
 
 def _drawn(source: Source, file: Path, value: str, shape: tuple[int, int]) -> np.ndarray:
     "(H, W) classes of the mask of a slice. Raises `DataError`."
-    labels = source.labels(read_pixels(file, mask=not source.option("colours")), file, class_rule(source, value))
+    rule = class_rule(source.table) if value else None
+    labels = source.labels(read_pixels(file, mask=not source.option("colours")), file, rule)
     if labels.shape == shape: return labels
     refusing(DataError, file=file)("The mask is not of the size of its image.", "mask", labels.shape, shape,
                                    "Export both at the same size.")
