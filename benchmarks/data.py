@@ -24,7 +24,7 @@ from taco.data.find import assign_splits, find, load
 from taco.data.pack import pack
 from taco.data.phantoms.catalogue import make_subject
 from taco.data.prepare import TABLES, fit_square, prepare
-from taco.data.store import Store
+from taco.data.store import Store, write_manifest
 
 from .tasks import race
 
@@ -87,7 +87,7 @@ def enlarge(folder: Path, out: Path, times: int, name: str = "") -> Path:
             for i in range(times)
         ]
     ).to_csv(out / "table.csv", index=False)
-    (out / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(out, manifest)
     return out
 
 

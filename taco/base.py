@@ -123,7 +123,7 @@ def check_fields(
         fix = suggest(value, known) if isinstance(value, str) and len(known) > 1 else None
         raise error(what, field=name, found=value, expected=rule.words, fix=fix)
 
-# %% ../nbs/01_base.ipynb #40ad9ffe
+# %% ../nbs/01_base.ipynb #4d732274
 ROOM = "Make room, or choose another out or folder."
 DISK = {
     errno.ENOSPC: ("The disk is full.", ROOM),
@@ -133,6 +133,7 @@ DISK = {
     errno.EACCES: ("There is no permission to write here.", "Choose another out or folder, or change its permissions."),
     errno.EPERM: ("There is no permission to write here.", "Choose another out or folder, or change its permissions."),
     errno.ENOTDIR: ("A file lies where a folder is needed.", "Move the file away, or choose another out or folder."),
+    errno.EEXIST: ("A file lies where a folder is needed.", "Move the file away, or choose another out or folder."),
     errno.EISDIR: ("A folder lies where a file is to be written.", "Move the folder away, or choose another name."),
     errno.ENAMETOOLONG: ("This name is too long for the disk.", "Choose a shorter one."),
     errno.ENOENT: ("The folder vanished while it was written to.", "Is it still mounted? Then run this again."),

@@ -55,12 +55,13 @@ def put(spare: Path, path: Path) -> None:
             if not at_it: raise
     raise OSError(errno.EBUSY, "another process keeps writing here", str(path))
 
-# %% ../nbs/00_disk.ipynb #e1262418
+# %% ../nbs/00_disk.ipynb #a85c18c9
 REST = ".taco"  # the end of the names of hidden folders
 
 def _lock(folder: Path) -> int:
     "A descriptor that holds a lock on a folder. Raises `BlockingIOError` when another has it, `OSError` without locks."
-    try: import fcntl
+    try:
+        import fcntl  # not on Windows
     except ImportError as none: raise OSError(errno.ENOLCK, "this system has no locks") from none
     place = os.open(folder, os.O_RDONLY)
     try: fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,10 +102,10 @@ def hidden(path: Path) -> Generator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if held is not None: os.close(held)
 
-# %% ../nbs/00_disk.ipynb #6c27ed6c
-def bytes_digest(data: bytes) -> str:
+# %% ../nbs/00_disk.ipynb #c69da92d
+def bytes_digest(data: bytes | memoryview) -> str:
     "Size and BLAKE2 of some bytes, as `<bytes>-<32 hexadecimal digits>`."
-    return f"{len(data)}-{hashlib.blake2b(data, digest_size=16).hexdigest()}"
+    return f"{memoryview(data).nbytes}-{hashlib.blake2b(data, digest_size=16).hexdigest()}"
 
 def file_digest(path: str | Path) -> str:
     "Size and BLAKE2 of a file, as `<bytes>-<32 hexadecimal digits>`; about a second a gigabyte. Raises `OSError`."
@@ -124,10 +125,11 @@ def folder_digests(
         names = [p.as_posix() for p in files if not any(part.startswith(".") for part in p.parts)]
     return {name: file_digest(folder / name) for name in sorted(names) if name not in without}
 
-# %% ../nbs/00_disk.ipynb #03625343
-def seal_of(content: Mapping) -> str:
-    "The digest of what a table says, but for its entry `digest`; the same before it is written and after it is read."
-    rest = json.loads(json.dumps({k: v for k, v in content.items() if k != "digest"}, default=str))
+# %% ../nbs/00_disk.ipynb #fa61726a
+def seal_of(content: Mapping, read: bool = False) -> str:
+    "The digest of what a table says, but for its entry `digest`; the same before it is written and after it is `read`."
+    rest = {k: v for k, v in content.items() if k != "digest"}
+    if not read: rest = json.loads(json.dumps(rest, default=str))
     return bytes_digest(json.dumps(rest, sort_keys=True).encode())
 
 def sealed(content: Mapping) -> dict:

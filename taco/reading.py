@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['AGAIN', 'read_bytes', 'check_digest', 'read_text', 'read_json', 'read_table', 'read_array', 'read_arrays',
-           'read_notebook', 'check_files', 'steadily']
+__all__ = ['AGAIN', 'read_bytes', 'check_digest', 'check_seal', 'read_text', 'read_json', 'read_table', 'read_array',
+           'read_arrays', 'read_notebook', 'check_files', 'steadily']
 
 # %% ../nbs/04_reading.ipynb #c45a47b8
 AGAIN = "Make it again."
@@ -50,7 +50,13 @@ def check_digest(found: str, wanted: str, refuse: Callable) -> None:
     if sizes[0] == sizes[1]: refuse("A file is damaged.", "digest", found, wanted)
     refuse("A file is damaged.", "size", *(f"{size} bytes" for size in sizes))
 
-# %% ../nbs/04_reading.ipynb #f50e0abd
+# %% ../nbs/04_reading.ipynb #c3f20539
+def check_seal(content: dict, refuse: Callable) -> None:
+    "Let `refuse` say that a table is not as it was written."
+    if (found := seal_of(content, read=True)) == content.get("digest"): return
+    refuse("A file is not as it was written.", "digest", found, content.get("digest", "a digest"))
+
+# %% ../nbs/04_reading.ipynb #b0e40db1
 def read_text(
     file: str | Path, error: type[TacoError] = StoreError, fix: str = AGAIN, digest: str | None = None,
 ) -> str:
@@ -74,9 +80,9 @@ def read_json(
     try: content = json.loads(text)
     except (ValueError, RecursionError) as bad: refuse("A file is not JSON.", None, bad, "JSON, whole", cause=bad)
     if not isinstance(content, kind):
-        refuse("The JSON of a file is of another kind.", None, type(content).__name__, kind.__name__)
-    if seal and (found := seal_of(content)) != content.get("digest"):
-        refuse("A file is not as it was written.", "digest", found, content.get("digest") or "a digest")
+        words = {dict: "a table", list: "a list"}
+        refuse("The JSON of a file is of another kind.", None, type(content).__name__, words.get(kind, kind.__name__))
+    if seal: check_seal(content, refuse)
     return content
 
 # %% ../nbs/04_reading.ipynb #a2c87b72
@@ -102,25 +108,33 @@ def read_table(
         refuse("A table lacks columns.", None, ", ".join(map(str, table)), ", ".join(missing))
     return table
 
-# %% ../nbs/04_reading.ipynb #c775bdc9
+# %% ../nbs/04_reading.ipynb #3c4d22c2
 def read_array(
     file: str | Path,
     error: type[TacoError] = StoreError,
     fix: str = AGAIN,
     *,
     digest: str | None = None,
-    mapped: bool = False,  # left to the system until it is looked at; its digest is not compared
+    mapped: bool = False,  # left to the system until it is looked at
 ) -> np.ndarray:
     "The array of an .npy file. Raises `error`."
     import numpy as np
+    refuse, layout = refusing(error, file=file, fix=fix), np.lib.format
     data = None if mapped and Path(file).is_file() else read_bytes(file, error, fix, digest)
     try:
-        if data is None: return np.lib.format.open_memmap(file, mode="r")
-        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        raw = np.memmap(file, np.uint8, "r") if data is None else data
+        if data is None and digest: check_digest(bytes_digest(raw.data), digest, refuse)
+        if data is not None: return layout.read_array(io.BytesIO(data), allow_pickle=False)
+        head = io.BytesIO(raw[:1 << 16].tobytes())
+        if layout.read_magic(head) != (1, 0): raise ValueError("a header of another version")
+        shape, fortran, kind = layout.read_array_header_1_0(head)
+        if kind.hasobject: raise ValueError("Python objects")
+        return np.ndarray(shape, kind, raw, head.tell(), order="F" if fortran else "C")
+    except TacoError: raise
     except Exception as bad:
-        refusing(error, file=file, fix=fix)("A file is not an array.", found=f"{type(bad).__name__}: {bad}",
-                                            expected="an .npy file", cause=bad)
+        refuse("A file is not an array.", None, f"{type(bad).__name__}: {bad}", "an .npy file", cause=bad)
 
+# %% ../nbs/04_reading.ipynb #0a7c1969
 def read_arrays(file: str | Path, error: type[TacoError] = StoreError, fix: str = AGAIN) -> dict[str, np.ndarray]:
     "All arrays of an .npz file, by name. Raises `error`, also for one that is damaged inside."
     import numpy as np
