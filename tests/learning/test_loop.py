@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from taco.base import EncoderError, ParameterError
+from taco.learning.checkpoint import read_step
 from taco.learning.loop import (
     Fit,
     FitConfig,
@@ -12,7 +13,6 @@ from taco.learning.loop import (
     fit,
     lightning_precision,
     one_thread,
-    read_step,
     schedule,
     step_generator,
     trainable,

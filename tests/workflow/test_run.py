@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from taco.workflow.execute import execute
 from taco.workflow.parameters import ExperimentError
-from taco.workflow.run import Run, content_key, finished
+from taco.workflow.run import Run, content_key
+from taco.workflow.seal import finished
 
 
 def test_missing_input_says_what_to_run(tmp_path):
