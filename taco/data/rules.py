@@ -86,13 +86,14 @@ def below(value, classes: Classes) -> Iterable[Fault]:
     if TEXT(value) and not value.startswith("re:"): return pattern(value, classes)
     return [(shown(value), "the path of a file or folder", None)]
 
-# %% ../../nbs/data/01_rules.ipynb #b27fa3b0
+# %% ../../nbs/data/01_rules.ipynb #67444c9e
 def to_class(value, classes: Classes, zero: bool = True) -> list[Fault]:
     "The check of one class."
     known = {0: "background"} | (classes or {1: "foreground"}) if zero else classes or {1: "foreground"}
     if isinstance(value, int) and not isinstance(value, bool) and value in known: return []
+    could = number(1, 255, whole=True)(value)
     return [(shown(value), ", ".join(f"{k} ({name})" for k, name in known.items()),
-             f"Name {value} under [classes], or use a class that is there.")]
+             f"Name {value} under [classes], or use a class that is there." if could else "Use one of these numbers.")]
 
 def classes_of(key: Callable[[str], object], words: str, unique: Callable = str) -> Check:
     "The check of a table whose keys `key` can take and whose values are classes; two keys of one meaning are refused."
