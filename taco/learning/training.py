@@ -43,6 +43,7 @@ from taco.base import (
 )
 from ..data.prepare import NEEDS
 from ..data.store import Store
+from ..disk import sweep
 from .encoder import EncoderConfig, PairEncoder
 from .loop import Fit, FitConfig, Steps, fit, one_thread
 from .loss import FAILED, POSITIVES, positive_labels, supcon
@@ -252,6 +253,7 @@ def train(
     sampler, first = new_sampler(store, tasks, config), rank_zero_only.rank == 0
     folder.mkdir(parents=True, exist_ok=True)
     with take(folder) if first else nullcontext():
+        if first: sweep(folder)
         if first and fresh: clear(folder)
         if first: claim(folder, describe(store, sampler, config))
         if (folder / "encoder").is_dir():
