@@ -5,6 +5,7 @@
 # %% ../../nbs/cli/01_data.ipynb #4ee36095
 from __future__ import annotations
 
+import io
 import json
 import shlex
 import sys
@@ -39,7 +40,7 @@ def any_terminal() -> None:
     "Datasets: list them, fetch, check, pack, and look at them."
     # Signs that the terminal cannot show, and names that are no text, are written as \\xfc, not refused.
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"): stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper): stream.reconfigure(errors="backslashreplace")
 
 class Kind(str, Enum):
     "Where the images come from."

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
@@ -59,7 +60,7 @@ codecs.register_error("taco-typed", typed)
 def speak_plainly() -> None:
     "Let both streams of this process write what they can, in place of an error about the rest."
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"): stream.reconfigure(errors="taco-typed")
+        if isinstance(stream, io.TextIOWrapper): stream.reconfigure(errors="taco-typed")
 
 # %% ../../nbs/cli/03_ending.ipynb #f117b18c
 def tell(error: TacoError) -> None:

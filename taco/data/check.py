@@ -76,8 +76,7 @@ def _beside(card: Card, path: Path, chosen: Path | None) -> Named:
 
 def _card_file(path: Path) -> Card:
     "The card of a file; one called card.toml may carry any name."
-    if path.name != "card.toml" or not path.is_file(): return load_card(path)
-    return read_card(path)
+    return read_card(path) if path.name == "card.toml" and path.is_file() else load_card(path)
 
 # %% ../../nbs/data/06_check.ipynb #c8315405
 def _packed(card: Card, folder: Path) -> list[dict]:
@@ -325,8 +324,7 @@ def phantom_and_real(
 
 def _show_row(axes, card: Card, title: str, records: list[Record]) -> None:
     "Draw records with their labels into a row of axes."
-    colours = class_colours(sorted(card.classes))
     for ax in axes: ax.set_axis_off()
     for ax, record in zip(axes, records):
-        ax.imshow(overlay(record, colours, veil=.15), interpolation="none")
+        ax.imshow(overlay(record, class_colours(sorted(card.classes)), veil=.15), interpolation="none")
     axes[0].set_title(title, fontsize=7, loc="left", pad=2, parse_math=False)

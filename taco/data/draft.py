@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,8 +23,8 @@ from .readers.source import Source
 from .record import MODALITIES
 
 # %% auto #0
-__all__ = ['SPOKEN', 'PERSONS', 'spoken', 'guess_subject', 'guess_split', 'toml', 'line', 'Draft', 'name_of', 'draft', 'compose',
-           'reading', 'attempt', 'write_draft']
+__all__ = ['SPOKEN', 'PERSONS', 'STATED', 'spoken', 'guess_subject', 'guess_split', 'toml', 'line', 'Draft', 'name_of', 'draft',
+           'compose', 'reading', 'attempt', 'write_draft']
 
 # %% ../../nbs/data/09_draft.ipynb #2a7f6f1a
 SPOKEN = {
@@ -138,40 +137,42 @@ def draft(folder: str | Path, name: str | None = None) -> Draft:
     return made
 
 # %% ../../nbs/data/09_draft.ipynb #79267589
+STATED = {"labels_from": "who or what made the labels", "licence": "as the source states it",
+          "permits": "what that means for a user", "citation": "whom to cite", "homepage": "where to read more"}
+
 def compose(folder: Path, files: list[str], layout: Layout, name: str) -> Draft:
     "The card of a layout."
     made = Draft(name, "", layout.words)
-    head = [f"# A first card, drafted from {len(files)} files. Each guess says from what; lines with EDIT ask for you."]
     modality, why = (layout.modality, layout.modality_why) if layout.modality else spoken(folder, files)
     if not modality: made.edits.append(f"modality: one of {', '.join(MODALITIES)}")
     else: made.guesses.append(f"modality {modality}: {why}")
     asked = "EDIT: nothing here tells. One of " + ", ".join(MODALITIES)
-    head += [line("name", made.name, "the name of the folder"), line("title", folder.resolve().name, "EDIT: what people call it"),
-             line("modality", modality or "?", f"guessed: {why}" if modality else asked),
-             line("anatomy", "not stated", "EDIT: what is on the images"),
-             line("annotation", layout.annotation, "what this layout holds"),
-             line("channels", layout.channels, layout.channels_why)]
+    head = [f"# A first card, drafted from {len(files)} files. Each guess says from what; lines with EDIT ask for you.",
+            line("name", made.name, "the name of the folder"),
+            line("title", folder.resolve().name, "EDIT: what people call it"),
+            line("modality", modality or "?", f"guessed: {why}" if modality else asked),
+            line("anatomy", "not stated", "EDIT: what is on the images"),
+            line("annotation", layout.annotation, "what this layout holds"),
+            line("channels", layout.channels, layout.channels_why)]
     made.guesses.append(f"{layout.words}: {layout.why}")
-    for name, what in (("labels_from", "who or what made the labels"), ("licence", "as the source states it"),
-                       ("permits", "what that means for a user"), ("citation", "whom to cite"), ("homepage", "where to read more")):
-        head.append(line(name, "not stated", f"EDIT: {what}"))
+    head += [line(key, "not stated", f"EDIT: {what}") for key, what in STATED.items()]
     reads, rule = reading(made, folder, layout)
-    body = ["", "[classes]  # " + layout.classes_why, *(line(str(k), v) for k, v in layout.classes.items())] if layout.classes \
-        else ["", "classes = {}"]
-    if not layout.classes: head, body = head + [body[1]], []
+    classes = ["", f"[classes]  # {layout.classes_why}", *(line(str(k), v) for k, v in layout.classes.items())]
+    if not layout.classes: head, classes = [*head, "classes = {}"], []
     made.doubts += layout.doubts
     remarks = [f"# {d}" for d in layout.doubts]
-    made.text = "\n".join([*head, *remarks, *body, *reads, "", "[split]", rule, ""])
+    made.text = "\n".join([*head, *remarks, *classes, *reads, "", "[split]", rule, ""])
     return made
 
 # %% ../../nbs/data/09_draft.ipynb #4dcc6fec
 def reading(made: Draft, folder: Path, layout: Layout) -> tuple[list[str], str]:
     "The lines of all `[[read]]`, and that of the split's rule."
+    own = folder.resolve().name
     lines, rule = [], 'rule = "subject"  # fractions of the subjects; nothing here says how the publisher divided them'
     if layout.given: rule = f'rule = "given"  # guessed: {layout.given}'
     for row in layout.reads:
         lines += ["", "[[read]]", *(line(*entry) for entry in row.entries)]
-        if folder.resolve().name != made.name: lines.append(line("folder", folder.resolve().name, "the name of the folder"))
+        if own != made.name: lines.append(line("folder", own, "the name of the folder"))
         if layout.given or not row.images: continue
         if parts := guess_split(row.images):
             lines += [line("split", parts[0], f"guessed: {parts[2]}"), line("splits", parts[1])]
@@ -185,18 +186,17 @@ def reading(made: Draft, folder: Path, layout: Layout) -> tuple[list[str], str]:
 # %% ../../nbs/data/09_draft.ipynb #2a06cb48
 def attempt(made: Draft, folder: Path, count: int = 5) -> None:
     "Read a few items by the drafted card; what fails is added to its edits."
+    def note(where, error): made.edits.append(f"{where}: {error.what} {error.found or ''} {error.fix or ''}".strip())
     text = made.text.replace('modality = "?"', f'modality = "{MODALITIES[0]}"')
     try:
         card = parse_card(text, f"{made.name}.toml")
         sources = [Source(card, row, folder) for row in card.read]
         items = [item for source in sources for item in list_items(source)]
-    except TacoError as error:
-        made.edits.append(f"{error.field or 'read'}: {error.what} {error.found or ''} {error.fix or ''}".strip())
-        return
+    except TacoError as error: return note(error.field or "read", error)
     good, records = 0, 0
     for item in spread(items, count):
         try: records, good = records + len(item.load()), good + 1
-        except TacoError as error: made.edits.append(f"{item.file}: {error.what} {error.found or ''} {error.fix or ''}".strip())
+        except TacoError as error: note(item.file, error)
     made.tried = f"{len(items)} items found; {good} of {min(count, len(items))} tried could be read, {records} records"
 
 # %% ../../nbs/data/09_draft.ipynb #10bec700
@@ -205,7 +205,8 @@ def write_draft(folder: str | Path, out: str | Path | None = None) -> tuple[Draf
     path = Path(out) if out else Path(f"{name_of(Path(folder))}.toml")
     made = draft(folder, None if path.stem == "card" else path.stem)
     if path.exists():
-        refusing(CardError, file=path)("There is such a file already.", "out", path, "a new file", "Choose another with -o.")
+        refusing(CardError, file=path)("There is such a file already.", "out", path, "a new file",
+                                       "Choose another with -o.")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(made.text, encoding="utf-8")
     return made, path

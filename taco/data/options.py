@@ -14,6 +14,12 @@ import pandas as pd
 
 from ..base import Rule, number, one_of, suggest
 from .record import MODALITIES
+
+# %% auto #0
+__all__ = ['OPTIONS', 'MARKED', 'DRAWN', 'STACKED', 'FILED', 'ALL', 'VALUED', 'NEEDED', 'ONE_OF', 'Option', 'declare',
+           'known_readers', 'options_of', 'adopt', 'check_table', 'options_table']
+
+# %% ../../nbs/data/01_options.ipynb #c02c8391
 from taco.data.rules import (
     COUNT,
     FLAG,
@@ -27,6 +33,10 @@ from taco.data.rules import (
     WINDOW,
     Check,
     Classes,
+)
+
+# %% ../../nbs/data/01_options.ipynb #ffc0b9ee
+from taco.data.rules import (
     below,
     by_channel,
     by_colour,
@@ -50,10 +60,6 @@ from taco.data.rules import (
     to_class,
     values,
 )
-
-# %% auto #0
-__all__ = ['OPTIONS', 'MARKED', 'DRAWN', 'STACKED', 'FILED', 'ALL', 'VALUED', 'NEEDED', 'ONE_OF', 'Option', 'declare',
-           'known_readers', 'options_of', 'adopt', 'check_table', 'options_table']
 
 # %% ../../nbs/data/01_options.ipynb #37f47796
 @dataclass(frozen=True)

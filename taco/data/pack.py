@@ -285,8 +285,7 @@ def _counted(results: Iterable, total: int, progress: Progress | None) -> Iterat
 def pack(
     card: Card | str,
     root: str | Path | None = None,    # folder of real data
-    out: str | Path = "data/packed",
-    size: int = 64,                    # side of the images in pixels
+    out: str | Path = "data/packed", size: int = 64,  # side of the images in pixels
     source: str = "auto",              # auto, real, packaged or phantom
     fit: str | None = None,            # how an image becomes a square; the card's, if None
     subjects: int | None = None, seed: int = 0,  # at most about so many subjects; all, if None

@@ -108,6 +108,7 @@ def _check_ignore(record: Record, refuse: Callable) -> None:
         refuse("The map of what is not known does not fit.", "ignore",
                f"{record.ignore.shape} {record.ignore.dtype}", f"{record.image.shape[1:]} bool", "See Record.")
 
+# %% ../../nbs/data/00_record.ipynb #8ff2a05d
 def _check_coordinates(record: Record, name: str, columns: int, refuse: Callable) -> None:
     table = getattr(record, name)
     if table is None: return

@@ -13,16 +13,12 @@ import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import lightning.pytorch as L
 import torch
 from fastcore.basics import patch
 
 from ..base import EncoderError, atomic, refusing
-
-if TYPE_CHECKING:
-    from taco.learning.loop import History
 
 # %% auto #0
 __all__ = ['SECONDS', 'Checkpoint', 'read_step']
@@ -32,7 +28,7 @@ SECONDS = 30.  # between two checkpoints, at most, but for the length of a step
 
 class Checkpoint(L.Callback):
     "Saves the state of the training every few steps, every half minute, and when asked to stop."
-    def __init__(self, file: Path, every: int, history: History):
+    def __init__(self, file: Path, every: int, history: L.Callback):
         self.file, self.every, self.history, self.signal, self.saved = file, every, history, None, 0.
 
     def on_train_start(self, trainer, pl_module):

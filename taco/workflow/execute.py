@@ -160,8 +160,8 @@ def _work(path: Path, folder: Path, given: dict, root: Path, threads: int | None
     # Pictures belong in the executed copy, whatever the caller draws with.
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     os.environ.update(settings)
-    writes = dict(encoding="utf-8", errors="backslashreplace")
-    with open(stderr, "w", **writes) as log, private_sockets() as config, passing_on(config) as came:
+    said = open(stderr, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  closed below
+    with said as log, private_sockets() as config, passing_on(config) as came:
         how = dict(stdout_file=sys.stdout if echo else None, stderr_file=log, config=config, cwd=str(root))
         try: papermill.execute_notebook(path, running, given, kernel_name="python3", progress_bar=False, **how)
         except papermill.PapermillExecutionError as error:

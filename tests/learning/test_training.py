@@ -15,8 +15,8 @@ import torch
 
 from taco.base import EncoderError, ParameterError, StoreError, TacoError
 from taco.data.store import Store
-from taco.learning.encoder import EncoderConfig, PairEncoder
 from taco.learning.checkpoint import read_step
+from taco.learning.encoder import EncoderConfig, PairEncoder
 from taco.learning.sampler import PairSampler
 from taco.learning.training import TrainConfig, changed, draw_loss, new_encoder, train
 

@@ -43,9 +43,7 @@ def ranking(
     vectors: np.ndarray,         # (Q, D) new pairs, unit rows
     bank: np.ndarray,            # (N, D) unit rows
     labels: np.ndarray,          # (N,) what they vote for
-    k: int = 20,
-    temperature: float = 0.07,
-    draws: int = 1000,
+    k: int = 20, temperature: float = 0.07, draws: int = 1000,
 ) -> pd.DataFrame:
     "Labels by falling share: label, share, low, high (95 %; NaN for a single pair), similarity."
     labels = np.asarray(labels)
@@ -56,8 +54,7 @@ def ranking(
     votes = np.stack([np.bincount(codes[n], w, len(classes)) for n, w in zip(rows, weight)])
     middle = centroids(vectors, np.zeros(len(vectors)), [0])[0]
     means = [bootstrap_mean(share, np.arange(len(share)), draws) for share in votes.T]
-    found = [(share, *interval) for share, interval in means]
-    table = pd.DataFrame(found, columns=["share", "low", "high"])
+    table = pd.DataFrame([(share, *interval) for share, interval in means], columns=["share", "low", "high"])
     table = table.assign(similarity=centroids(bank, labels, list(classes)) @ middle)
     if len(vectors) == 1: table[["low", "high"]] = np.nan
     table.insert(0, "label", classes)
@@ -213,8 +210,7 @@ class Placement:
 # %% ../../../nbs/atlas/use/01_place.ipynb #f9b6fc72
 @patch
 def save(self: Placement, folder: str | Path) -> Path:
-    """Write tasks.csv, families.csv, datasets.csv, pairs.csv (distance and level of each pair),
-    map.png and map.svg."""
+    "Write tasks.csv, families.csv, datasets.csv, pairs.csv (distance, level of each pair), map.png and map.svg."
     folder = Path(folder)
     pairs = pd.DataFrame(dict(name=self.names, distance=self.novelty.distance, level=self.novelty.level))
     tables = dict(tasks=self.tasks, families=self.families, datasets=self.datasets, pairs=pairs)
@@ -313,8 +309,7 @@ def _bars(ax: Axes, top: pd.DataFrame) -> None:
 # %% ../../../nbs/atlas/use/01_place.ipynb #7018725f
 @style
 def draw_placement(p: Placement, shown: int = 5) -> Figure:
-    """The map with the new pairs as black stars, and the `shown` nearest tasks with their votes
-    and 95 % intervals."""
+    "The map with the new pairs as black stars, and the `shown` nearest tasks with votes and 95 % intervals."
     xy, table, new, kind = _canvas(p)
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.6), width_ratios=[1.15, 1], layout="constrained")
     colours = [FAMILY_COLOURS[f] for f in table["family"]]

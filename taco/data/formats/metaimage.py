@@ -44,8 +44,8 @@ class _Fields:
     "The fields of one MetaImage header, read by type. Raises `DataError` naming the field."
     def __init__(self, fields: dict[str, str], path: Path): self.fields, self.path = fields, path
 
-    def refuse(self, what: str, field: str, expected, fix="Correct the header, or export the volume again."):
-        found = self.fields.get(field, "nothing")
+    def refuse(self, what: str, field: str | None, expected, fix="Correct the header, or export the volume again."):
+        found = self.fields.get(field or "", "nothing")
         raise DataError(what, file=self.path, field=field, found=found, expected=expected, fix=fix)
 
     def name(self, names: str) -> str | None:

@@ -57,13 +57,13 @@ def _chosen(
 def _ome(file: tifffile.TiffFile, path: Path) -> list[ElementTree.Element]:
     "The `Pixels` of each image of an OME-TIFF, none for another TIFF. Raises `DataError` for sets of files."
     if not file.is_ome: return []
-    try: root = ElementTree.fromstring(file.ome_metadata)
+    try: root = ElementTree.fromstring(file.ome_metadata or "")
     except ElementTree.ParseError as error:
         refusing(DataError, file=path)("The description of this OME-TIFF is damaged.", "OME-XML", error,
                                        "XML", "Save the stack again.", cause=error)
     local = lambda element: element.tag.rpartition("}")[2]
     files = {e.text: e.get("FileName") for e in root.iter() if local(e) == "UUID"}
-    others = [name or uuid for uuid, name in files.items() if uuid != root.get("UUID")]
+    others = [name or uuid or "?" for uuid, name in files.items() if uuid != root.get("UUID")]
     others += [e.get("MetadataFile", "another file") for e in root.iter() if local(e) == "BinaryOnly"]
     if others:
         refusing(DataError, file=path)(
@@ -81,7 +81,7 @@ def _values(pages: np.ndarray, page: tifffile.TiffPage, mask: bool, path: Path) 
             refuse("White is zero, but what is black?", "PhotometricInterpretation", f"MinIsWhite, {pages.dtype}",
                    "unsigned integers", "Save it as MinIsBlack.")
         return (2 ** page.bitspersample - 1 - pages).astype(pages.dtype)
-    if photometric == tifffile.PHOTOMETRIC.PALETTE and not mask:
+    if photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None and not mask:
         red, green, blue = page.colormap
         if (red != green).any() or (green != blue).any():
             refuse("The pages are coloured by a palette.", "PhotometricInterpretation", "palette", "grey values",
@@ -144,8 +144,8 @@ def _ome_sizes(pixels: ElementTree.Element) -> list[float]:
 
 def _dots(page: tifffile.TiffPage) -> tuple[float, float]:
     "Pixels a unit, along X and Y; 0 where not told."
-    pairs = [page.tags.valueof(f"{axis}Resolution", default=(0, 1)) for axis in "XY"]
-    return tuple(a / b if b else 0. for a, b in pairs)
+    (a, b), (c, d) = (page.tags.valueof(f"{axis}Resolution", default=(0, 1)) for axis in "XY")
+    return a / b if b else 0., c / d if d else 0.
 
 def _imagej_sizes(told: dict, page: tifffile.TiffPage) -> list[float]:
     "mm along X, Y, Z, NaN where not told."

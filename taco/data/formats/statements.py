@@ -131,7 +131,7 @@ def check_palette(raster: Raster) -> None:
 def looked_up(raster: Raster) -> np.ndarray:
     "(H, W, 3) uint8 colours of an indexed picture. Raises `DataError` for an index beyond the palette."
     check_palette(raster)
-    return raster.palette[raster.pixels]
+    return np.asarray(raster.palette)[raster.pixels]
 
 # %% ../../../nbs/data/formats/00_statements.ipynb #9c8d2aab
 def check_indices(raster: Raster) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import tifffile
@@ -20,7 +21,7 @@ __all__ = ['COLOURS', 'pictures', 'samples', 'from_inks', 'from_lab', 'read_tiff
 # %% ../../../nbs/data/formats/01_tiff.ipynb #bf1a2378
 def pictures(file: tifffile.TiffFile) -> list[tuple[tifffile.TiffPage, int | None]]:
     """The full pictures of a file in order: (page, None), or (page, k) for plane k of a series behind one page."""
-    pages = list(file.pages)
+    pages = cast(list[tifffile.TiffPage], list(file.pages))  # frames, their abridged kind, are not asked for
     full = [p for p in pages if not _reduced(p)] or pages
     series = file.series[0] if len(full) == 1 and file.series else None
     count = series.size // max(1, int(np.prod(full[0].shape))) if series is not None and len(series.pages) >= 1 else 1

@@ -12,15 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from ...base import TacoError
 from .names import DOUBTFUL, Family, families, kind_of
 from .survey import Look, Match, caught, keys_of, match, open_file
 
 # %% auto #0
 __all__ = ['LAYOUTS', 'Row', 'Layout', 'layout', 'steps', 'classes_of', 'names_for', 'Choice', 'choose', 'overlap', 'found_by',
-           'drawn', 'row_of', 'colours_of', 'bare']
+           'choices_of', 'drawn', 'row_of', 'colours_of', 'bare']
 
 # %% ../../../nbs/data/guess/02_drawn.ipynb #0bd1af36
 @dataclass
@@ -148,18 +146,30 @@ def found_by(choice: Choice) -> Choice:
     return Choice(kept.seen(choice.images), choice.labels, choice.others)
 
 # %% ../../../nbs/data/guess/02_drawn.ipynb #18b240b9
+def choices_of(images: list[Family], labels: list[Family]) -> list[Choice]:
+    "The families of images with labels; those alone whose names leave no doubt, if there are any."
+    choices = [c for family in images if (c := choose(family, labels))]
+    sure = [c for c in choices if not DOUBTFUL.search(c.images.names[0].path)] or choices
+    exact = [c for c in sure if c.labels[0].rule != "folders"] or sure
+    return [found_by(c) for c in exact if c.labels[0].share > 0]
+
+def _doubts(folder: Path, files: list[str], whole: list[Choice]) -> list[str]:
+    "What ought to be looked at: files that are left, labels that were not chosen."
+    pictures = [f for f in files if kind_of(folder, f) in ("picture", "scan")]
+    unread = len(pictures) - sum(len(c.images) + sum(len(m.labels) for m in c.labels) for c in whole)
+    doubts = [f"{unread} further pictures or scans are not read"] if unread else []
+    doubts += [f"labels that were not chosen: {m.labels.names[0].path}" for c in whole for m in c.others[:4]]
+    if len(whole) == 1: return doubts
+    return [*doubts, "one number is taken for one class in all tables, and one modality for all: check"]
+
+# %% ../../../nbs/data/guess/02_drawn.ipynb #e8ecb7a5
 @layout
 def drawn(folder: Path, files: list[str]) -> Layout | None:
     "Pictures or scans with masks."
     found = [f for f in families(folder, files) if f.kind in ("picture", "scan", "dicom")]
-    labels = [f for f in found if f.role == "label"]
     images = [f for f in found if f.role == "image" and not f.derived] or [f for f in found if f.role == "image"]
-    choices = [c for family in images if (c := choose(family, labels))]
-    sure = [c for c in choices if not DOUBTFUL.search(c.images.names[0].path)] or choices
-    exact = [c for c in sure if c.labels[0].rule != "folders"] or sure
-    whole = [c for c in exact if c.labels[0].share > 0]
+    whole = choices_of(images, [f for f in found if f.role == "label"])
     if not whole: return bare(folder, files, images) if images else None
-    whole = [found_by(c) for c in whole]
     rows, classes, why = [], {}, ""
     for choice in whole:
         row, (names, why) = row_of(choice, folder, files, several=len(whole) > 1)
@@ -169,37 +179,19 @@ def drawn(folder: Path, files: list[str]) -> Layout | None:
     objects = first.labels[0].objects or any(e[0] == "objects" and e[1] is True for e in rows[0].entries)
     kind = "scans with label volumes" if first.images.kind == "scan" else "images with masks"
     if first.labels[0].objects: kind = "images with a mask an object"
-    unread = len([f for f in files if kind_of(folder, f) in ("picture", "scan")]) - sum(
-        len(c.images) + sum(len(m.labels) for m in c.labels) for c in whole)
-    doubts = [f"{unread} further pictures or scans are not read"] if unread else []
-    doubts += [f"labels that were not chosen: {m.labels.names[0].path}" for c in whole for m in c.others[:4]]
-    modality = "CT" if first.images.kind == "scan" and not first.images.look.soft and \
-        -3100 <= first.images.look.low <= -900 else ""
-    if len(whole) > 1:
-        doubts.append("one number is taken for one class in all tables, and one modality for all: check")
+    look = first.images.look
+    hounsfield = first.images.kind == "scan" and not look.soft and -3100 <= look.low <= -900
     why_of = [f"{len(c.images)} × {c.images.names[0].path} with {c.labels[0].labels.names[0].path}" for c in whole]
-    return Layout(
-        kind,
-        "; ".join(why_of[:3]),
-        "instances" if objects else "semantic",
-        rows,
-        dict(sorted(classes.items())),
-        why,
-        3 if first.images.look.colours else 1,
-        modality=modality,
-        doubts=doubts,
-        modality_why=f"values down to {first.images.look.low:g}, as of air in Hounsfield units",
-    )
+    return Layout(kind, "; ".join(why_of[:3]), "instances" if objects else "semantic", rows,
+                  dict(sorted(classes.items())), why, 3 if look.colours else 1,
+                  modality="CT" if hounsfield else "", doubts=_doubts(folder, files, whole),
+                  modality_why=f"values down to {look.low:g}, as of air in Hounsfield units")
 
 # %% ../../../nbs/data/guess/02_drawn.ipynb #fc116889
 def row_of(choice: Choice, folder: Path, files: list[str], several: bool) -> tuple[Row, tuple[dict[int, str], str]]:
     "The `[[read]]` of a choice, and (its classes, the reason)."
     images, best = choice.images, choice.labels[0]
-    spelt = images.pattern(best.rule)
-    look, kind = (
-        best.labels.look,
-        "dicom" if images.kind == "dicom" else "volumes" if images.kind == "scan" else "pairs",
-    )
+    spelt, paths = images.pattern(best.rule), [n.path for n in images.names]
     words = f"{len(images)} files; their labels have the same {best.rule}"
     if best.objects:
         entries = [
@@ -207,36 +199,37 @@ def row_of(choice: Choice, folder: Path, files: list[str], several: bool) -> tup
             ("images", spelt, words),
             ("objects", best.labels.pattern(best.rule), "a file an object"),
         ]
-        return Row(entries, [n.path for n in images.names]), ({1: "object"}, "EDIT: what the objects are")
+        return Row(entries, paths), ({1: "object"}, "EDIT: what the objects are")
+    kind, masks, classes, how = _values(choice, folder, files)
+    entries = [("reader", kind, best.labels.names[0].path), ("images", spelt, words), ("masks", masks, ""), *how]
+    if several and kind == "volumes":
+        entries.append(("tag", images.title.lower(), "tells these records from those of the other tables"))
+    known = {f for m in choice.labels for f in caught(m.labels.pattern(m.rule), files)}.union(paths)
+    if left := [f for f in caught(spelt, files) if f not in known]:
+        pattern = "re:" + "|".join(re.escape(f) for f in left[:20])
+        entries.append(("exclude", pattern, f"{len(left)} files that the pattern fits too"))
+    return Row(entries, paths), classes
+
+# %% ../../../nbs/data/guess/02_drawn.ipynb #8374498e
+def _values(choice: Choice, folder: Path, files: list[str]) -> tuple[str, object, tuple[dict[int, str], str], list]:
+    "Reader, `masks`, (classes, the reason) and further entries for masks with numbers or colours in them."
+    images, best = choice.images, choice.labels[0]
+    kind = {"dicom": "dicom", "scan": "volumes"}.get(images.kind, "pairs")
+    look, masks = best.labels.look, best.labels.pattern(best.rule)
     classes, how = classes_of(look.counts, folder, files)
-    masks: object = best.labels.pattern(best.rule)
     if look.channels > 1 and not look.colours:
-        kind, classes = "channels", ({n + 1: f"channel {n}" for n in range(look.channels)}, "EDIT: their names")
+        kind = "channels"
+        classes = {n + 1: f"channel {n}" for n in range(look.channels)}, "EDIT: their names"
         how = [("channels", {n: n + 1 for n in range(look.channels)}, f"masks of shape {look.shape}")]
     elif look.colours: classes, how = colours_of(look)
     elif len(choice.labels) > 1:
         masks = {n: m.labels.pattern(m.rule) for n, m in enumerate(choice.labels, 1)}
-        classes, how = (
-            ({n: m.labels.title for n, m in enumerate(choice.labels, 1)}, "EDIT: the names of their files"),
-            [],
-        )
+        classes = {n: m.labels.title for n, m in enumerate(choice.labels, 1)}, "EDIT: the names of their files"
+        how = []
     elif len(set(look.tops)) > 1 and max(look.tops) > 8 and images.kind == "picture":
-        classes, how = ({1: "object"}, "EDIT: what the objects are"), [
-            ("objects", True, f"each mask counts from 1, one to {min(look.tops)}, another to {max(look.tops)}")]
-    entries = [("reader", kind, best.labels.names[0].path), ("images", spelt, words), ("masks", masks, ""), *how]
-    if several: entries.append(("tag", images.title.lower(), "tells these records from those of the other tables")) \
-        if kind == "volumes" else None
-    strangers = [f for f in caught(spelt, files) if f not in {n.path for n in images.names}]
-    known = {f for m in choice.labels for f in caught(m.labels.pattern(m.rule), files)}
-    if left := [f for f in strangers if f not in known]:
-        entries.append(
-            (
-                "exclude",
-                "re:" + "|".join(re.escape(f) for f in left[:20]),
-                f"{len(left)} files that the pattern fits too",
-            )
-        )
-    return Row(entries, [n.path for n in images.names]), classes
+        classes = {1: "object"}, "EDIT: what the objects are"
+        how = [("objects", True, f"each mask counts from 1, one to {min(look.tops)}, another to {max(look.tops)}")]
+    return kind, masks, classes, how
 
 # %% ../../../nbs/data/guess/02_drawn.ipynb #fa1186c9
 def colours_of(look: Look) -> tuple[tuple[dict[int, str], str], list[tuple]]:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from . import stored  # noqa: F401  enters its layouts
+from . import stored  # enters its layouts
 from .drawn import LAYOUTS, Layout, Row, drawn, layout
 from .names import ENDINGS, ending, families, kind_of, stem_of
 
@@ -104,16 +104,9 @@ def voc(folder: Path, files: list[str]) -> Layout | None:
     classes = numbered([name for name, _ in names.most_common()])
     entries = [("reader", "voc", f"{len(notes)} XML files with objects"), ("images", mine, f"{len(images)} pictures"),
                ("annotations", theirs, "the same names as the pictures")]
-    return Layout(
-        "Pascal VOC boxes",
-        few(f"{n} × {name}" for name, n in names.most_common()),
-        "boxes",
-        [Row(entries, images)],
-        classes,
-        "names in the XML files, the commonest first",
-        colour_of(folder, images),
-    )
-
+    return Layout("Pascal VOC boxes", few(f"{n} × {name}" for name, n in names.most_common()), "boxes",
+                  [Row(entries, images)], classes, "names in the XML files, the commonest first",
+                  colour_of(folder, images))
 
 def few(words) -> str:
     "The first eight words."
@@ -153,6 +146,7 @@ def rows(folder: Path, files: list[str]) -> Layout | None:
     if width not in (2, 3): return None
     return _points(folder, images, table, entries)
 
+# %% ../../../nbs/data/guess/04_layouts.ipynb #008fe131
 def _yolo(folder: Path, images: list[str], table: np.ndarray, entries: list, lists: list[str]) -> Layout:
     found = sorted({int(v) for v in table[:, 0]})
     names = (
@@ -178,10 +172,10 @@ def _yolo(folder: Path, images: list[str], table: np.ndarray, entries: list, lis
 # %% ../../../nbs/data/guess/04_layouts.ipynb #0cd8fe85
 def _points(folder: Path, images: list[str], table: np.ndarray, entries: list) -> Layout:
     kinds = [len(np.unique(column)) for column in table.T]
-    where = int(np.argmin(kinds)) if table.shape[1] == 3 else None
+    where = int(np.argmin(kinds)) if table.shape[1] == 3 else -1
     place = iter("xy")
     columns = {"class" if i == where else next(place): i for i in range(table.shape[1])}
-    found = sorted({int(v) for v in table[:, where]}) if where is not None else []
+    found = sorted({int(v) for v in table[:, where]}) if where >= 0 else []
     numbers = {k: k or max(found) + 1 for k in found}
     entries = [
         ("reader", "table", f"rows of {table.shape[1]} numbers"),
@@ -215,12 +209,11 @@ KIND = "class label category name species type".split()
 def columns_for(names: list[str], wanted: dict[str, str]) -> dict[str, str] | None:
     "Name → the first column that is spelt so; None unless all are there, each in a column of its own."
     lower = {name.strip().lower(): name for name in names}
-    found = {
-        key: next((lower[w] for w in spellings.split() if w in lower), None)
-        for key, spellings in wanted.items()
-    }
-    return found if None not in found.values() and len(set(found.values())) == len(found) else None
+    spelt = {key: next((lower[w] for w in spellings.split() if w in lower), None) for key, spellings in wanted.items()}
+    found = {key: name for key, name in spelt.items() if name is not None}
+    return found if len(set(found.values())) == len(wanted) else None
 
+# %% ../../../nbs/data/guess/04_layouts.ipynb #548a9f25
 @layout
 def tables(folder: Path, files: list[str]) -> Layout | None:
     "Boxes, points or crops in tables."
@@ -259,34 +252,28 @@ def _table(folder, path, separator, names, body, image, images) -> Layout | None
     reader = "crops" if crop and kind else "table"
     pool = [f for f in images if not crop or "mask" not in f.lower()]
     why = f"{path}: {len(body)} rows with {', '.join(found.values())}"
-    entries = [
-        ("reader", reader, why),
-        ("images", pattern_of(folder, pool), f"{len(pool)} pictures"),
-        ("table" if reader == "crops" else "annotations", path, ""),
-        ("columns", found, f"{image} names pictures"),
-    ]
+    entries = [("reader", reader, why), ("images", pattern_of(folder, pool), f"{len(pool)} pictures"),
+               ("table" if reader == "crops" else "annotations", path, ""),
+               ("columns", found, f"{image} names pictures")]
     if separator != ",": entries.append(("separator", separator, ""))
+    entries += _gaps(names, body, found, images)
+    if kind: entries.append(("classes", {name: number for number, name in classes.items()}, f"the words of {kind}"))
+    words = "cropped masks in a table" if reader == "crops" else f"{'boxes' if boxes else 'points'} in a table"
+    return Layout(words, why, "semantic" if reader == "crops" else "boxes" if boxes else "points",
+                  [Row(entries, pool)], classes,
+                  f"words of the column {kind}, the commonest first" if kind else "EDIT: its name",
+                  colour_of(folder, pool))
+
+# %% ../../../nbs/data/guess/04_layouts.ipynb #8814024c
+def _gaps(names: list[str], body: list[list[str]], found: dict[str, str], images: list[str]) -> list[tuple]:
+    "The entries for rows whose picture or mask is not there."
+    entries, image = [], found["image"]
     known = {Path(f).name for f in images} | {stem_of(f) for f in images}
     lost = [line for line in body if Path(line[names.index(image)]).name not in known]
     if lost: entries.append(("absent_images", "skip", f"{len(lost)} rows name no picture that is here"))
-    if reader == "crops" and any(not line[names.index(found["mask"])].strip() for line in body):
+    if {"mask", "class"} <= set(found) and any(not line[names.index(found["mask"])].strip() for line in body):
         entries.append(("without_mask", "skip", "some rows name no mask"))
-    entries.append(
-        ("classes", {name: number for number, name in classes.items()}, f"the words of {kind}")
-    ) if kind else None
-    words = {
-        "crops": "cropped masks in a table",
-        "table": "boxes in a table" if boxes else "points in a table",
-    }[reader]
-    return Layout(
-        words,
-        why,
-        "semantic" if reader == "crops" else "boxes" if boxes else "points",
-        [Row(entries, pool)],
-        classes,
-        f"words of the column {kind}, the commonest first" if kind else "EDIT: its name",
-        colour_of(folder, pool),
-    )
+    return entries
 
 # %% ../../../nbs/data/guess/04_layouts.ipynb #0ef5479d
 LAYOUTS.sort(key=lambda function: (function is drawn, function.__module__ == stored.__name__))

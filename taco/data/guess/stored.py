@@ -122,48 +122,47 @@ SPELT = dict(
 )
 
 # %% ../../../nbs/data/guess/03_stored.ipynb #25eb6a91
-@layout
-def dicom(folder: Path, files: list[str]) -> Layout | None:
-    "DICOM: one file an image, or one folder a series."
-    found = [f for f in files if kind_of(folder, f) == "dicom"]
+def _headers(folder: Path, found: list[str]) -> dict[str, pydicom.Dataset]:
+    "Path → header of some of the files, without damaged ones."
     headers = {}
     for path in spread(found, 40):
         try: headers[path] = pydicom.dcmread(folder / path, stop_before_pixels=True)
         except Exception: continue  # damaged headers raise nearly anything
+    return headers
+
+def _series(found: list[str], headers: dict[str, pydicom.Dataset], colour: bool) -> list[tuple]:
+    "The entries that say what an image is: one folder a series, or one file."
+    places = {path.rpartition("/")[0] for path in found}
+    series = {path.rpartition("/")[0]: str(h.get("SeriesInstanceUID")) for path, h in headers.items()}
+    stacked = len(found) > 2 * len(places) and len({*series.values()}) <= len(places) and not colour
+    end = "|".join(sorted({re.escape(ending(path)) for path in found}))
+    if not stacked: return [("images", f"re:(?P<id>.+)(?:{end})", "")]
+    spelt = f"re:(?P<id>)[^/]+(?:{end})" if places == {""} else f"re:(?P<id>.+)/[^/]+(?:{end})"
+    why = f"{len(places)} folders, each with files of one SeriesInstanceUID"
+    return [("images", spelt, "one folder a series"), ("series", True, why)]
+
+# %% ../../../nbs/data/guess/03_stored.ipynb #1daf3f84
+@layout
+def dicom(folder: Path, files: list[str]) -> Layout | None:
+    "DICOM: one file an image, or one folder a series."
+    found = [f for f in files if kind_of(folder, f) == "dicom"]
+    headers = _headers(folder, found)
     if not headers: return None
     kinds = Counter(str(h.get("Modality") or "") for h in headers.values())
     known = SPELT.get(kinds.most_common(1)[0][0], "")
     colour = 3 if any(int(h.get("SamplesPerPixel") or 1) == 3 for h in headers.values()) else 1
-    places = {path.rpartition("/")[0] for path in found}
-    series = {path.rpartition("/")[0]: str(h.get("SeriesInstanceUID")) for path, h in headers.items()}
-    stacked = len(found) > 2 * len(places) and len({*series.values()}) <= len(places) and colour == 1
-    end = "|".join(sorted({re.escape(ending(path)) for path in found}))
-    spelt = f"re:(?P<id>.+)/[^/]+(?:{end})" if stacked else f"re:(?P<id>.+)(?:{end})"
-    if stacked and places == {""}: spelt = f"re:(?P<id>)[^/]+(?:{end})"
-    entries = [
-        ("reader", "dicom", f"{len(found)} DICOM files"),
-        ("images", spelt, "one folder a series" if stacked else ""),
-    ]
-    if stacked: entries.append(("series", True, f"{len(places)} folders, each with files of one SeriesInstanceUID"))
+    entries = [("reader", "dicom", f"{len(found)} DICOM files"), *_series(found, headers, colour == 3)]
+    stacked = entries[-1][0] == "series"
     masks = None if stacked else _beside(folder, files)
     classes, how = (({}, ""), [])
     if masks:
         entries[1] = ("images", masks.images.pattern(masks.rule), "named as their masks")
-        entries.append(
-            ("masks", masks.labels.pattern(masks.rule), f"{len(masks.labels)} pictures named as the files")
-        )
+        named = f"{len(masks.labels)} pictures named as the files"
+        entries.append(("masks", masks.labels.pattern(masks.rule), named))
         classes, how = classes_of(masks.labels.look.counts, folder, files)
-    return Layout(
-        "DICOM series" if stacked else "DICOM files",
-        f"Modality {', '.join(kinds)}",
-        "semantic" if masks else "none",
-        [Row(entries + how)],
-        *classes,
-        colour,
-        "SamplesPerPixel",
-        known,
-        f"Modality {kinds.most_common(1)[0][0]} in the headers",
-    )
+    return Layout("DICOM series" if stacked else "DICOM files", f"Modality {', '.join(kinds)}",
+                  "semantic" if masks else "none", [Row(entries + how)], *classes, colour, "SamplesPerPixel",
+                  known, f"Modality {kinds.most_common(1)[0][0]} in the headers")
 
 # %% ../../../nbs/data/guess/03_stored.ipynb #5ea362b3
 def _beside(folder: Path, files: list[str]):

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from ...base import TacoError
 from ..formats.raster import read_pixels
 from ..formats.scans import read_scan
-from .names import DOUBTFUL, LABEL_WORDS, TRUSTED, Family, Name, families, plays, varied, words
+from .names import DOUBTFUL, LABEL_WORDS, TRUSTED, Family, Name, plays, varied, words
 from ..readers.files import compile_pattern, first_identity
 
 # %% auto #0
@@ -171,7 +171,7 @@ def _fits(images: Family, labels: Family, key: Callable) -> bool:
     if images.kind == "dicom" or "scan" in (images.kind, labels.kind) and images.kind != labels.kind: return True
     try: (a, x), (b, y) = _place(images, name), _place(labels, theirs[key(name)])
     except (TacoError, OSError, ValueError): return True
-    if images.kind == "scan": return a[:3] == b[:3] and bool(np.allclose(x, y, atol=.5))
+    if images.kind == "scan": return a[:3] == b[:3] and x is not None and y is not None and np.allclose(x, y, atol=.5)
     return a[:2] == b[:2] or a[:2] == b[1:3]
 
 def _place(family: Family, name: Name) -> tuple[tuple, np.ndarray | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -215,8 +216,9 @@ def _slices(
 ) -> list[Record]:
     "A record for each chosen slice along the first axis; all share one grey scale."
     low, high = source.grey_range(voxels)
-    how = {k: source.table[k] for k in ("slices", "foreground", "every", "number", "healthy") if k in source}
-    if "slice" in source: how = dict(healthy="skip") | how  # a slice of a volume that shows something elsewhere
+    told = ("slices", "foreground", "every", "number", "healthy")
+    how: dict[str, Any] = {k: source.table[k] for k in told if k in source}
+    if "slice" in source: how.setdefault("healthy", "skip")  # a slice of a volume that shows something elsewhere
     records = []
     for k in choose_slices(labels, len(voxels), 0, **how, file=str(path)).tolist():
         plane = stretch(voxels[k], low, high)

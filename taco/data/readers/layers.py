@@ -124,7 +124,8 @@ def _declared(source: Source, planes: np.ndarray, channels: dict[int, int], file
 def _unknown(source: Source, planes: np.ndarray) -> np.ndarray | None:
     "(H, W) bool: where a channel holds a value to ignore; None without one."
     found = [ignored(planes[..., c], source.table) for c in range(planes.shape[2])]
-    return None if found[0] is None else np.any(found, 0)
+    known = [one for one in found if one is not None]
+    return np.any(known, 0) if known else None
 
 # %% ../../../nbs/data/readers/07_layers.ipynb #8a5aee02
 CROPS = ("image", "mask", "class", "top", "left")

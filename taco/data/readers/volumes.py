@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -185,7 +186,8 @@ def stacked_files(source: Source, files: list[str], option: str, pattern: str) -
     "Volume → number → file. Raises `CardError` for a pattern without a number, and for a number that occurs twice."
     volumes: dict[str, dict[int, str]] = {}
     for path, match in matches(files, pattern).items():
-        groups = match.groupdict() if "slice" in match.re.groupindex else dict(enumerate(match.groups()))
+        groups: dict[Any, str] = match.groupdict()
+        if "slice" not in groups: groups = dict(enumerate(match.groups()))
         last = "slice" if "slice" in groups else max(groups, default=None)
         number = groups.pop(last) if groups else None
         name = match["id"] if "id" in groups else "/".join(g for g in groups.values() if g) or source.home.name
