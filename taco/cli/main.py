@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 import yaml
@@ -65,10 +65,11 @@ def main(words: list[str] | None = None) -> NoReturn:
 
 def called(words: list[str] | None) -> int | None:
     "Run one command; a wrong option or argument is shown with the usage, and gives 2."
-    import click
     from typer.rich_utils import rich_format_error
+    # Newer typer carries a click of its own: the class is that behind an error that typer itself exports.
+    wrong: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     try: return app(args=words, standalone_mode=False)
-    except click.ClickException as error:
+    except wrong as error:
         rich_format_error(error)
         return error.exit_code
 
