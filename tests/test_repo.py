@@ -126,6 +126,11 @@ def test_folders_read_like_a_list_of_contents():
     assert len(modules) <= 145
 
 
+def test_no_two_chapters_of_a_folder_have_one_number():
+    numbered = [(named(p.parent), m[0]) for p in CHAPTERS if (m := re.match(r"\d+(?=_)", p.stem))]
+    assert {n for n in numbered if numbered.count(n) > 1} == set()
+
+
 def imported(file: Path) -> set[tuple[str, str]]:
     "(module of taco, name) that a module imports anywhere."
     place, found = file.relative_to(ROOT).parent.parts, set()
