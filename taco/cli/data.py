@@ -55,7 +55,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 # %% ../../nbs/cli/01_data.ipynb #f242e231
 def each(names: list[str], work: Callable[[str], None]) -> None:
-    "Do the work for every name; show what fails, and end with exit code 1 if something did."
+    "Do the work for every name; show what fails, and end with exit code 2 if something did."
     failed = []
     for name in names:
         try: work(name)
@@ -64,7 +64,7 @@ def each(names: list[str], work: Callable[[str], None]) -> None:
             if isinstance(error, OSError): error = _of_system(error)
             say(f"[bold red]{escape(name)}[/] {escape(str(error))}")
     if failed and len(names) > 1: say(f"[red]{len(failed)} of {len(names)} failed:[/] {escape(', '.join(failed))}")
-    if failed: raise typer.Exit(1)
+    if failed: raise typer.Exit(2)
 
 def _of_system(error: OSError) -> TacoError:
     "What the system refused, in the words of all errors."
@@ -187,7 +187,7 @@ def check(
             result = read_all(target.card, target.root, source.value if source else target.source, progress)
         if as_json: print_json(as_dict(result))
         else: report(as_dict(result), verbose)
-        if not result.ok: raise typer.Exit(1)
+        if not result.ok: raise typer.Exit(2)
     each([what], work)
 
 # %% ../../nbs/cli/01_data.ipynb #de6be8dc

@@ -22,6 +22,7 @@ from taco.data.rules import (
     LOOKUP,
     PERCENTILES,
     PLANE_MM,
+    SIGN,
     TEXT,
     VOXEL_MM,
     WINDOW,
@@ -106,8 +107,12 @@ declare("annotations", "voc table yolo coco", pattern,
         "which files hold boxes or points", '"Annotations/*.xml"')
 declare("annotations", "polygons", outlines,
         "which files hold outlines; one file, or one a class", '"outlines/*.json"')
-declare("page", "pairs channels crops instances voc table yolo coco polygons", INDEX,
+declare("page", f"{DRAWN} {MARKED}", INDEX,
         "which picture of a file that holds several (TIFF, GIF, WebP)", "0", "an error if there are several")
+declare("frame", f"{DRAWN} {MARKED}", INDEX,
+        "which of several frames, where images are DICOM", "0", "an error if there are several")
+declare("orientation", f"{DRAWN} {MARKED}", one_of("stored"),
+        "pictures are left as they are stored, whatever turn they state", '"stored"', "turned as they state")
 declare("table", "crops", pattern, "which tables say where crops belong", '"structure.csv"')
 declare("exclude", f"pairs channels crops {MARKED} {STACKED}", pattern,
         "which files are left alone", '"**/*_old.png"')
@@ -124,12 +129,12 @@ declare("without_mask", "crops", one_of("skip"),
         "rows that name no mask are left out", '"skip"', "an error")
 
 # %% ../../nbs/data/01_options.ipynb #6b467610
-declare("values", VALUED, values,
+declare("values", f"{VALUED} channels crops", values,
         'value in the mask → class; or "nonzero"', "{0 = 0, 255 = 1}", "the classes themselves")
-declare("colours", "pairs instances dicom", by_colour,
+declare("colours", "pairs instances dicom crops", by_colour,
         "colour in the mask → class", '{"#000000" = 0, "#ff0000" = 1}')
 declare("threshold", f"{VALUED} channels crops", number(), "pixels above it are foreground", "127")
-declare("tolerance", VALUED, number(0), "how far a value may lie from a declared one", "63", "0")
+declare("tolerance", f"{VALUED} channels crops", number(0), "how far a value may lie from a declared one", "63", "0")
 
 # %% ../../nbs/data/01_options.ipynb #d8e0bb67
 declare("channels", "channels", by_channel,
@@ -165,7 +170,7 @@ declare("corners", "polygons", one_of("edges", "centres"),
 # %% ../../nbs/data/01_options.ipynb #0eb362aa
 declare("columns", "table crops polygons", columns,
         "which column is what, by name or position", '{image = "file", x = 2, y = 3}')
-declare("separator", "table crops polygons", TEXT,
+declare("separator", "table crops polygons", plain(SIGN),
         'what stands between columns; "space" for any blanks', '";"', '","')
 declare("header", "table crops polygons", FLAG,
         "whether the first line names the columns", "false", "true")

@@ -18,6 +18,7 @@ from ..formats.raster import read_pixels
 from ..formats.scans import read_scan
 from .names import DOUBTFUL, LABEL_WORDS, TRUSTED, Family, Name, families, plays, varied, words
 from ..readers.files import compile_pattern, first_identity
+from ..readers.layers import read_planes
 
 # %% auto #0
 __all__ = ['RULES', 'Look', 'spread', 'open_file', 'keys_of', 'Match', 'match', 'varying', 'grouped', 'caught']
@@ -109,7 +110,10 @@ def open_file(family: Family, name: Name) -> tuple[np.ndarray, np.ndarray | None
     if family.kind == "scan":
         scan = read_scan(path)
         return scan.voxels, scan.affine
-    return read_pixels(path, mask=True), None
+    try: return read_pixels(path, mask=True), None
+    except TacoError as error:  # what looks like a transparent layer may be channels that are classes
+        if error.field != "alpha" or name.end.lower() not in (".tif", ".tiff"): raise
+        return read_planes(path), None
 
 # %% ../../../nbs/data/guess/01_survey.ipynb #2344a72d
 @patch(as_prop=True)
