@@ -21,12 +21,12 @@ from skimage.segmentation import find_boundaries
 
 from ..base import DataError, StoreError, TacoError
 from .card import SPLITS, Card, data_folder, list_cards, load_card, read_card
+from .declared import held, notes_of_declared, notes_of_tables
 from .find import assign_splits, find, load, part_equals
-from .folders import Found, check_root, layouts_of
+from .folders import check_root, layouts_of
 from .prepare import fit_square
-from .readers.attributes import lookup_notes
 from .readers.files import printable, printable_lines
-from .readers.source import Item, Source
+from .readers.source import Item
 from .record import Record
 from .store import read_manifest
 from .survey import Survey, counts_of, kind_of, listening, names_of_equals, survey
@@ -120,6 +120,7 @@ class Check:
     images: Counter = field(default_factory=Counter)     # class value -> records that hold it
     pixels: Counter = field(default_factory=Counter)     # class value -> pixels
     kinds: Counter = field(default_factory=Counter)      # drawn, healthy or unlabelled -> records
+    held: Counter = field(default_factory=Counter)       # grey, colour, semantic, … -> records
     survey: Survey = field(default_factory=Survey)       # what became of the files
 
     @property
@@ -174,16 +175,12 @@ def check(
             _check_item(result, item, splits, keys)
             if progress: progress(done, len(found.items))
     result.survey = survey(found, None if result.failed else opened)
-    result.notes += [*result.survey.notes, *names_of_equals(found), *_lookup_notes(found)]
+    result.notes += [*result.survey.notes, *names_of_equals(found), *notes_of_tables(found),
+                     *notes_of_declared(card, result.held)]
     _check_whole(result, keys)
     return result
 
 # %% ../../nbs/data/06_check.ipynb #f9641ec7
-def _lookup_notes(found: Found) -> list[str]:
-    "What the tables that the card looks things up in leave over."
-    tables = [t for t in found.card.read if t.get("layout", t["reader"]) == found.layout]
-    return [note for t in tables for note in lookup_notes(Source(found.card, t, found.folder), found.items)]
-
 def _check_item(result: Check, item: Item, splits: dict, keys: Counter) -> None:
     "Load one item and count what is in it."
     try: records = load(result.card, item, splits)
@@ -195,6 +192,7 @@ def _check_item(result: Check, item: Item, splits: dict, keys: Counter) -> None:
     for record in records:
         keys[record.key] += 1
         result.kinds[kind_of(record)] += 1
+        result.held.update(held(record))
         result.records[record.split] += 1
         assert record.split is not None  # `load` marks every record
         result.subjects[record.split].add(record.subject)

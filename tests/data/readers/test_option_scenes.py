@@ -30,15 +30,20 @@ def images(folder: Path) -> list[Path]:
     return [p for p in found if p.parent.name not in ("masks", "colour")]
 
 
-def with_images(reader: str, rewrite):
-    "The toy with its images written in another way, whatever their names say."
+def with_images(reader: str, rewrite, ending: str = ""):
+    "The toy with its images written in another way, and named so in its tables."
 
     def make(folder: Path) -> dict:
         lines = TOYS[reader](folder)
         for path in images(folder):
             pixels = np.asarray(Image.open(path))
             path.unlink()
-            rewrite(path, pixels)
+            rewrite(path.with_suffix(ending or path.suffix), pixels)
+            if not ending:
+                continue
+            lines["images"] = lines["images"].replace(path.suffix, ending)
+            for table in (*folder.glob("*.csv"), *folder.glob("*.json")):
+                table.write_text(table.read_text().replace(path.name, path.stem + ending))
         return lines
 
     return make
@@ -60,7 +65,7 @@ def upside_down(path: Path, pixels: np.ndarray):
 
 for name in PICTURES:
     scene(name, "page", 1, with_images(name, two_pages))
-    scene(name, "frame", 1, with_images(name, two_frames))
+    scene(name, "frame", 1, with_images(name, two_frames, ".dcm"))
     scene(name, "orientation", "stored", with_images(name, upside_down))
 
 
@@ -169,7 +174,6 @@ def object_twice(reader: str):
 
 for name in MARKS:
     scene(name, "duplicates", "skip", object_twice(name))
-SEMICOLONS = recoded("table", "utf-8", "10,12,30,32", "10,5;12;30;32")
 
 
 def decimals(folder: Path) -> dict:
@@ -211,7 +215,7 @@ scene("pairs", "ignore", 3)
 scene("instances", "ignore", 1)
 scene("channels", "ignore", 77, unknown)
 scene("instances", "colours", {"#000000": 0, "#ff0000": 1}, recoloured("instances"))
-scene("crops", "colours", {"#000000": 0, "#c80000": 1}, recoloured("crops"))
+scene("crops", "colours", {"#c80000": 0}, recoloured("crops"))
 for name in ("channels", "crops"):
     scene(name, "values", {0: 0, 200: 0} if name == "channels" else {200: 0})
     scene(name, "tolerance", 20, more={"values": {0: 0, 190: 1}})
@@ -280,12 +284,12 @@ def contours(text: str, *more: tuple[str, object]):
 
 
 SQUARE = "10 12\n30 12\n30 32\n10 32\n"
-scene("polygons", "images", "a*.png")
+scene("polygons", "images", "re:(a1).png")
 scene("polygons", "annotations", {"red": "*_r.txt"})
 scene("polygons", "class", 2, contours(SQUARE, ("class", None)))
 scene("polygons", "first", 1)
 scene("polygons", "corners", "centres")
-scene("polygons", "columns", {"x": 1, "y": 0})
+scene("polygons", "columns", {"x": 1, "y": 0}, contours(SQUARE))
 scene("polygons", "separator", ";", contours(SQUARE.replace(" ", ";")))
 scene("polygons", "header", True, contours("x y\n" + SQUARE))
 scene("polygons", "decimal", ",", contours(SQUARE.replace("30 12", "30,5 12")))
