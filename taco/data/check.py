@@ -176,7 +176,7 @@ def check(
             if progress: progress(done, len(found.items))
     result.survey = survey(found, None if result.failed else opened)
     result.notes += [*result.survey.notes, *names_of_equals(found), *notes_of_tables(found),
-                     *notes_of_declared(card, result.held)]
+                     *(notes_of_declared(card, result.held) if found.source != "phantom" else ())]
     _check_whole(result, keys)
     return result
 

@@ -37,7 +37,7 @@ def notes_of_declared(card: Card, held: Counter) -> list[str]:
                      f"{other}. Correct channels, or look whether these are the right files.")
     for name in card.annotation:
         if name in LABELS and not held[name]:
-            notes.append(f"The card says annotation = {name!r}, and none was read. Correct annotation, or [[read]].")
+            notes.append(f"The card says annotation = {name!r}, and none were read. Correct annotation or [[read]].")
     more = [name for name in LABELS if held[name] and name not in card.annotation]
     if more and card.annotation == ["none"]:
         notes.append(f"The card says annotation = 'none', and {', '.join(more)} were read. Correct annotation.")

@@ -300,14 +300,15 @@ scene("polygons", "holes", True, contours(SQUARE + "\n15 17\n25 17\n25 27\n15 27
 
 
 def labelled_series(healthy: bool):
-    "The toy with label volumes: little in each slice, nothing in that of b if it is `healthy`."
+    "The toy with label volumes: little in each slice, one full; nothing in that of b if it is `healthy`."
 
     def make(folder: Path) -> dict:
         lines = TOYS["dicom"](folder)
         for name in ("a1", "b1"):
             scan = series_scan(sorted((folder / name).iterdir()))
             labels = np.zeros(scan.voxels.shape[:3], np.uint8)
-            labels[2:4, 2:4] = 0 if healthy and name == "b1" else 1
+            if not (healthy and name == "b1"):
+                labels[2:4, 2:4], labels[:, :, 2] = 1, 1
             nibabel.save(nibabel.Nifti1Image(labels, scan.affine), folder / f"{name}_label.nii.gz")
         return lines | dict(masks="*_label.nii.gz")
 
