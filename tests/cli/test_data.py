@@ -235,7 +235,7 @@ def test_check_of_nothing_tells_where_to_get_it(tmp_path):
         '"images/*.{png,tif,bmp,gif,jpg}"', '"re:images/(.png"'
     )
     (tmp_path / "toy.toml").write_text(make_card_text)
-    assert "a regular expression" in run("check", "toy.toml", code=2)
+    assert "does not compile" in run("check", "toy.toml", code=2)
 
 
 # ---------------------------------------------------------------- pack

@@ -78,6 +78,9 @@ def test_no_command_is_forgotten_here():
 @pytest.mark.parametrize("word", BAD)
 def test_every_argument(command, word, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("TACO_DATA", str(tmp_path / "absent"))
+    if command == "data new":  # where . and .. hold no files
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
     out = {
         "data show": ["-o", str(tmp_path / "x.png")],
         "atlas": ["-o", str(tmp_path / "x.html")],
