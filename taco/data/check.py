@@ -175,8 +175,7 @@ def check(
             _check_item(result, item, splits, keys)
             if progress: progress(done, len(found.items))
     result.survey = survey(found, None if result.failed else opened)
-    result.notes += [*result.survey.notes, *names_of_equals(found), *notes_of_tables(found),
-                     *(notes_of_declared(card, result.held) if found.source != "phantom" else ())]
+    result.notes += [*result.survey.notes, *names_of_equals(found), *notes_of_tables(found)]
     _check_whole(result, keys)
     return result
 
@@ -212,6 +211,7 @@ def _check_whole(result: Check, keys: Counter) -> None:
     if not keys: result.faults.append("There is no usable record.")
     missing = [f"{v} ({n})" for v, n in card.classes.items() if v not in result.images]
     if missing and keys: result.notes.append(f"No image holds {', '.join(missing)}.")
+    if result.source != "phantom": result.notes += notes_of_declared(card, result.held)
     said, here = dict(card.counts), dict(result.records)
     if result.source == "real" and said and said != here:
         result.notes.append(f"The card says {said} images, here are {here}.")
