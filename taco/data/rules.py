@@ -13,7 +13,7 @@ from typing import Any
 from ..base import Rule, number, one_of
 
 # %% auto #0
-__all__ = ['Classes', 'Fault', 'Check', 'TEXT', 'FLAG', 'COUNT', 'INDEX', 'MILLIMETRE', 'PLANE_MM', 'VOXEL_MM', 'WINDOW',
+__all__ = ['Classes', 'Fault', 'Check', 'TEXT', 'SIGN', 'FLAG', 'COUNT', 'INDEX', 'MILLIMETRE', 'PLANE_MM', 'VOXEL_MM', 'WINDOW',
            'PERCENTILES', 'INDICES', 'WHOLE', 'COLOUR', 'by_value', 'by_colour', 'by_channel', 'by_word', 'COLUMN',
            'LOOKUP', 'subject', 'frames', 'slices', 'plane', 'values', 'FORMULA', 'plain', 'shown', 'either', 'numbers',
            'pattern', 'expression', 'below', 'to_class', 'classes_of', 'patterns', 'order', 'table', 'columns',
@@ -43,6 +43,8 @@ def either(*checks: Check) -> Check:
 
 # %% ../../nbs/data/01_rules.ipynb #53c56ffb
 TEXT = Rule(lambda v: isinstance(v, str) and bool(v.strip()) and "\0" not in v, "a text")
+SIGN = Rule(lambda v: v in ("space", "tab") or isinstance(v, str) and len(v) == 1 and v not in "\0\r\n\"",
+            'one sign, "space" or "tab"')
 FLAG = Rule(lambda v: isinstance(v, bool), "true or false")
 COUNT = number(1, whole=True)
 INDEX = number(0, whole=True)
@@ -83,8 +85,9 @@ def expression(value, classes: Classes) -> Iterable[Fault]:
 
 def below(value, classes: Classes) -> Iterable[Fault]:
     "The check of a file or folder below the folder of the dataset."
-    if TEXT(value) and not value.startswith("re:"): return pattern(value, classes)
-    return [(shown(value), "the path of a file or folder", None)]
+    expected = "the path of a file or folder below the folder of the data"
+    if not TEXT(value) or value.startswith("re:"): return [(shown(value), expected, None)]
+    return [(found, expected, fix) for found, _, fix in pattern(value, classes)]
 
 # %% ../../nbs/data/01_rules.ipynb #67444c9e
 def to_class(value, classes: Classes, zero: bool = True) -> list[Fault]:

@@ -234,25 +234,25 @@ CASES = {
     "another ending": (another_ending, FLAT, BY_SUBJECT, 0, "another ending: c_img.jpeg", dict(read=4, left_out=1)),
     "an archive": (archive, FLAT, BY_SUBJECT, 0, "not unpacked: site2.zip", dict(read=4, left_out=1)),
     "an archive beside its folder": (unpacked_archive, FLAT, BY_SUBJECT, 0, "all of it", dict(read=4, left_out=2)),
-    "nothing but an archive": (only_an_archive, FLAT, BY_SUBJECT, 1, "Unpack toy.tar.gz", None),
+    "nothing but an archive": (only_an_archive, FLAT, BY_SUBJECT, 2, "Unpack toy.tar.gz", None),
     "other files": (dicoms, FLAT, BY_SUBJECT, 0, "4 files left out, fit no pattern (.dcm)", dict(left_out=4)),
     "texts": (texts, FLAT, BY_SUBJECT, 0, "all of it can be read", dict(read=4, left_out=3)),
     "files of the system": (system, FLAT, BY_SUBJECT, 0, "all of it can be read", dict(read=4, left_out=5)),
-    "an empty image": (empty_file, FLAT, BY_SUBJECT, 1, "c_img.png", dict(read=6)),
+    "an empty image": (empty_file, FLAT, BY_SUBJECT, 2, "c_img.png", dict(read=6)),
     "an empty file": (stray_empty, FLAT, BY_SUBJECT, 0, "empty files (0 bytes): c.dat", dict(left_out=1)),
     "a link to the parent": (loop, DEEP, BY_SUBJECT, 0, "folder that holds them: site1/all", dict(read=6, left_out=1)),
     "links .. and .": (two_loops, DEEP, BY_SUBJECT, 0, "3 items", dict(read=6, left_out=2)),
     "a link above the folder": (above, DEEP, BY_SUBJECT, 0, "3 items", dict(read=6, left_out=1)),
     "a ring of links": (ring, DEEP, BY_SUBJECT, 0, "3 items", dict(read=6)),
     "a second name": (second_name, DEEP, BY_SUBJECT, 0, "are listed already: latest/", dict(read=6, left_out=6)),
-    "a folder outside": (outside, DEEP, BY_SUBJECT, 1, "TACO_LINKS=allow", None),
-    "a file outside": (outside_file, FLAT, BY_SUBJECT, 1, "leads out of the folder", None),
+    "a folder outside": (outside, DEEP, BY_SUBJECT, 2, "TACO_LINKS=allow", None),
+    "a file outside": (outside_file, FLAT, BY_SUBJECT, 2, "leads out of the folder", None),
     "a stray link outside": (outside_stray, FLAT, BY_SUBJECT, 0, "by a link: notes.dat", dict(read=4, left_out=1)),
-    "a link to nowhere": (nowhere, FLAT, BY_SUBJECT, 1, "c_img.png", None),
-    "one photograph in two parts": (copied, SPLIT, GIVEN, 1, "lies in two parts of the split", dict(read=10)),
+    "a link to nowhere": (nowhere, FLAT, BY_SUBJECT, 2, "c_img.png", None),
+    "one photograph in two parts": (copied, SPLIT, GIVEN, 2, "lies in two parts of the split", dict(read=10)),
     "one photograph twice": (copied, DEEP, BY_SUBJECT, 0, "1 photograph under several names", dict(read=10)),
-    "hard links in two parts": (hard_links, SPLIT, GIVEN, 1, "lies in two parts of the split", dict(read=8)),
-    "links in two parts": (soft_links, SPLIT, GIVEN, 1, "lies in two parts of the split", dict(read=8)),
+    "hard links in two parts": (hard_links, SPLIT, GIVEN, 2, "lies in two parts of the split", dict(read=8)),
+    "links in two parts": (soft_links, SPLIT, GIVEN, 2, "lies in two parts of the split", dict(read=8)),
     "two forms of one name": (two_forms, FOLDERS, BY_SUBJECT, 0, "2 items, all of it", dict(read=4)),
     "a name that is no text": (no_text, FOLDERS, BY_SUBJECT, 0, "1 items, all of it", dict(read=2)),
     "odd names": (odd_names, FOLDERS, BY_SUBJECT, 0, "9 items, all of it", dict(read=18)),
@@ -260,7 +260,7 @@ CASES = {
     "two layouts": (two_layouts, TWO, BY_SUBJECT, 0, "The one that stands first in the card is read: plain", None),
     "a pipe": (pipe, FLAT, BY_SUBJECT, 0, "neither files nor folders: c_img.png", dict(read=4, left_out=1)),
     "one folder deeper": (deeper, FLAT, BY_SUBJECT, 0, "one folder deeper", dict(read=4)),
-    "an empty folder": (nothing, FLAT, BY_SUBJECT, 1, "holds none of its images", None),
+    "an empty folder": (nothing, FLAT, BY_SUBJECT, 2, "holds none of its images", None),
 }  # fmt: skip
 
 
@@ -333,7 +333,7 @@ def test_lists_of_values_are_whole_with_v(tmp_path):
     values = np.arange(40, dtype=np.uint8).repeat(48).reshape(40, 48)
     Image.fromarray(values).save(tmp_path / "toy/a_mask.png")
     (tmp_path / "toy.toml").write_text(CARD + CLASSES + FLAT + BY_SUBJECT)
-    short, whole = check(code=1), check("-v", code=1)
+    short, whole = check(code=2), check("-v", code=2)
     assert "values)" in short and "37, 38, 39" not in short
     assert "37, 38, 39" in whole
 
@@ -342,7 +342,7 @@ def test_an_allowed_link_is_followed(tmp_path, monkeypatch):
     (tmp_path / "toy").mkdir()
     outside(tmp_path / "toy")
     (tmp_path / "toy.toml").write_text(CARD + CLASSES + DEEP + BY_SUBJECT)
-    assert "TACO_LINKS=allow" in check(code=1)
+    assert "TACO_LINKS=allow" in check(code=2)
     monkeypatch.setenv("TACO_LINKS", "allow")  # as the message says
     assert "4 items, all of it can be read" in check(code=0)
 

@@ -15,7 +15,7 @@ from taco.data.find import read
 from taco.data.guess.names import families, parts_of
 from taco.data.guess.survey import varying
 from tests.data.made import coco, told, voc, yolo
-from tests.data.readers import test_options as toys
+from tests.data.readers import toys as toys
 
 
 def picture(path: Path, seed: int = 0, shape=(40, 48)) -> None:

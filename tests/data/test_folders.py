@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from taco.base import DataError
+from taco.base import CardError, DataError
 from taco.cli.data import data_app
 from taco.data.card import data_folder
 from taco.data.check import check, resolve, state_of
@@ -117,10 +117,9 @@ def test_files_one_folder_deeper_are_found_and_told(tmp_path):
 @pytest.mark.parametrize("folder", ["../elsewhere", "/etc", "a/../../b"])
 def test_a_card_cannot_point_out_of_the_root(tmp_path, folder):
     write_pairs(tmp_path, 2)
-    card = make_card(tmp_path, CARD + CLASSES + PAIRS + f'folder = "{folder}"\n' + BY_SUBJECT)
-    with pytest.raises(DataError) as error:
-        find(card, tmp_path, "real")
-    told(error, "under the root", folder)
+    with pytest.raises(CardError) as error:
+        make_card(tmp_path, CARD + CLASSES + PAIRS + f'folder = "{folder}"\n' + BY_SUBJECT)
+    told(error, "read.folder", folder, "none lies outside")
 
 
 def test_an_archive_beside_the_folders_is_named(tmp_path):
@@ -235,13 +234,13 @@ def run(*words, code: int) -> str:
 def test_commands_refuse_a_root_that_is_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for command in ("pack", "check", "show"):
-        text = run(command, "drive", "--root", "no/such", code=1)
+        text = run(command, "drive", "--root", "no/such", code=2)
         assert "does not exist" in text and "no/such" in text
     assert not list(tmp_path.iterdir())
     text = run("pack", "drive", "--size", 16, "--subjects", 2, "--workers", 1, code=0)
     assert "phantom (drawn by a program, no real images)" in text
     (tmp_path / "root/x").mkdir(parents=True)
-    text = run("pack", "drive", "--root", "root", "--size", 16, "--subjects", 2, "--workers", 1, code=1)
+    text = run("pack", "drive", "--root", "root", "--size", 16, "--subjects", 2, "--workers", 1, code=2)
     assert "mixed" in text
     run("pack", "drive", "--root", "root", "--source", "mixed", "--size", 16, "--subjects", 2, "--workers", 1, code=0)
 
@@ -250,7 +249,7 @@ def test_names_too_long_for_the_system(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("x" * 300, "x" * 300 + ".toml", "x" * 5000):
         for command in ("check", "pack", "show", "fetch"):
-            run(command, name, code=1)
+            run(command, name, code=2)
 
 
 def test_named_folder_prefers_the_exact_name(tmp_path):

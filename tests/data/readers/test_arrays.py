@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from taco.base import DataError
+from taco.base import CardError, DataError
 from taco.data.card import SPLITS
 from taco.data.find import find, read
 from taco.data.pack import pack
@@ -432,9 +432,9 @@ def test_hdf5_labels_with_a_scale(tmp_path):
 def test_hdf5_axes_that_are_none(tmp_path):
     h5(tmp_path / "a.h5", dict(image=IMG))
     for axis in ("3", "-1", '"axial"', "true"):
-        with pytest.raises(DataError) as error:
+        with pytest.raises(CardError) as error:
             arrays_of(tmp_path, f"axis = {axis}", channels=1)
-        told(error, "a.h5", "axis")
+        told(error, "read.axis", axis.strip('"'), "0 to 2")
 
 
 def test_three_axes_of_hdf5_are_a_volume_or_colours(tmp_path):
