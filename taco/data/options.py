@@ -107,7 +107,7 @@ declare("annotations", "voc table yolo coco", pattern,
 declare("annotations", "polygons", outlines,
         "which files hold outlines; one file, or one a class", '"outlines/*.json"')
 declare("page", "pairs channels crops instances voc table yolo coco polygons", INDEX,
-        "which picture of a file that holds several (TIFF, GIF, WebP)", "0", "an error if there are several")
+        "which picture of a file that holds several (TIFF, GIF, WebP, DICOM)", "0", "an error if there are several")
 declare("table", "crops", pattern, "which tables say where crops belong", '"structure.csv"')
 declare("exclude", f"pairs channels crops {MARKED} {STACKED}", pattern,
         "which files are left alone", '"**/*_old.png"')

@@ -15,9 +15,9 @@ from ..base import Rule, number, one_of
 # %% auto #0
 __all__ = ['Classes', 'Fault', 'Check', 'TEXT', 'FLAG', 'COUNT', 'INDEX', 'MILLIMETRE', 'PLANE_MM', 'VOXEL_MM', 'WINDOW',
            'PERCENTILES', 'INDICES', 'WHOLE', 'COLOUR', 'by_value', 'by_colour', 'by_channel', 'by_word', 'COLUMN',
-           'LOOKUP', 'subject', 'frames', 'slices', 'plane', 'values', 'FORMULA', 'plain', 'shown', 'either', 'numbers',
-           'pattern', 'expression', 'below', 'to_class', 'classes_of', 'patterns', 'order', 'table', 'columns',
-           'ignore', 'outlines', 'splits']
+           'LOOKUP', 'subject', 'frames', 'slices', 'plane', 'values', 'FORMS', 'FORMULA', 'plain', 'shown', 'either',
+           'numbers', 'pattern', 'expression', 'below', 'to_class', 'classes_of', 'patterns', 'order', 'table',
+           'columns', 'ignore', 'outlines', 'splits']
 
 # %% ../../nbs/data/01_rules.ipynb #4ffd6593
 Classes = dict[int, str]
@@ -166,7 +166,8 @@ def outlines(value, classes: Classes) -> Iterable[Fault]:
     several = value if isinstance(value, dict) and value else {"": value}
     return [fault for text in several.values() for fault in pattern(text, classes)]
 
-FORMULA = Rule(lambda v: isinstance(v, str) and bool(re.fullmatch(r"(class|number)\*[0-9]+\+(class|number)", v)),
+FORMS = re.compile(r"\s*(class|number)\s*\*\s*[1-9]\d*\s*\+\s*(?!\1)(class|number)\s*")
+FORMULA = Rule(lambda v: isinstance(v, str) and bool(FORMS.fullmatch(v)),
                'true, false, or a formula such as "class*1000+number"')
 
 # %% ../../nbs/data/01_rules.ipynb #a949bc0a

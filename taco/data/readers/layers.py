@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from ...base import DataError, refusing
+from ..formats.dicom import is_dicom
+from ..formats.display import dicom_labels, frames_in
 from ..formats.raster import count_pictures, read_raster
 from ..formats.statements import Raster, mask_of, turned
 from .files import few, list_files, matches
@@ -57,11 +59,15 @@ def overlaps(planes: np.ndarray) -> np.ndarray:
 # %% ../../../nbs/data/readers/07_layers.ipynb #463745ee
 def read_planes(
     path: Path,
-    stored: bool = False,  # leave it as it lies, whatever its orientation
+    stored: bool = False,   # leave it as it lies, whatever its orientation
+    declared: bool = True,  # whether the card says what numbers mean
 ) -> np.ndarray:
     "All channels of a mask, (H, W, C), in the file's own type. Raises `DataError`."
-    planes = [_planes_of(read_raster(path, 0), stored)]
-    planes += [_planes_of(read_raster(path, k), stored) for k in range(1, count_pictures(path))]
+    if is_dicom(path):
+        planes = [np.atleast_3d(dicom_labels(path, k, declared)) for k in range(frames_in(path))]
+    else:
+        planes = [_planes_of(read_raster(path, 0), stored)]
+        planes += [_planes_of(read_raster(path, k), stored) for k in range(1, count_pictures(path))]
     if len(planes) == 1: return planes[0]
     if len({p.shape for p in planes}) > 1 or planes[0].shape[2] > 1:
         raise DataError("The pages of this mask are not channels.", file=path, field="mask",
@@ -95,7 +101,7 @@ def load_channels(source: Source, name: str, path: str, masks: dict[str, str | N
     shape = record.image.shape[1:]
     if masks[""] is None: return [replace(record, **absent_mask(source, source.home / path, shape))]
     file = source.home / masks[""]
-    planes = read_planes(file, source.option("orientation") == "stored")
+    planes = read_planes(file, source.option("orientation") == "stored", "threshold" in source)
     same_size(planes, record.image, file, source.home / path)
     channels = {int(c): value for c, value in source.table["channels"].items()}
     _declared(source, planes, channels, file)
