@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 from pydicom.pixels import apply_voi
 
-from .dicom import frames_of, in_units, open_dicom, padding, refuser, stored_pixels, tag, value_of
+from .dicom import frames_of, in_units, no_image, open_dicom, padding, refuser, stored_pixels, tag, value_of
 
 # %% auto #0
 __all__ = ['CHOOSE', 'header_windows', 'header_window', 'displayed', 'is_inverse', 'to_picture', 'between', 'dicom_picture',
@@ -141,6 +141,9 @@ def dicom_labels(
     if value_of(data, "PhotometricInterpretation") == "MONOCHROME1" and not declared:
         refuser(data)("In this mask small numbers are white.", "PhotometricInterpretation", "MONOCHROME1",
                       "MONOCHROME2", "Declare in the card what its numbers mean: a threshold, or values = {…}.")
+    if (kind := no_image(data)) and ("segmentation" in kind or "outlines" in kind):
+        refuser(data)("This mask is no picture.", "masks", kind, "an image whose numbers are classes",
+                      'Read the set with reader = "dicom", which draws segmentations and outlines.')
     return stored_pixels(data, Path(path))[one_frame(data, frame)]
 
 def frames_in(path: str | Path) -> int:
