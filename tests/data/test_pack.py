@@ -105,9 +105,9 @@ def test_empty_dataset(tmp_path):
         nibabel.Nifti1Image(np.zeros((20, 24, 10), np.int16), np.diag([1.0, 1.5, 3.0, 1.0])),
         tmp_path / "toy" / "lab" / "v1.nii.gz",
     )
-    with pytest.raises(DataError) as error:  # no slice has foreground
+    with pytest.raises(DataError) as error:  # no slice has foreground, and the card leaves such volumes out
         pack(
-            make_card(tmp_path, CARD + CLASSES + VOLUMES + BY_SUBJECT),
+            make_card(tmp_path, CARD + CLASSES + VOLUMES.rstrip() + '\nhealthy = "skip"\n' + BY_SUBJECT),
             tmp_path,
             tmp_path / "out",
             16,

@@ -12,11 +12,11 @@ import numpy as np
 import pydicom
 from pydicom.pixels import apply_voi
 
-from .dicom import frames_of, in_units, open_dicom, padding, refuser, stored_pixels, tag, value_of
+from .dicom import frames_of, in_units, no_image, open_dicom, padding, refuser, stored_pixels, tag, value_of
 
 # %% auto #0
 __all__ = ['CHOOSE', 'header_windows', 'header_window', 'displayed', 'is_inverse', 'to_picture', 'between', 'dicom_picture',
-           'dicom_labels', 'one_frame']
+           'dicom_labels', 'frames_in', 'one_frame']
 
 # %% ../../../nbs/data/formats/07_display.ipynb #f8184f6b
 CHOOSE = "Choose in the card: window = [{:g}, {:g}], or percentiles = [0.5, 99.5]."
@@ -131,10 +131,24 @@ def dicom_picture(path: str | Path, grey_range: Callable, scaled: bool = False, 
     data = open_dicom(Path(path))
     return to_picture(stored_pixels(data, Path(path)), data, one_frame(data, frame), grey_range, scaled)
 
-def dicom_labels(path: str | Path, frame: int | None = None) -> np.ndarray:
+def dicom_labels(
+    path: str | Path,
+    frame: int | None = None,  # which of several
+    declared: bool = True,     # whether the card says what the numbers mean
+) -> np.ndarray:
     "(H, W) or (H, W, 3), the stored numbers of a file, or of one of its frames. Raises `DataError`."
     data = open_dicom(Path(path))
+    if value_of(data, "PhotometricInterpretation") == "MONOCHROME1" and not declared:
+        refuser(data)("In this mask small numbers are white.", "PhotometricInterpretation", "MONOCHROME1",
+                      "MONOCHROME2", "Declare in the card what its numbers mean: a threshold, or values = {…}.")
+    if (kind := no_image(data)) and ("segmentation" in kind or "outlines" in kind):
+        refuser(data)("This mask is no picture.", "masks", kind, "an image whose numbers are classes",
+                      'Read the set with reader = "dicom", which draws segmentations and outlines.')
     return stored_pixels(data, Path(path))[one_frame(data, frame)]
+
+def frames_in(path: str | Path) -> int:
+    "The number of pictures in a DICOM file. Raises `DataError`."
+    return frames_of(open_dicom(Path(path), stop_before_pixels=True))
 
 def one_frame(data: pydicom.Dataset, frame: int | None) -> int:
     "The wanted frame. Raises `DataError` where there are several and none is chosen, or it is not there."
@@ -142,5 +156,5 @@ def one_frame(data: pydicom.Dataset, frame: int | None) -> int:
     if frames == 1: return 0
     if isinstance(frame, bool) or not isinstance(frame, int) or not 0 <= frame < frames:
         refuser(data)("There are several frames.", "frame", "no choice" if frame is None else frame,
-                      f"0 … {frames - 1}", "Choose a frame in the card, or use the reader dicom.")
+                      f"0 … {frames - 1}", "Choose one in the card, as page = 0, or use the reader dicom.")
     return frame

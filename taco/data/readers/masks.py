@@ -14,6 +14,8 @@ import numpy as np
 from skimage import measure
 
 from ...base import DataError, refusing
+from ..formats.dicom import is_dicom
+from ..formats.display import dicom_labels
 from ..formats.raster import read_mask, turn_of
 from .files import first_identity, list_files, matches
 from .pixels import RULES, class_rule, ignored, numbered_anew, object_numbers
@@ -83,6 +85,7 @@ def absent_mask(
 # %% ../../../nbs/data/readers/03_masks.ipynb #2bc81366
 def mask_values(source: Source, path: Path) -> np.ndarray:
     "The values of a mask file (H, W) or (H, W, C), by what the card says of such files. Raises `DataError`."
+    if is_dicom(path): return dicom_labels(path, source.option("page"), "values" in source or "threshold" in source)
     stored = source.option("orientation") == "stored"
     return read_mask(path, bool(source.option("colours")), source.option("page"), stored)
 

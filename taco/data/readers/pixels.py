@@ -8,14 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import tifffile
 
 from ...base import DataError, refusing
 from ..card import Card
+from ..formats.dicom import is_dicom, open_dicom
+from ..options import options_of
 from .files import few
 
 # %% auto #0
-__all__ = ['RULES', 'ROUNDED', 'LOSSY', 'value_range', 'stretch', 'finite', 'to_unit', 'ignored', 'class_rule', 'to_labels',
-           'object_numbers', 'numbered_anew']
+__all__ = ['RULES', 'ROUNDED', 'LOSSY', 'JPEG', 'value_range', 'stretch', 'finite', 'to_unit', 'ignored', 'class_rule',
+           'to_labels', 'lossy', 'object_numbers', 'numbered_anew']
 
 # %% ../../../nbs/data/readers/02_pixels.ipynb #b9c8dcbc
 def value_range(
@@ -88,7 +91,7 @@ RULES = ("values", "colours", "threshold", "tolerance", "ignore")  # the options
 
 def class_rule(table: dict) -> dict:
     "The rule for a mask file of one class, from a `[[read]]`; what is not 0 by it is that class."
-    return {"values": "one"} | {name: table[name] for name in RULES if name in table}
+    return {"values": "one"} | {name: table[name] for name in ("reader", *RULES) if name in table}
 
 def to_labels(
     mask: np.ndarray,  # (H, W) or (H, W, C), the values of the file
@@ -111,8 +114,8 @@ def _labels(mask: np.ndarray, card: Card, rule: dict, file: str) -> np.ndarray:
     values = rule.get("values") if "threshold" not in rule else None
     flat = _code(mask) if values in ("nonzero", "one") and _coloured(mask) else _one_channel(mask, file)
     if "threshold" in rule: return (flat > rule["threshold"]).astype(np.uint8)
-    if values in ("nonzero", "one"): return _foreground(flat, values == "one", file)
-    found = _numbers(flat, file)
+    if values in ("nonzero", "one"): return _foreground(flat, values == "one", file, rule)
+    found = _numbers(flat, file, rule)
     tolerance = max(rule.get("tolerance", 0), ROUNDED)
     if flat.dtype.kind == "f" and (np.abs(found - np.round(found)) > tolerance).any():
         raise DataError("The mask must hold whole numbers.", file=file, field="mask", found=few(found),
@@ -130,15 +133,15 @@ def _distinct(flat: np.ndarray) -> np.ndarray:
     parts = np.array_split(flat.ravel(), max(1, flat.size >> 20))
     return np.flatnonzero(sum(np.bincount(part, minlength=256) for part in parts)).astype(np.uint8)
 
-def _numbers(flat: np.ndarray, file: str) -> np.ndarray:
+def _numbers(flat: np.ndarray, file: str, rule: dict) -> np.ndarray:
     "The distinct values of a mask, sorted. Raises `DataError` for NaN."
     found = _distinct(flat)
     if found.dtype.kind == "f" and np.isnan(found).any():
-        known = found[np.isfinite(found)]
+        known, may = found[np.isfinite(found)], "reader" not in rule or "ignore" in options_of(rule["reader"])
         raise DataError("The mask holds values that are not numbers.", file=file, field="mask",
                         found=f"{int(np.isnan(flat).sum())} NaN pixels; else {few(known)}", expected="numbers",
                         fix=f"Declare threshold = {_middle(known)} if what is not a number is background, "
-                            "ignore = nan if it is unknown, or save the mask with 0 in its place.")
+                            + "ignore = nan if it is unknown, " * may + "or save the mask with 0 in its place.")
     return found
 
 def _middle(found: np.ndarray) -> str:
@@ -149,19 +152,33 @@ def _middle(found: np.ndarray) -> str:
 
 # %% ../../../nbs/data/readers/02_pixels.ipynb #05b1dc35
 LOSSY = (".jpg", ".jpeg", ".jfif")
+JPEG = (6, 7, 33007, 34892)  # compressions of a TIFF
 
-def _foreground(flat: np.ndarray, one: bool, file: str) -> np.ndarray:
+def lossy(file: str) -> bool:
+    "Whether a file is compressed so that numbers near a border change: as JPEG, or inside TIFF, WebP or DICOM."
+    path = Path(file)
+    if path.suffix.lower() in LOSSY: return True
+    if not path.is_file(): return False  # an array inside a file
+    if is_dicom(path): return open_dicom(path, stop_before_pixels=True).get("LossyImageCompression") == "01"
+    with path.open("rb") as opened: start = opened.read(16)
+    if start[:3] == b"\xff\xd8\xff": return True
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP": return start[12:] != b"VP8L"
+    if start[:2] not in (b"II", b"MM") or path.suffix.lower() not in (".tif", ".tiff"): return False
+    with tifffile.TiffFile(path) as tiff: return any(page.compression in JPEG for page in tiff.pages)
+
+# %% ../../../nbs/data/readers/02_pixels.ipynb #6685916b
+def _foreground(flat: np.ndarray, one: bool, file: str, rule: dict) -> np.ndarray:
     """(H, W) uint8: 1 where a mask is not 0; with `one`, there must be one value beside 0.
 
     Raises `DataError` where not being 0 means nothing.
     """
-    found = _numbers(flat, file)
+    found = _numbers(flat, file, rule)
     beside = found[found != 0]
     parts = (beside != np.round(beside)).any() if found.dtype.kind == "f" else False
-    if len(beside) > 1 and (one or parts or Path(file).suffix.lower() in LOSSY):
+    if len(beside) > 1 and (one or parts or lossy(file)):
         raise DataError(
             "It is not clear what the foreground of this mask is.", file=file, field="mask", found=few(found),
-            expected="0 and one other value" if one else "0 and whole numbers, not compressed as JPEG",
+            expected="0 and one other value" if one else "0 and whole numbers, not compressed like JPEG",
             fix=f"Declare from which value on a pixel is foreground, such as threshold = {_middle(found)}"
                 + (", or values = {…}." if one else "."))
     return (flat != 0).astype(np.uint8)
@@ -194,7 +211,8 @@ def _one_channel(mask: np.ndarray, file: str) -> np.ndarray:
     if mask.ndim == 3 and mask.shape[2] in (1, 3) and (mask == mask[..., :1]).all(): return mask[..., 0]
     raise DataError("The mask is a colour image.", file=file, field="mask", found=mask.shape,
                     expected="one channel, or equal channels",
-                    fix='Declare its colours in the card: colours = {"#ff0000" = 1, …}.')
+                    fix='Declare its colours in the card: colours = {"#ff0000" = 1, …}'
+                        + "; and a tolerance, because compression changed them." * lossy(file))
 
 # %% ../../../nbs/data/readers/02_pixels.ipynb #cceb86c8
 def _code(mask: np.ndarray) -> np.ndarray:
@@ -240,13 +258,13 @@ def _nearest_colours(found: np.ndarray, known: np.ndarray, tolerance: float) -> 
 def object_numbers(mask: np.ndarray, file: str) -> np.ndarray:
     "(H, W) whole numbers from 0, one an object. Raises `DataError` for what cannot be numbers of objects."
     refuse = refusing(DataError, file=file, field="mask")
-    if Path(file).suffix.lower() in LOSSY:
+    if lossy(file):
         refuse("JPEG does not keep the numbers of objects.", found="JPEG", expected="PNG or TIFF",
                fix="Declare a threshold: what is connected above it is an object; or leave out objects.")
     if _coloured(mask): flat = _code(mask)
     else: flat = _one_channel(mask, file)
     if (flat.size and flat.dtype.kind == "f") or flat.dtype.kind == "i":
-        found = _numbers(flat, file)
+        found = _numbers(flat, file, {})
         if found[0] < 0 or (np.abs(found - np.round(found)) > ROUNDED).any():
             refuse("The numbers of objects must be whole, and not negative.", found=few(found),
                    expected="0 for the background, 1 and more for objects",

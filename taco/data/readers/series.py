@@ -87,7 +87,7 @@ def _bare_classes(source: Source, data: pydicom.Dataset, file: Path, planes: lis
     classes = np.zeros((len(planes), int(planes[0][1].Rows), int(planes[0][1].Columns)), np.uint8)
     for k, frame in bare_frames(data, file, planes):
         labels = source.labels(frame, file, class_rule(source.table) if value else None)
-        if value: labels = labels * np.uint8(int(value))
+        if value: labels = (labels > 0) * np.uint8(int(value))
         clash = (labels > 0) & (classes[k] > 0) & (labels != classes[k])
         if clash.any():
             refuser(data)("Frames of one slice give pixels several classes.", "SegmentSequence",
@@ -147,7 +147,7 @@ def slice_classes(
             refuse("The mask is not of the size of its image.", found=pixels.shape[:2], expected=classes.shape[1:],
                    file=path, fix="Export both at the same size; taco does not guess how they lie on each other.")
         labels = source.labels(pixels, path, class_rule(source.table) if value else None)
-        classes[k] = labels * np.uint8(int(value)) if value else labels
+        classes[k] = (labels > 0) * np.uint8(int(value)) if value else labels
     return classes
 
 # %% ../../../nbs/data/readers/10_series.ipynb #58b7c6c0

@@ -227,7 +227,7 @@ def image(self: Source, file: str | Path, pixels: np.ndarray | None = None) -> n
     "(1 or 3, H, W) float32 in [0, 1] of a file, or of its `pixels` if read already. Raises `DataError`."
     if pixels is None and is_dicom(file):
         scaled = "window" in self or "percentiles" in self
-        found = dicom_picture(file, self.grey_range, scaled, self.option("frame"))
+        found = dicom_picture(file, self.grey_range, scaled, self.option("page"))
         return found[None] if found.ndim == 2 else np.ascontiguousarray(found.transpose(2, 0, 1))
     if pixels is None:
         pixels = read_pixels(file, page=self.option("page"), any_aspect="spacing" in self,

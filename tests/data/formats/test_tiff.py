@@ -186,7 +186,7 @@ def test_few_bits(tmp_path):
     assert (read_pixels(tmp_path / "a.tif", mask=True) == (DRAWN > 0)).all()
     pytest.importorskip("imagecodecs")
     for bits in (2, 4, 12):
-        values = (DRAWN * (2 ** bits - 1)).astype(np.uint16 if bits > 8 else np.uint8)
+        values = (DRAWN.astype(int) * (2 ** bits - 1)).astype(np.uint16 if bits > 8 else np.uint8)
         tifffile.imwrite(tmp_path / "b.tif", values, photometric="minisblack", bitspersample=bits)
         assert (read_pixels(tmp_path / "b.tif", mask=True) == values).all()
         assert read_pixels(tmp_path / "b.tif").max() == (4095 if bits == 12 else 255)

@@ -251,7 +251,7 @@ def test_a_formula_that_is_none(tmp_path):
     put(tmp_path, "a_img.png", GREY)
     put(tmp_path, "a_mask.tif", TEETH)
     for formula in ("class*0+number", "class+number", "class*10+class", "teeth"):
-        with pytest.raises(CardError, match="class and object"):
+        with pytest.raises(CardError, match="a formula such as"):
             read_one(tmp_path, f'objects = "{formula}"\n', annotation="instances")
 
 

@@ -171,7 +171,8 @@ def test_nan_and_soft_edges_are_no_foreground(tmp_path, outside, masks):
     save(tmp_path, "a_label.nii", labels)
     with pytest.raises(DataError) as error:
         of(toy(table(masks=masks)), tmp_path)
-    refused(error, "a_label.nii", "whole numbers", "threshold")
+    said = "not numbers" if np.isnan(outside) else "whole numbers" if isinstance(masks, str) else "0 and one other value"
+    refused(error, "a_label.nii", said, "threshold")
     records = of(toy(table(masks=masks, threshold=0.5)), tmp_path)  # the fix
     assert sum(int(r.semantic.sum()) for r in records) == 64
 
@@ -515,7 +516,10 @@ def test_values_of_masks_of_one_class(tmp_path):
     save(tmp_path, "a_image.nii", GREY)
     save(tmp_path, "a_label.nii", labels)
     read = lambda **more: of(toy(table(masks={"2": "*_label.nii"}, **more)), tmp_path)
-    assert sum(int((r.semantic == 2).sum()) for r in read()) == 96
+    with pytest.raises(DataError) as error:
+        read()
+    refused(error, "a_label.nii", "0, 7, 9", "values")
+    assert sum(int((r.semantic == 2).sum()) for r in read(threshold=4)) == 96  # the fix
     values = {"0": 0, "7": 1, "9": 0}
     assert sum(int((r.semantic == 2).sum()) for r in read(values=values)) == 64
     with pytest.raises(DataError) as error:
