@@ -147,12 +147,13 @@ def read_arrays(file: str | Path, error: type[TacoError] = StoreError, fix: str 
 
 # %% ../nbs/04_reading.ipynb #e367cf6f
 def read_notebook(file: str | Path, error: type[TacoError] = StoreError, fix: str = AGAIN) -> Any:
-    "A notebook, of format 4. Raises `error`."
+    "A notebook, of format 4; the source of a cell is one text, however it was written. Raises `error`."
     import nbformat
+    from nbformat.v4.rwbase import rejoin_lines
     content = read_json(file, error, fix)
     try:
         nbformat.validate(content)
-        return nbformat.from_dict(content)
+        return rejoin_lines(nbformat.from_dict(content))
     except Exception as bad:
         refusing(error, file=file, fix=fix)("A file is not a notebook.", found=f"{type(bad).__name__}: {bad}",
                                             expected="a Jupyter notebook", cause=bad)

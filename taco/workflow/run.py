@@ -94,8 +94,9 @@ def packed_folders(pack: str | Path) -> list[Path]:
     return [folder / "stores" / name for name in listed.split("\n")]
 
 def content_key(folder: str | Path) -> str:
-    "What an earlier run holds, as text: the keys of its stores, or the digest of its encoder's weights."
+    "What an earlier run holds, as text: keys of its stores, digest of its encoder's weights, or of its `done.json`."
     folder = project_root() / folder
+    if (folder / "embeddings").is_dir(): return file_digest(folder / DONE)
     weights = folder / "encoder/encoder.safetensors"
     if weights.exists(): return hashlib.sha256(weights.read_bytes()).hexdigest()
     again = f"Pack it again: {run_command(folder, 'pack')}"
@@ -274,6 +275,14 @@ def part(self: Run, state: Path, name: str, make: Callable[[], np.ndarray]) -> n
     made = make()
     with atomic(file) as spare: np.save(spare, made)
     return made
+
+@patch
+def kept(self: Run, state: Path, name: str, make: Callable[[], dict]) -> dict:
+    "The same for a table of numbers, kept as JSON. A pair is a list in it, also when it was made just now."
+    file, again = state / f"{name}.json", "Delete it; it is made again."
+    if not file.exists(): write_json(file, make(), seal=True)
+    table = read_json(file, fix=again, seal=True)
+    return {key: value for key, value in table.items() if key != "digest"}
 
 # %% ../../nbs/workflow/01_run.ipynb #157d6e36
 def known_encoder(seeds: dict[str, list[str]], name: str, field: str, embed: str | Path) -> list[str]:

@@ -29,7 +29,7 @@ def project(folder: Path) -> Path:
 
 def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess:
     env = dict(os.environ, PYTHONPATH=str(folder), MPLBACKEND="agg")
-    call = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock"]
+    call = [sys.executable, "-m", "snakemake", "--cores", "2"]
     call += ["--rerun-triggers", "params", "input", "mtime", *words]
     return subprocess.run(call, cwd=folder, env=env, capture_output=True, text=True, timeout=1500)
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from taco.base import StoreError
 from taco.workflow.execute import execute
 from taco.workflow.parameters import ExperimentError
 from taco.workflow.run import Run, content_key
@@ -75,3 +76,24 @@ def test_where_a_folder_lay_is_forgotten(tmp_path):
     run = Run("real", tmp_path, dict(data="/somewhere/of/mine/scans", cards=None))
     run.forget_where("data", "cards")
     assert run.parameters == dict(data="scans", cards=None)
+
+
+def test_numbers_of_a_stopped_run_are_taken_up_and_a_damaged_part_is_named(tmp_path):
+    "What was made now and what was kept are the same, pairs as lists and values that are no numbers included."
+    (tmp_path / "embed/embeddings").mkdir(parents=True)
+    done, calls = tmp_path / "embed/done.json", []
+    done.write_text("{}")
+    run = Run("encoders", tmp_path / "run", dict(folder="x", k=5))
+    state = run.state(tmp_path / "embed")
+    def made() -> dict:
+        calls.append(1)
+        return dict(knn=dict(value=np.float64(1 / 3), ci=(0.1, float("nan")), n=3))
+    both = [run.kept(state, "taco", made) for _ in range(2)]
+    assert len(calls) == 1 and repr(both[0]) == repr(both[1])
+    assert repr(both[0]) == repr(dict(knn=dict(value=1 / 3, ci=[0.1, float("nan")], n=3)))
+    done.write_text('{"other": 1}')  # embedded again
+    assert run.state(tmp_path / "embed") != state
+    file = state / "taco.json"
+    file.write_text(file.read_text().replace("0.1", "0.2"))
+    with pytest.raises(StoreError, match="taco.json") as error: run.kept(state, "taco", made)
+    assert "Delete it" in str(error.value)

@@ -111,4 +111,4 @@ def test_a_deep_folder_for_temporary_files_is_no_obstacle(project, root, tmp_pat
     deep.mkdir()
     done = run(project, root, TMPDIR=str(deep), HOME="/dev/null")
     assert done.wait(100) == 0, done.stdout.read()
-    assert short_place(5) is None
+    assert short_place(3) is None

@@ -226,6 +226,9 @@ def test_bad_runs_are_refused(store, run, tmp_path):
     broken = np.load(tmp_path / "run/embed/embeddings/taco.npy")
     broken[3] = np.nan
     np.save(tmp_path / "run/embed/embeddings/taco.npy", broken)
+    with pytest.raises(StoreError, match=r"taco\.npy"): quiet_place(pairs, tmp_path / "run")
+    known = Embeddings.load(run / "embed/embeddings")
+    Embeddings(known.table, dict(known.vectors, taco=broken)).save(tmp_path / "run/embed/embeddings")
     with pytest.raises(TacoError, match="not numbers"): quiet_place(pairs, tmp_path / "run")
     (tmp_path / "run/train/encoder/encoder.safetensors").unlink()
     with pytest.raises(EncoderError): place(pairs, tmp_path / "run")
