@@ -15,9 +15,9 @@ from ..base import Rule, number, one_of
 # %% auto #0
 __all__ = ['Classes', 'Fault', 'Check', 'TEXT', 'SIGN', 'FLAG', 'COUNT', 'INDEX', 'MILLIMETRE', 'PLANE_MM', 'VOXEL_MM', 'WINDOW',
            'PERCENTILES', 'INDICES', 'WHOLE', 'COLOUR', 'by_value', 'by_colour', 'by_channel', 'by_word', 'COLUMN',
-           'LOOKUP', 'subject', 'frames', 'slices', 'plane', 'values', 'FORMULA', 'plain', 'shown', 'either', 'numbers',
-           'pattern', 'expression', 'below', 'to_class', 'classes_of', 'patterns', 'order', 'table', 'columns',
-           'ignore', 'outlines', 'splits']
+           'LOOKUP', 'subject', 'frames', 'slices', 'plane', 'values', 'FORMS', 'FORMULA', 'plain', 'shown', 'either',
+           'numbers', 'pattern', 'expression', 'below', 'to_class', 'classes_of', 'patterns', 'order', 'table',
+           'columns', 'ignore', 'outlines', 'splits']
 
 # %% ../../nbs/data/01_rules.ipynb #4ffd6593
 Classes = dict[int, str]
@@ -41,7 +41,7 @@ def either(*checks: Check) -> Check:
         return [] if not all(faults) else faults[-1]
     return check
 
-# %% ../../nbs/data/01_rules.ipynb #53c56ffb
+# %% ../../nbs/data/01_rules.ipynb #593b0287
 TEXT = Rule(lambda v: isinstance(v, str) and bool(v.strip()) and "\0" not in v, "a text")
 SIGN = Rule(lambda v: v in ("space", "tab") or isinstance(v, str) and len(v) == 1 and v not in "\0\r\n\"",
             'one sign, "space" or "tab"')
@@ -65,7 +65,7 @@ INDICES = Rule(lambda v: isinstance(v, list) and len(v) > 0 and all(map(INDEX, v
 
 assert not WINDOW([240, -160]) and not PLANE_MM([0.5, 0]) and not PERCENTILES([1, 101]) and VOXEL_MM([1, 1, 2.5])
 
-# %% ../../nbs/data/01_rules.ipynb #71036838
+# %% ../../nbs/data/01_rules.ipynb #0da00e4a
 def pattern(value, classes: Classes) -> Iterable[Fault]:
     "The check of a pattern that finds files."
     expected = 'a glob such as "images/*.png", or "re:" and a regular expression'
@@ -151,7 +151,7 @@ plane = plain(Rule(lambda v: INDEX(v) and v < 3 or v in ("axial", "coronal", "sa
                    "axial, coronal, sagittal, acquired, or 0, 1, 2"))
 values = either(plain(one_of("nonzero")), by_value)
 
-# %% ../../nbs/data/01_rules.ipynb #4e4d6e91
+# %% ../../nbs/data/01_rules.ipynb #78605025
 def columns(value, classes: Classes) -> Iterable[Fault]:
     "The check of a table name → column."
     if not isinstance(value, dict) or not value: return [(shown(value), "a table {name = column}", None)]
@@ -169,7 +169,8 @@ def outlines(value, classes: Classes) -> Iterable[Fault]:
     several = value if isinstance(value, dict) and value else {"": value}
     return [fault for text in several.values() for fault in pattern(text, classes)]
 
-FORMULA = Rule(lambda v: isinstance(v, str) and bool(re.fullmatch(r"(class|number)\*[0-9]+\+(class|number)", v)),
+FORMS = re.compile(r"\s*(class|number)\s*\*\s*[1-9]\d*\s*\+\s*(?!\1)(class|number)\s*")
+FORMULA = Rule(lambda v: isinstance(v, str) and bool(FORMS.fullmatch(v)),
                'true, false, or a formula such as "class*1000+number"')
 
 # %% ../../nbs/data/01_rules.ipynb #a949bc0a

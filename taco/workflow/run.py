@@ -85,7 +85,7 @@ def run_folder(root: Path, folder: str) -> Path:
     if folder.strip() and not root.resolve().is_relative_to(place.resolve()): return place
     refuse("A run needs a folder of its own.", "folder", repr(folder), "a folder in runs/", "For example runs/mine.")
 
-# %% ../../nbs/workflow/01_run.ipynb #b173f7dd
+# %% ../../nbs/workflow/01_run.ipynb #eb934255
 def packed_folders(pack: str | Path) -> list[Path]:
     "The store folders that a finished run of the experiment 'pack' made, in its order."
     finished(pack, "pack")
@@ -266,7 +266,7 @@ def keep_only(self: Run, state: Path | None) -> None:
     for old in self.folder.glob(f"{state.name.rpartition('-')[0] if state else 'state'}-*"):
         if old != state: shutil.rmtree(old)
 
-# %% ../../nbs/workflow/01_run.ipynb #7951d726
+# %% ../../nbs/workflow/01_run.ipynb #9d41ae35
 @patch
 def part(self: Run, state: Path, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     "An array of a state: read where a stopped run has left it, else made and kept. `StoreError` for a damaged one."

@@ -53,10 +53,6 @@ def two_pages(path: Path, pixels: np.ndarray):
     tifffile.imwrite(path, np.stack([pixels, pixels[::-1]]), photometric="minisblack")
 
 
-def two_frames(path: Path, pixels: np.ndarray):
-    dicom(path, np.stack([pixels, pixels[::-1]]), frames=True)
-
-
 def upside_down(path: Path, pixels: np.ndarray):
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -65,7 +61,6 @@ def upside_down(path: Path, pixels: np.ndarray):
 
 for name in PICTURES:
     scene(name, "page", 1, with_images(name, two_pages))
-    scene(name, "frame", 1, with_images(name, two_frames, ".dcm"))
     scene(name, "orientation", "stored", with_images(name, upside_down))
 
 
