@@ -12,7 +12,17 @@ import numpy as np
 import pydicom
 from pydicom.pixels import apply_voi
 
-from .dicom import frames_of, in_units, no_image, open_dicom, padding, refuser, stored_pixels, tag, value_of
+from taco.data.formats.dicom import (
+    frames_of,
+    in_units,
+    no_image,
+    open_dicom,
+    padding,
+    refuser,
+    stored_pixels,
+    tag,
+    value_of,
+)
 
 # %% auto #0
 __all__ = ['CHOOSE', 'header_windows', 'header_window', 'displayed', 'is_inverse', 'to_picture', 'between', 'dicom_picture',

@@ -94,7 +94,7 @@ def test_a_dicom_mask_counted_from_white(tmp_path):
 def test_a_mask_an_object(tmp_path):
     film(tmp_path / "toy/a/img.dcm")
     for number in (1, 2):
-        dicom(tmp_path / f"toy/a/{number}_mask.dcm", (MASK == number).astype(np.uint8))
+        dicom(tmp_path / f"toy/a/{number}_mask.dcm", (number == MASK).astype(np.uint8))
     card = 'reader = "instances"\nimages = "*/img.dcm"\nobjects = "*/*_mask.dcm"\n'
     (record,) = read(card_of(card), tmp_path)
     np.testing.assert_array_equal(record.instances, MASK)

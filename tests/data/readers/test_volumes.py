@@ -171,7 +171,8 @@ def test_nan_and_soft_edges_are_no_foreground(tmp_path, outside, masks):
     save(tmp_path, "a_label.nii", labels)
     with pytest.raises(DataError) as error:
         of(toy(table(masks=masks)), tmp_path)
-    said = "not numbers" if np.isnan(outside) else "whole numbers" if isinstance(masks, str) else "0 and one other value"
+    soft = "whole numbers" if isinstance(masks, str) else "0 and one other value"
+    said = "not numbers" if np.isnan(outside) else soft
     refused(error, "a_label.nii", said, "threshold")
     records = of(toy(table(masks=masks, threshold=0.5)), tmp_path)  # the fix
     assert sum(int(r.semantic.sum()) for r in records) == 64
