@@ -156,6 +156,7 @@ def dicom_labels(
                       'Read the set with reader = "dicom", which draws segmentations and outlines.')
     return stored_pixels(data, Path(path))[one_frame(data, frame)]
 
+# %% ../../../nbs/data/formats/07_display.ipynb #a7d1c0f2
 def frames_in(path: str | Path) -> int:
     "The number of pictures in a DICOM file. Raises `DataError`."
     return frames_of(open_dicom(Path(path), stop_before_pixels=True))

@@ -156,7 +156,7 @@ def test_noise_of_compression_in_any_container_is_no_foreground(tmp_path, name, 
     assert lossy(str(tmp_path / name)) != exact
     for rule in ({"values": "nonzero"}, {"values": "one"}):
         if exact: assert labels(pixels, rule, str(tmp_path / name)) == (drawn > 0).tolist()
-        else: refuses(lambda: labels(pixels, rule, str(tmp_path / name)), "not clear", "threshold")
+        else: refuses(lambda rule=rule: labels(pixels, rule, str(tmp_path / name)), "not clear", "threshold")
     rule = {"threshold": 127}  # the fix
     if not exact and pixels.ndim == 3:  # grey has become colours, nearly
         refuses(lambda: labels(pixels, rule, str(tmp_path / name)), "colour image", "tolerance")
