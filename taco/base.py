@@ -144,7 +144,8 @@ DISK = {
 def _number_of(error: BaseException) -> int | None:
     "The system's number for what went wrong in writing, if anything of that kind did."
     if isinstance(error, OSError) and error.errno: return error.errno
-    if found := re.search(r"os error (\d+)|\[Errno (\d+)\]", str(error)): return int(found[1] or found[2])
+    if found := re.search(r"os error (\d+)|\[Errno (\d+)\]", str(error)):
+        return int(found[1] or found[2])
     # numpy and torch count bytes, and keep the reason to themselves
     short = re.search(r"requested and \d+ written|PytorchStreamWriter failed|unexpected pos", str(error))
     return errno.ENOSPC if short else None
@@ -159,7 +160,8 @@ def disk_errors(path: str | Path) -> Generator[None]:
         number, name = _number_of(error), getattr(error, "filename", None)
         inside = not isinstance(name, (str, Path)) or path.absolute().parent in Path(name).absolute().parents
         inside |= isinstance(name, (str, Path)) and Path(name).absolute() in path.absolute().parents
-        if number not in DISK or not (inside or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)): raise
+        if number not in DISK or not (inside or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
+            raise
         here = next((p for p in path.absolute().parents if p.is_dir()), Path.cwd())
         what, fix = DISK[number]
         found = f"{shutil.disk_usage(here).free / 1e6:.0f} MB free" if fix is ROOM else name

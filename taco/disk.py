@@ -35,7 +35,8 @@ def exchange(one: Path, other: Path) -> bool:
     except AttributeError: return False  # an old or another C library
     if done == 0: return True
     number = ctypes.get_errno()
-    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV): return False
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV):
+        return False
     raise OSError(number, os.strerror(number), str(one), None, str(other))
 
 # %% ../nbs/00_disk.ipynb #b848e1ee
@@ -79,7 +80,8 @@ def sweep(folder: str | Path, age: float = 3600) -> None:
             try: held = _lock(rest)
             except (BlockingIOError, FileNotFoundError): continue  # its writer lives; or another sweeps
             except OSError:
-                if time.time() - max(p.stat().st_mtime for p in (rest, *rest.rglob("*"))) < age: continue
+                if time.time() - max(p.stat().st_mtime for p in (rest, *rest.rglob("*"))) < age:
+                    continue
             for old in rest.glob("before/*"):
                 if not (folder / old.name).exists(): os.rename(old, folder / old.name)
             shutil.rmtree(rest, ignore_errors=True)

@@ -33,7 +33,8 @@ def imports(
             names |= {base, *(f"{base}.{a.name}" for a in node.names)}
         if not isinstance(node, ast.Attribute): continue
         owner = ast.unparse(node.value)
-        if owner == "taco": names.add(f"taco.{node.attr}")  # `import taco`, then `taco.pack(…)`: the door is asked
+        if owner == "taco":
+            names.add(f"taco.{node.attr}")  # `import taco`, then `taco.pack(…)`: the door is asked
         if owner == "run" and node.attr in OPENED: names.add(OPENED[node.attr])
     return {n for n in names if n.split(".")[0] == "taco"}
 
@@ -46,7 +47,8 @@ def _door(file: Path, package: str) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             base = node.module or ""
-            for a in node.names: yield a.asname or a.name, full(base if a.name != "*" else f"{base}.*")
+            for a in node.names:
+                yield a.asname or a.name, full(base if a.name != "*" else f"{base}.*")
         if not isinstance(node, ast.Dict): continue
         try: table = ast.literal_eval(node)
         except (ValueError, TypeError): continue

@@ -153,7 +153,8 @@ def follow_leader(every: float = .5) -> None:
 def lead() -> None:
     "Let this process be the leader of all that it starts, unless one above it is."
     pid, _, start = os.environ.get(LEADER, "").partition(":")
-    if not (pid.isdigit() and lives(int(pid), start)): os.environ[LEADER] = f"{os.getpid()}:{born(os.getpid())}"
+    if not (pid.isdigit() and lives(int(pid), start)):
+        os.environ[LEADER] = f"{os.getpid()}:{born(os.getpid())}"
 
 def end_with_parent(parent: int) -> None:
     "Let the system kill this process when `parent`, which started it, ends; nothing where it cannot."

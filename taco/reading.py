@@ -99,11 +99,13 @@ def read_table(
     "A table of comma-separated values, as we write them. Raises `error`, also for a last line without an end."
     import pandas as pd  # here and below, because they are slow to import
     text, refuse = read_text(file, error, fix, digest), refusing(error, file=file, fix=fix)
-    if not text.endswith("\n"): refuse("A table is cut short.", None, "a last line without an end", "whole lines")
+    if not text.endswith("\n"):
+        refuse("A table is cut short.", None, "a last line without an end", "whole lines")
     try: table = pd.read_csv(io.StringIO(text), **how)
     except Exception as bad:
         refuse("A table cannot be read.", None, f"{type(bad).__name__}: {bad}", "a table", cause=bad)
-    if rows is not None and len(table) != rows: refuse("A table has another number of rows.", None, len(table), rows)
+    if rows is not None and len(table) != rows:
+        refuse("A table has another number of rows.", None, len(table), rows)
     if missing := [name for name in columns if name not in table]:
         refuse("A table lacks columns.", None, ", ".join(map(str, table)), ", ".join(missing))
     return table
@@ -172,7 +174,8 @@ def check_files(
         refuse = refusing(error, file=file, fix=fix)
         try:
             size, expected = file.stat().st_size, wanted.partition("-")[0]
-            if str(size) != expected: refuse("A file is damaged.", "size", f"{size} bytes", f"{expected} bytes")
+            if str(size) != expected:
+                refuse("A file is damaged.", "size", f"{size} bytes", f"{expected} bytes")
             if whole: check_digest(file_digest(file), wanted, refuse)
         except FileNotFoundError: read_bytes(file, error, fix)  # says what is missing
         except OSError as unreadable: refuse("A file cannot be read.", found=unreadable.strerror, cause=unreadable)

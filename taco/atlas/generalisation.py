@@ -240,7 +240,8 @@ def draw_newcomers(ax: Axes, similarity: pd.DataFrame) -> AxesImage:
     ax.set_xticks(range(len(titles)), titles, rotation=90, fontsize=5.8)
     for ticks, names in ((ax.get_xticklabels(), similarity.columns), (ax.get_yticklabels(), similarity.index)):
         for label, name in zip(ticks, names): label.set_color(FAMILY_COLOURS[get_task(name).family])
-    for y, x in enumerate(similarity.to_numpy().argmax(1)): ax.plot(x, y, "s", mfc="none", mec="black", ms=6, mew=1)
+    for y, x in enumerate(similarity.to_numpy().argmax(1)):
+        ax.plot(x, y, "s", mfc="none", mec="black", ms=6, mew=1)
     ax.tick_params(length=0)
     for spine in ax.spines.values(): spine.set_visible(False)
     return image
@@ -254,7 +255,8 @@ def draw_compositions(ax: Axes, table: pd.DataFrame) -> None:
     for y, (_, row) in enumerate(table.iterrows()):
         found = [row[column] for column, *_ in PARTS]
         ax.plot([min(found), max(found)], [y, y], color="0.85", lw=.8, zorder=0)
-        for column, mark, colour, _ in PARTS: ax.plot(row[column], y, mark, color=colour, ms=4.5, mew=1)
+        for column, mark, colour, _ in PARTS:
+            ax.plot(row[column], y, mark, color=colour, ms=4.5, mew=1)
         ax.annotate(get_task(row["nearest_other"]).title, (row["other"], y), xytext=(0, -8),
                     textcoords="offset points", fontsize=5, color="0.4", ha="center")
     ax.set_yticks(range(len(table)), table.index, fontsize=6)

@@ -49,7 +49,8 @@ def _card_of(folder: Path, cards: Path | None, aliases: dict[str, str]) -> Card 
         refusing(DataError, file=folder)("A dataset has one card.", "card", ", ".join(p.name for p in inside),
                                          "one .toml file", "Move the others away.")
     if inside: return load_card(inside[0])
-    if cards and (cards / f"{folder.name}.toml").exists(): return load_card(cards / f"{folder.name}.toml")
+    if cards and (cards / f"{folder.name}.toml").exists():
+        return load_card(cards / f"{folder.name}.toml")
     name = aliases.get(folder.name, folder.name)
     if name in list_cards(): return load_card(name)
     if cards and folder.name in aliases:
@@ -166,7 +167,8 @@ def stranger_metrics(
     counts, parts = ("datasets", "images", "subjects"), (("with_phantom", posed), ("without_phantom", ~posed))
     found[base] = share_right(plan, right[first], draws, counts)
     for ending, rows in parts:
-        if rows.any(): found[f"{base}_{ending}"] = share_right(plan[rows], right[first][rows], draws, ("datasets",))
+        if rows.any():
+            found[f"{base}_{ending}"] = share_right(plan[rows], right[first][rows], draws, ("datasets",))
     found |= {f"{base}_{n}": share_right(plan, hits, draws, counts) for n, hits in right.items() if n != first}
     for row in accuracy_by_dataset(plan, right[first], draws).to_dict("records"):
         about = dict(n=row["pairs"], seeds=1, data=row["source"], tasks=row["tasks"])
@@ -224,7 +226,8 @@ def _tasks(ax: Axes, table: pd.DataFrame, kind: str) -> None:
         ax.plot(row[kind], y, "o", color=colour, ms=4.5)
     ax.set_yticks(range(len(table)), [get_task(t).title for t in table.index], fontsize=6.5)
     ax.tick_params(axis="y", length=0)
-    for label, name in zip(ax.get_yticklabels(), table.index): label.set_color(FAMILY_COLOURS[get_task(name).family])
+    for label, name in zip(ax.get_yticklabels(), table.index):
+        label.set_color(FAMILY_COLOURS[get_task(name).family])
     ax.set(xlim=(-.02, 1.02), ylim=(-.7, len(table) - .3), xlabel="task kNN accuracy")
     marks = (("0.3", f"{kind}, never seen"), ("white", "phantom, held out"))
     handles = [Line2D([], [], marker="o", ls="", color="0.3", mfc=fill, ms=4, label=text) for fill, text in marks]
@@ -243,5 +246,6 @@ def draw_real(
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, height), layout="constrained")
     _datasets(left, datasets, chance)
     _tasks(right, tasks, kind)
-    for ax, letter in ((left, "a"), (right, "b")): ax.set_title(letter, loc="left", fontweight="bold", x=-.1)
+    for ax, letter in ((left, "a"), (right, "b")):
+        ax.set_title(letter, loc="left", fontweight="bold", x=-.1)
     return figure

@@ -59,7 +59,8 @@ def place_command(
     for title, table in tables.items(): console.print(shown_table(table.head(5), title))
     verdict, _, rest = found.how_novel.partition(":")
     console.print(f"[bold]{verdict}[/]:{escape(rest)}", highlight=False)
-    if out: console.print(f"Tables and map.png are in {escape(str(found.save(out)))}", soft_wrap=True)
+    if out:
+        console.print(f"Tables and map.png are in {escape(str(found.save(out)))}", soft_wrap=True)
 
 # %% ../../nbs/cli/02_atlas.ipynb #1450a071
 RUN_HELP = "A profile's run folder such as runs/quick, or that of one 'embed' run."

@@ -51,7 +51,8 @@ def typed(error: UnicodeError) -> tuple[str, int]:
     "A handler of what an encoding lacks: the nearest that a typist would write."
     if not isinstance(error, UnicodeEncodeError): raise error
     def plain(letter: str) -> str:
-        if "\udc80" <= letter <= "\udcff": return f"\\x{ord(letter) - 0xdc00:02x}"  # a byte that is no UTF-8
+        if "\udc80" <= letter <= "\udcff":
+            return f"\\x{ord(letter) - 0xdc00:02x}"  # a byte that is no UTF-8
         return TYPED.get(letter, "?")
     return "".join(map(plain, error.object[error.start:error.end])), error.end
 

@@ -91,7 +91,8 @@ def experiments() -> None:
     for name, needs in all_needs().items():
         title = name + (f"  (reads {', '.join(needs)})" if needs else "")
         table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
-        for p in declared_parameters(name).values(): table.add_row("  " + p.name, p.type, repr(p.default), p.help)
+        for p in declared_parameters(name).values():
+            table.add_row("  " + p.name, p.type, repr(p.default), p.help)
         console.print(table)
 
 # %% ../../nbs/cli/00_main.ipynb #3d10a774
@@ -268,10 +269,12 @@ def doctor(
     from taco.workflow.doctor import examine, wrong
     found = examine(run)
     for name, findings in found.items():
-        if not findings: console.print(f"[green]sound[/]       {escape(name)}", highlight=False, soft_wrap=True)
+        if not findings:
+            console.print(f"[green]sound[/]       {escape(name)}", highlight=False, soft_wrap=True)
         for f in findings:
             colour = "red" if f.wrong else "yellow"
             text = f"[{colour}]{f.kind:<11}[/] {escape(f.where)}: {escape(f.words)}"
             console.print(text, highlight=False, soft_wrap=True)
-            if f.fix: console.print(f"            fix: {escape(f.fix)}", highlight=False, soft_wrap=True)
+            if f.fix:
+                console.print(f"            fix: {escape(f.fix)}", highlight=False, soft_wrap=True)
     if wrong(found): raise typer.Exit(2)

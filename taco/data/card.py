@@ -72,10 +72,12 @@ def parse_card(text: str, file: str | Path = "card") -> Card:
         refuse("The card is not valid TOML.", found=str(error), fix="Correct the line named above.", cause=error)
     known = {f.name: f for f in fields(Card) if f.name != "path"}
     for name in table:
-        if name not in known: refuse("A card has no such field.", name, table[name], fix=suggest(name, known))
+        if name not in known:
+            refuse("A card has no such field.", name, table[name], fix=suggest(name, known))
     for name, f in known.items():
         needed = f.default is MISSING and f.default_factory is MISSING
-        if needed and name not in table: refuse("The card lacks a field.", name, "nothing", f.type, "Add it.")
+        if needed and name not in table:
+            refuse("The card lacks a field.", name, "nothing", f.type, "Add it.")
     for name in ("modality", "annotation"):
         if isinstance(table[name], str): table[name] = [table[name]]
     if isinstance(table["read"], dict): table["read"] = [table["read"]]
@@ -136,14 +138,17 @@ def check_card(card: Card) -> None:
         for value in getattr(card, name):
             if value not in known:
                 refuse("Not a known value.", name, value, ", ".join(known), suggest(str(value), known))
-    if card.channels not in (1, 3): refuse("Images are grey or colour.", "channels", card.channels, "1 or 3")
+    if card.channels not in (1, 3):
+        refuse("Images are grey or colour.", "channels", card.channels, "1 or 3")
     if card.fit not in FITS:
         refuse("Unknown way to fit an image into a square.", "fit", card.fit, FITS, suggest(card.fit, FITS))
     if "semantic" in card.annotation and not card.classes:
         refuse("Semantic labels without classes.", "classes", {}, 'for example 1 = "lesion"')
-    if set(card.counts) - set(SPLITS): refuse("Counts are per split.", "counts", card.counts, SPLITS)
+    if set(card.counts) - set(SPLITS):
+        refuse("Counts are per split.", "counts", card.counts, SPLITS)
     for split, count in card.counts.items():
-        if not COUNTED(count): refuse("This is no number of images.", f"counts.{split}", shown(count), COUNTED.words)
+        if not COUNTED(count):
+            refuse("This is no number of images.", f"counts.{split}", shown(count), COUNTED.words)
     for check in (check_split, check_read, check_phantom): check(card, refuse)
     for row in card.files:
         if not all(isinstance(row.get(key), str) for key in ("name", "url")):
@@ -159,7 +164,8 @@ def check_split(card: Card, refuse: Callable) -> None:
         if name not in allowed:
             refuse("[split] has no such field.", f"split.{name}", value, allowed, suggest(name, allowed))
     rule, fixed = card.split.get("rule"), card.split.get("fixed")
-    if rule not in RULES: refuse("Unknown split rule.", "split.rule", rule, RULES, suggest(str(rule), RULES))
+    if rule not in RULES:
+        refuse("Unknown split rule.", "split.rule", rule, RULES, suggest(str(rule), RULES))
     fractions, share = card.split.setdefault("fractions", dict(FRACTIONS)), number(0, 1)
     named = isinstance(fractions, dict) and bool(fractions) and not set(fractions) - set(SPLITS)
     if not named or not all(map(share, fractions.values())) or abs(sum(fractions.values()) - 1) > 1e-6:
@@ -170,7 +176,8 @@ def check_split(card: Card, refuse: Callable) -> None:
                'one of train, val, test, or {test = ["05", "06*"], …}')
     if fixed is None: return
     words = {fixed} if isinstance(fixed, str) else set(fixed) if isinstance(fixed, dict) else {""}
-    if not words or words - set(SPLITS): refuse("Unknown split.", "split.fixed", shown(fixed), ", ".join(SPLITS))
+    if not words or words - set(SPLITS):
+        refuse("Unknown split.", "split.fixed", shown(fixed), ", ".join(SPLITS))
     for part, names in fixed.items() if isinstance(fixed, dict) else ():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             refuse("The subjects of a split are a list of texts.", f"split.fixed.{part}", shown(names),

@@ -46,7 +46,8 @@ def spoken(folder: Path, files: list[str]) -> tuple[str, str]:
     "The modality that texts and names speak of, and the evidence; two empty texts without any."
     notes = [f for f in files if re.search(r"(?i)(readme|source|description|about)[^/]*$|\.md$|\.rst$", f)]
     texts = {"names of files": " ".join({folder.name, *spread(files, 20)})}
-    for note in notes[:5]: texts[note] = (folder / note).read_text(encoding="utf-8", errors="replace")[:6000]
+    for note in notes[:5]:
+        texts[note] = (folder / note).read_text(encoding="utf-8", errors="replace")[:6000]
     found = Counter()
     for text in texts.values():
         text += "\n".join(re.findall(r"(?i).*\bmodality\b.*", text) * 5)  # a line that speaks of nothing else
@@ -88,7 +89,8 @@ def guess_split(images: list[str]) -> tuple[str, dict, str] | None:
 def toml(value) -> str:
     "A value as TOML."
     if isinstance(value, bool): return str(value).lower()
-    if isinstance(value, dict): return "{" + ", ".join(f"{_key(k)} = {toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(k)} = {toml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list): return "[" + ", ".join(map(toml, value)) + "]"
     if isinstance(value, str) and "\\" in value and "'" not in value: return f"'{value}'"
     return json.dumps(value, ensure_ascii=False)
@@ -124,7 +126,8 @@ def draft(folder: str | Path, name: str | None = None) -> Draft:
     refuse = refusing(DataError, file=folder)
     if not folder.is_dir(): refuse("There is no such folder.", "folder", fix="Check the path.")
     files = list_files(folder)
-    if not files: refuse("The folder is empty.", "folder", "no files", "images", "Name the folder that holds them.")
+    if not files:
+        refuse("The folder is empty.", "folder", "no files", "images", "Name the folder that holds them.")
     for find in LAYOUTS:
         if layout := find(folder, files): break
     else:

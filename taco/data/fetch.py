@@ -200,7 +200,8 @@ def _check_members(archive: Path, members: list[Member]) -> None:
     fix = "Do not use this archive; tell its publisher. Nothing of it was unpacked."
     for name, special, _ in members:
         plain = name.replace("\\", "/")
-        if special: refuse("An archive holds a link or a device.", "member", name, "files and folders", fix)
+        if special:
+            refuse("An archive holds a link or a device.", "member", name, "files and folders", fix)
         if ".." in PurePosixPath(plain).parts or plain.startswith("/") or PureWindowsPath(name).drive:
             refuse("A member of an archive leads outside its folder.", "member", name, "a path below the folder", fix)
     _check_clashes([name for name, *_ in members if not name.endswith("/")], refuse)
@@ -278,6 +279,7 @@ def fetch(
     with Progress(TextColumn("{task.description}"), *columns, disable=not progress) as bar:
         for row in choose_files(card, files, size):
             new, inner = download(row, folder, bar if progress else None), unpacked_name(row["name"])
-            if inner and (new or not (folder / inner).is_dir()): unpack(folder / row["name"], folder / inner)
+            if inner and (new or not (folder / inner).is_dir()):
+                unpack(folder / row["name"], folder / inner)
             there.append(folder / (inner or row["name"]))
     return there

@@ -103,7 +103,8 @@ def equal_files(items: list[Item]) -> list[list[Item]]:
     for item in items:
         try: size = os.stat(item.file).st_size
         except (OSError, ValueError): continue  # a row of a file, or a file that will not be read anyway
-        if size and os.path.isfile(item.file): by_size.setdefault(size, {}).setdefault(item.file, item)
+        if size and os.path.isfile(item.file):
+            by_size.setdefault(size, {}).setdefault(item.file, item)
     groups: dict[bytes, list[Item]] = {}
     for alike in by_size.values():
         for file, item in alike.items() if len(alike) > 1 else ():
@@ -185,7 +186,8 @@ def find(
     "The source, and its items in a list. Raises `DataError` or `CardError` when there is nothing to read."
     card = load_card(card)
     refuse = refusing(DataError, file=card.path)
-    if source not in SOURCES: refuse("Unknown source.", "source", source, SOURCES, suggest(source, SOURCES))
+    if source not in SOURCES:
+        refuse("Unknown source.", "source", source, SOURCES, suggest(source, SOURCES))
     check_readers(card)
     root = data_folder(root) if source in ("auto", "real", "mixed") else None
     if root is not None and (found := _under(card, root, source, size)): return found
@@ -196,7 +198,8 @@ def find(
         return Found(card, "packaged", "packaged", None, items, packaged)
     if source == "packaged":
         refuse("No packaged images stand behind this card.", "read", fix='Use source="phantom" or "real".')
-    if source == "auto" and root is not None and card.read and card.phantom: refuse_absent(card, root)
+    if source == "auto" and root is not None and card.read and card.phantom:
+        refuse_absent(card, root)
     made = phantom_items(card, size or 128, subjects, seed)
     return Found(card, "phantom", card.phantom.get("recipe", ""), None, made)
 
@@ -256,4 +259,5 @@ def read(
         if len({splits[i.subject] for i in group}) > 1:
             names = " = ".join(printable(i.file) for i in group)
             warnings.warn(f"One photograph lies in two parts of the split: {names}", stacklevel=2)
-    for item in choose_subjects(found, splits, subjects, seed): yield from load(found.card, item, splits)
+    for item in choose_subjects(found, splits, subjects, seed):
+        yield from load(found.card, item, splits)

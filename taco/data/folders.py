@@ -47,7 +47,8 @@ def check_root(root: str | Path) -> Path:
     path = Path(os.path.expanduser(said))
     try:
         if path.is_dir(): os.listdir(path)
-        elif path.exists(): refuse("The root is a file.", None, "a file", "the folder of all datasets", fix)
+        elif path.exists():
+            refuse("The root is a file.", None, "a file", "the folder of all datasets", fix)
         elif Path(os.path.expanduser(said.strip())).is_dir():
             refuse("The root does not exist.", None, repr(said), "a folder", f"Without its spaces: {said.strip()}")
         else: refuse("The root does not exist.", None, "nothing of this name", "the folder of all datasets", fix)
@@ -181,7 +182,8 @@ def refuse_absent(card: Card, root: Path | None) -> NoReturn:
         alike = lambda p: is_archive(p.name) and p.name.split(".")[0].casefold() == card.name.casefold()
         there = [printable(p.name) for p in root.iterdir() if alike(p)]
     if there: fix = f"Unpack {few(there)} into {card.name}/. Else: {fix}"
-    if root and card.phantom: fix += ' Or ask for phantoms: source phantom, or mixed for those of what is not there.'
+    if root and card.phantom:
+        fix += ' Or ask for phantoms: source phantom, or mixed for those of what is not there.'
     refusing(DataError, file=printable(str(root)) if root else None)(
         "The files of this dataset are not there.", "root",
         f"{few(there)}, {found}" if there else found,

@@ -144,7 +144,8 @@ def _results(
 ) -> Iterator[tuple[Item, Rows]]:
     "Every item with its rows or its error, in order."
     def arguments(item, records):
-        if records is not None: item = replace(item, load=None)  # an open stream stays in its process
+        if records is not None:
+            item = replace(item, load=None)  # an open stream stays in its process
         mine = {item.subject: splits[item.subject]}
         return found.card, item, records, mine, found.source, size, fit
     jobs = _load_here(found, items, splits)

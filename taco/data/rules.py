@@ -31,7 +31,8 @@ def plain(rule: Rule, fix: str | None = None) -> Check:
 def shown(value) -> str:
     "A value as TOML would have it, near enough for a message."
     if isinstance(value, bool): return str(value).lower()
-    if isinstance(value, dict): return "{" + ", ".join(f"{k} = {shown(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {shown(v)}" for k, v in value.items()) + "}"
     return repr(value)
 
 def either(*checks: Check) -> Check:
@@ -101,7 +102,8 @@ def to_class(value, classes: Classes, zero: bool = True) -> list[Fault]:
 def classes_of(key: Callable[[str], object], words: str, unique: Callable = str) -> Check:
     "The check of a table whose keys `key` can take and whose values are classes; two keys of one meaning are refused."
     def check(value, classes):
-        if not isinstance(value, dict) or not value: return [(shown(value), f"a table {{{words} = class}}", None)]
+        if not isinstance(value, dict) or not value:
+            return [(shown(value), f"a table {{{words} = class}}", None)]
         faults, seen = [], {}
         for k, v in value.items():
             if not key(k): faults.append((f"{k} = {shown(v)}", f"{words} on the left", None))
@@ -154,7 +156,8 @@ values = either(plain(one_of("nonzero")), by_value)
 # %% ../../nbs/data/01_rules.ipynb #78605025
 def columns(value, classes: Classes) -> Iterable[Fault]:
     "The check of a table name → column."
-    if not isinstance(value, dict) or not value: return [(shown(value), "a table {name = column}", None)]
+    if not isinstance(value, dict) or not value:
+        return [(shown(value), "a table {name = column}", None)]
     return [(f"{k} = {shown(v)}", COLUMN.words, None) for k, v in value.items() if not COLUMN(v)]
 
 def ignore(value, classes: Classes) -> Iterable[Fault]:
@@ -176,6 +179,7 @@ FORMULA = Rule(lambda v: isinstance(v, str) and bool(FORMS.fullmatch(v)),
 # %% ../../nbs/data/01_rules.ipynb #a949bc0a
 def splits(value, classes: Classes) -> Iterable[Fault]:
     "The check of a table word → split."
-    if not isinstance(value, dict) or not value: return [(shown(value), 'a table {training = "train"}', None)]
+    if not isinstance(value, dict) or not value:
+        return [(shown(value), 'a table {training = "train"}', None)]
     return [(f"{k} = {shown(v)}", "train, val or test", None) for k, v in value.items()
             if v not in ("train", "val", "test")]

@@ -169,7 +169,8 @@ def __setstate__(self: Store, state: tuple):
 @patch(as_prop=True)
 def table(self: Store) -> pd.DataFrame:
     "One line a record: what table.csv says of it, and for each of NEEDS whether it meets it."
-    if self._table is None: self._table = pd.concat([p.lines() for p in self.parts], ignore_index=True)
+    if self._table is None:
+        self._table = pd.concat([p.lines() for p in self.parts], ignore_index=True)
     return self._table
 
 # %% ../../nbs/data/08_store.ipynb #febb95a3

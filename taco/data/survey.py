@@ -49,7 +49,8 @@ def file_patterns(value: object, name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, inner in value.items():
             if key not in SEARCHED: yield from file_patterns(inner, name or key)
-        if name == "" and isinstance(value.get("subject"), dict): yield from file_patterns(value["subject"], "subject")
+        if name == "" and isinstance(value.get("subject"), dict):
+            yield from file_patterns(value["subject"], "subject")
     elif isinstance(value, list):
         for inner in value: yield from file_patterns(inner, name)
     elif isinstance(value, str): yield name, value
@@ -131,7 +132,8 @@ def survey(found: Found, opened: set[str] | None = None) -> Survey:
     with lenient(): files, left = look(found.folder)
     files = _own(found, files)
     tops = {f.split("/")[0] for f in files}
-    if found.shared: left = {p: why for p, why in left.items() if "/" not in p or p.split("/")[0] in tops}
+    if found.shared:
+        left = {p: why for p, why in left.items() if "/" not in p or p.split("/")[0] in tops}
     known = _known(found, files)
     result = Survey(len(files) + len(left), notes=[*found.notes, *_notes_on(found, known)])
     unread = _unread(found, known["pixels"], opened)
@@ -294,8 +296,10 @@ def in_words(counts: dict, whole: bool = False) -> list[str]:
         lines.append(f"{len(names)} item{'s'[:len(names) != 1]} gave no record: " + ", ".join(shown) + more)
     if bare := counts.get("bare"):
         lines.append(f"{bare} records with nothing drawn (healthy, unlabelled or too small).")
-    if counts.get("unlabelled"): lines.append(f"{counts['unlabelled']} records without any label (unlabelled).")
-    if counts.get("healthy"): lines.append(f"{counts['healthy']} records on which nothing is drawn (healthy).")
+    if counts.get("unlabelled"):
+        lines.append(f"{counts['unlabelled']} records without any label (unlabelled).")
+    if counts.get("healthy"):
+        lines.append(f"{counts['healthy']} records on which nothing is drawn (healthy).")
     return lines
 
 def all_read(counts: dict) -> bool:

@@ -98,7 +98,8 @@ def channels(x: Tensor, y: Tensor, fusion: str) -> Tensor:
     "(B, 3, S, S) in [-1, 1], twice → (B, FUSIONS[fusion], S, S): what enters the backbone."
     more = []
     if fusion == "difference": more = [(y - x).abs()]
-    if fusion == "contrast": more = [kind(image) for kind in (edge_channel, grey_channel) for image in (x, y)]
+    if fusion == "contrast":
+        more = [kind(image) for kind in (edge_channel, grey_channel) for image in (x, y)]
     return torch.cat([x, y, *more], 1)
 
 # %% ../../nbs/learning/03_encoder.ipynb #75249663

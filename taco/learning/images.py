@@ -27,12 +27,14 @@ def one_image(image: Any, layout: str | None = None) -> np.ndarray:
     array = _pixels(image)
     if array.dtype.kind not in "biuf": refuse("This is not an image of numbers.", found=array.dtype)
     if array.ndim == 2: array, layout = array[..., None], "HWC"
-    if array.ndim != 3 or 0 in array.shape: refuse("This array is not one image.", found=array.shape)
+    if array.ndim != 3 or 0 in array.shape:
+        refuse("This array is not one image.", found=array.shape)
     ends = [name for name, count in zip(LAYOUTS, (array.shape[-1], array.shape[0])) if count in (1, 3, 4)]
     if layout is None and len(ends) != 1:
         refuse("It cannot be told which axis holds the channels.", found=array.shape, fix='Say layout="HWC" or "CHW".')
     layout = layout or ends[0]
-    if layout not in ends: refuse("The channels do not lie on this axis.", found=f"{array.shape} as {layout}")
+    if layout not in ends:
+        refuse("The channels do not lie on this axis.", found=f"{array.shape} as {layout}")
     return array if layout == "HWC" else np.moveaxis(array, 0, -1)
 
 def _pixels(image: Any) -> np.ndarray:
@@ -43,7 +45,8 @@ def _pixels(image: Any) -> np.ndarray:
     if not hasattr(image, "getexif"): return np.asarray(image)
     from PIL import ImageOps
     image = ImageOps.exif_transpose(image)
-    if image.mode in ("P", "PA"): image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"): image = image.convert("RGB")
     return np.asarray(image)
 
@@ -82,7 +85,8 @@ def as_input(
     """
     several = isinstance(images, (list, tuple)) or getattr(images, "ndim", 0) == 4
     found = [_square(unit_range(one_image(i, layout), window), size, fit) for i in (images if several else [images])]
-    if not found: refusing(EncoderError)("There are no images.", "images", "an empty list", "one or more")
+    if not found:
+        refusing(EncoderError)("There are no images.", "images", "an empty list", "one or more")
     return torch.from_numpy(np.stack(found))
 
 def _square(image: np.ndarray, size: int, fit: str) -> np.ndarray:

@@ -139,7 +139,8 @@ def configure_optimizers(self: Fit):
     groups = [dict(params=params, weight_decay=c.weight_decay if decays else 0., lr=c.learning_rate * rate)
               for (decays, rate), params in kinds.items()]
     more: dict[str, Any] = dict(fused=self.device.type in ("cpu", "cuda")) if self.fused else {}
-    if c.optimiser == "sgd": optimiser = torch.optim.SGD(groups, lr=c.learning_rate, momentum=.9, **more)
+    if c.optimiser == "sgd":
+        optimiser = torch.optim.SGD(groups, lr=c.learning_rate, momentum=.9, **more)
     else: optimiser = torch.optim.AdamW(groups, lr=c.learning_rate, **more)
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, schedule(c))
     return [optimiser], [dict(scheduler=rate, interval="step")]

@@ -264,7 +264,8 @@ def _wear(
         up = _enlarge(field.shape[-1], image.shape[-1], image.device)
         image.add_((up.T @ field @ up)[:, None])
     if matrix is not None: image.copy_((matrix @ image.flatten(2)).view_as(image))
-    if curve is not None: image.clamp_(1e-4, 1).reciprocal_().sub_(1).mul_(curve).add_(1).reciprocal_()
+    if curve is not None:
+        image.clamp_(1e-4, 1).reciprocal_().sub_(1).mul_(curve).add_(1).reciprocal_()
     if slope is not None and shift is not None: image.mul_(slope).add_(shift)  # they come together
     image.clamp_(0, 1)
 

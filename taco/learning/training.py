@@ -87,7 +87,8 @@ class TrainConfig:
 # %% ../../nbs/learning/07_training.ipynb #ee5f75a9
 def as_part(config, name: str, make) -> None:
     "Turn the field `name` of a frozen dataclass, where it is a table, into what `make` makes of it."
-    if isinstance(given := getattr(config, name), dict): object.__setattr__(config, name, make(given))
+    if isinstance(given := getattr(config, name), dict):
+        object.__setattr__(config, name, make(given))
 
 def changed(config, **parameters):
     """The configuration with other values, each a field of its own, of its `fit` or of its `encoder`.
@@ -152,7 +153,8 @@ def train_dataloader(self: TaskContrast) -> DataLoader:
             "The batch cannot be shared out evenly.", "devices", world,
             f"a divisor of {self.samples} pairs", "Change pairs_per_task or devices.")
     workers = self.recipe.workers
-    if workers is None: workers = min(8, torch.get_num_threads()) if self.device.type == "cuda" else 0
+    if workers is None:
+        workers = min(8, torch.get_num_threads()) if self.device.type == "cuda" else 0
     stream, ahead = Steps(self.batches, self.start, (rank, world)), 4 if workers else None
     return DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=ahead)
 
@@ -205,7 +207,8 @@ def claim(folder: Path, run: dict) -> None:
 
 def clear(folder: Path) -> None:
     "Delete what a training leaves in its folder."
-    for name in ("run.json", "training.ckpt", "history.csv"): (folder / name).unlink(missing_ok=True)
+    for name in ("run.json", "training.ckpt", "history.csv"):
+        (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "encoder", ignore_errors=True)
 
 # %% ../../nbs/learning/07_training.ipynb #e64fdd75

@@ -76,7 +76,8 @@ class Task:
         else: draw = Draw(seeds.to(batch.device))
         values = {n: self._value(n, spec, fixed, draw, batch) for n, spec in self.parameters.items()}
         # a training loop's bfloat16 would round coordinates and colours
-        with torch.autocast(batch.device.type, enabled=False): pair = self.function(batch, draw, **values)
+        with torch.autocast(batch.device.type, enabled=False):
+            pair = self.function(batch, draw, **values)
         input, output = (side if side is batch.image else side.clamp(0, 1) for side in pair)
         return input, output
 
@@ -126,8 +127,10 @@ def task(family: str, needs: str = "image", title: str | None = None, **paramete
     """
     wanted = frozenset(needs.split()) | {"image"}
     refuse, unknown = refusing(TaskError), sorted(wanted - set(NEEDS))
-    if family not in FAMILIES: refuse("Unknown family.", "family", family, FAMILIES, suggest(family, FAMILIES))
-    if unknown: refuse("Unknown need.", "needs", unknown, list(NEEDS), "See taco.data.prepare.NEEDS.")
+    if family not in FAMILIES:
+        refuse("Unknown family.", "family", family, FAMILIES, suggest(family, FAMILIES))
+    if unknown:
+        refuse("Unknown need.", "needs", unknown, list(NEEDS), "See taco.data.prepare.NEEDS.")
     def enter(function: Callable) -> Task:
         name = function.__name__
         summary = (inspect.getdoc(function) or "").split("\n")[0]
@@ -137,7 +140,8 @@ def task(family: str, needs: str = "image", title: str | None = None, **paramete
 
 def get_task(name: str) -> Task:
     "The task of that name. Raises `TaskError` with the nearest known name."
-    if name not in TASKS: raise TaskError("No task has this name.", field="task", found=name, fix=suggest(name, TASKS))
+    if name not in TASKS:
+        raise TaskError("No task has this name.", field="task", found=name, fix=suggest(name, TASKS))
     return TASKS[name]
 
 # %% ../../nbs/tasks/01_task.ipynb #3e24393b

@@ -148,7 +148,8 @@ def follow(key: nn.Module, query: nn.Module, momentum: float) -> None:
 
     Buffers, such as the statistics of batch norm, are left alone.
     """
-    for k, q in zip(key.parameters(), query.parameters()): k.mul_(momentum).add_(q, alpha=1 - momentum)
+    for k, q in zip(key.parameters(), query.parameters()):
+        k.mul_(momentum).add_(q, alpha=1 - momentum)
 
 def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
     "Cross-entropy of class 0 among [q·k, q·queue] / temperature; unit rows (B, D), (B, D) and (K, D)."

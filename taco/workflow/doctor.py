@@ -41,7 +41,8 @@ def examine_run(folder: Path) -> list[Finding]:
     "What is wrong with a run's folder."
     name, command = folder.name, run_command(folder, folder.name)
     who, again = holder(folder), f"Run it again: {command}"
-    if who is not None: return [Finding("locked", name, f"{in_words(who)} works here", "Wait until it ends.")]
+    if who is not None:
+        return [Finding("locked", name, f"{in_words(who)} works here", "Wait until it ends.")]
     if not (folder / DONE).exists():
         return [Finding("unfinished", name, "there is no done.json", f"Run it; it goes on where it stopped: {command}")]
     try: done = read_done(folder, again)
@@ -49,7 +50,8 @@ def examine_run(folder: Path) -> list[Finding]:
     found = [Finding("missing" if words == "missing" else "note" if words == "not of this run" else "damaged",
                      f"{name}/{file}", words, None if words == "not of this run" else again)
              for file, words in faults(folder, done).items()]
-    if "files" not in done: found.append(Finding("note", name, "made before there were digests", again))
+    if "files" not in done:
+        found.append(Finding("note", name, "made before there were digests", again))
     return found + [Finding("stale", name, words, again) for words in stale(folder, done)]
 
 # %% ../../nbs/workflow/09_doctor.ipynb #db1da592
@@ -62,12 +64,14 @@ def stale(folder: Path, done: dict) -> list[str]:
     for place, digest in done.get("needs", {}).items():
         file = root / place / DONE
         if not file.exists(): found.append(f"it has read {place}, which is not finished now")
-        elif file_digest(file) != digest: found.append(f"it has read {place}, which was run again since")
+        elif file_digest(file) != digest:
+            found.append(f"it has read {place}, which was run again since")
     profile = root / "profiles" / f"{folder.parent.name}.yaml"
     if profile.exists() and "-changed-" not in folder.name and folder.parent.parent == root / "runs":
         known = load_profile(folder.parent.name)
         folders = profile_folders(known)
-        if folder.name not in folders: return [*found, f"the profile {known['name']} has no such step"]
+        if folder.name not in folders:
+            return [*found, f"the profile {known['name']} has no such step"]
         other = differences(known, folder.name, folders, done.get("parameters", {}))
         found += [f"{n} is {a!r}, and {b!r} in the profile" for n, (a, b) in other.items()]
     return found

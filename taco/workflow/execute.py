@@ -119,7 +119,8 @@ def earlier_result(folder: Path) -> Generator[None]:
         with contextlib.suppress(ExperimentError): old = read_json(before, ExperimentError)
         kept = bool(old.get("files")) and not faults(folder, old)
         if kept: os.replace(before, done)
-        if running.exists(): os.replace(running, folder / ("failed.ipynb" if kept else "executed.ipynb"))
+        if running.exists():
+            os.replace(running, folder / ("failed.ipynb" if kept else "executed.ipynb"))
         raise
     finally: before.unlink(missing_ok=True)
 
@@ -146,7 +147,8 @@ def execute(
     follow_leader()
     with take(folder, wait, lambda text: print(text, file=sys.stderr, flush=True)), earlier_result(folder):
         _work(path, folder, given, root, threads, echo)
-        if (folder / FINISHING).exists(): seal(folder, read_json(folder / FINISHING, ExperimentError))
+        if (folder / FINISHING).exists():
+            seal(folder, read_json(folder / FINISHING, ExperimentError))
     (folder / FINISHING).unlink(missing_ok=True)
     return folder / "executed.ipynb"
 

@@ -126,6 +126,7 @@ def _check_page(out: Path, **numbers: tuple[int, int, int]) -> None:
     "Refuse numbers out of their range (value, lowest, highest), and a page that is a folder."
     refuse = refusing(ParameterError)
     for name, (value, low, high) in numbers.items():
-        if not low <= value <= high: refuse("This number is out of range.", name, value, f"{low} … {high}")
+        if not low <= value <= high:
+            refuse("This number is out of range.", name, value, f"{low} … {high}")
     if out.is_dir():
         refuse("The page is a file, and this is a folder.", "out", fix=f"For example -o {out / 'atlas.html'}", file=out)

@@ -56,7 +56,8 @@ def run_command(folder: str | Path, experiment: str) -> str:
     inside = given.relative_to(root) if given.is_relative_to(root) else given
     if len(inside.parts) == 3 and inside.parts[0] == "runs" and "-changed-" not in inside.name:
         _, profile, step = inside.parts
-        if (root / "profiles" / f"{profile}.yaml").exists(): return f"taco run {step} --profile {profile}"
+        if (root / "profiles" / f"{profile}.yaml").exists():
+            return f"taco run {step} --profile {profile}"
     return f"taco run {experiment} -p folder={shlex.quote(str(folder))}"
 
 # %% ../../nbs/workflow/00_parameters.ipynb #feea5efe
@@ -146,7 +147,8 @@ def _fits(value: object, kind: str) -> bool:
     outer, _, inner = kind.partition("[")
     if value is None or outer == "None": return value is None and outer == "None"
     if outer not in _TYPES: return True  # not checked
-    if isinstance(value, bool) != (outer == "bool") or not isinstance(value, _TYPES[outer]): return False
+    if isinstance(value, bool) != (outer == "bool") or not isinstance(value, _TYPES[outer]):
+        return False
     kinds = _split(inner.removesuffix("]"), ",") if inner else []
     if isinstance(value, list) and kinds: return all(fits_type(v, kinds[0]) for v in value)
     if isinstance(value, dict) and len(kinds) == 2:
@@ -169,7 +171,8 @@ def check_parameters(declared: dict[str, Parameter], given: dict, file: str | Pa
             refuse("The experiment has no such parameter.", name, value, ", ".join(declared), near)
         known = declared[name]
         example = f"For example {name}={known.default!r}."
-        if not _finite(value): refuse("This number is not finite.", name, value, "a finite number", example)
+        if not _finite(value):
+            refuse("This number is not finite.", name, value, "a finite number", example)
         if fits_type(value, known.type): continue
         if isinstance(value, list) and any(isinstance(v, bool) for v in value):
             example = "YAML reads yes, no, on and off as truth values; put such a name into quotes."

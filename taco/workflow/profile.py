@@ -98,7 +98,8 @@ def check_sections(profile: dict, file: Path) -> None:
         _known_names({k for k in section or {} if k != "experiment"}, declared_parameters(own), name, refuse)
     every = {p for name in known for p in declared_parameters(name)}
     for name in ("shared", "open"): _known_names(profile.get(name) or (), every, name, refuse)
-    for name in ("only", "skip"): _known_names(profile.get(name) or (), {*known, *profile}, name, refuse)
+    for name in ("only", "skip"):
+        _known_names(profile.get(name) or (), {*known, *profile}, name, refuse)
 
 def _near(name: str, known) -> str | None:
     "What may have been meant, unless the name is known."

@@ -61,7 +61,8 @@ def kept_before(target: Path, steps: set[str]) -> tuple[dict, dict]:
         return read_json(file, ExperimentError, again) if steps and file.exists() else {}
     metrics, manifest = read("metrics.json"), read("manifest.json")
     kept = {k: v for k, v in manifest.items() if k != "runs" and v.get("step", v.get("experiment")) in steps}
-    if runs := {k: v for k, v in manifest.get("runs", {}).items() if k in steps}: kept["runs"] = runs
+    if runs := {k: v for k, v in manifest.get("runs", {}).items() if k in steps}:
+        kept["runs"] = runs
     return {k: v for k, v in metrics.items() if v.get("experiment") in steps}, kept
 
 # %% ../../nbs/workflow/05_publish.ipynb #c4061fee
@@ -79,7 +80,8 @@ def publish(folders: dict[str, Path], target: str | Path, keep: Iterable[str] = 
     with atomic(target) as spare:
         if target.is_dir(): shutil.copytree(target, spare, ignore=shutil.ignore_patterns(".*"))
         else: spare.mkdir()
-        for step, about in done.items(): publish_run(step, Path(folders[step]), about, spare, manifest)
+        for step, about in done.items():
+            publish_run(step, Path(folders[step]), about, spare, manifest)
         write_json(spare / "metrics.json", metrics)
         write_json(spare / "manifest.json", manifest)
         (spare / "README.md").write_text(page(target.name, manifest, metrics), encoding="utf-8")
@@ -98,7 +100,8 @@ def whole(folder: Path, step: str) -> dict:
     if missing := [name for name in ("experiment", "metrics", "figures", "parameters") if name not in done]:
         refuse("This is not what a finished run leaves.", missing[0], "no such entry")
     for name in done["figures"]:
-        if not (folder / f"{name}.png").is_file(): refuse("A figure of this run is missing.", name, "no such file")
+        if not (folder / f"{name}.png").is_file():
+            refuse("A figure of this run is missing.", name, "no such file")
     return done
 
 def publish_run(step: str, folder: Path, done: dict, spare: Path, manifest: dict) -> None:

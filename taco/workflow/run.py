@@ -196,7 +196,8 @@ def finish(self: Run) -> None:
         experiment=self.name, notebook=f"nbs/experiments/{self.name}.ipynb", parameters=self.parameters,
         commit=git_commit(project_root()), code=self.code(), data=self.data, device=self.device, versions=versions(),
         seconds=round(time.time() - self.started, 1), figures=self.figures, metrics=self.metrics, needs=self.needs)
-    if is_under(self.folder): write_json(self.folder / FINISHING, about)  # the executed notebook is not whole yet
+    if is_under(self.folder):
+        write_json(self.folder / FINISHING, about)  # the executed notebook is not whole yet
     else: seal(self.folder, about)
     if self.lock: self.lock.release()
 

@@ -199,7 +199,8 @@ def _vision_config(given: dict, file: Path):
     transformers = extra("transformers")
     try:
         with _quiet_transformers():
-            if given["model_type"] == "clip_vision_model": return transformers.CLIPVisionConfig.from_dict(given)
+            if given["model_type"] == "clip_vision_model":
+                return transformers.CLIPVisionConfig.from_dict(given)
             whole = transformers.CLIPConfig.from_dict(given)
             whole.vision_config.projection_dim = whole.projection_dim
             return whole.vision_config

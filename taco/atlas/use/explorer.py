@@ -117,7 +117,8 @@ def _maps(xy: np.ndarray | dict[str, np.ndarray], count: int) -> dict[str, np.nd
             refuse("The coordinates do not belong to these pairs.", where, array.shape, (count, 2),
                    f"{again}, with the same embeddings.")
         bad = int((~np.isfinite(array).all(1)).sum())
-        if bad: refuse("The map has positions that are not numbers.", where, f"{bad} of {count} rows", fix=f"{again}.")
+        if bad:
+            refuse("The map has positions that are not numbers.", where, f"{bad} of {count} rows", fix=f"{again}.")
     return maps
 
 # %% ../../../nbs/atlas/use/02_explorer.ipynb #fd1203b6

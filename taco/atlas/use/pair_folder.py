@@ -42,7 +42,8 @@ def _by_name(files: list[tuple[str, Path]]) -> dict[str, Path]:
 def _side(folder: Path, word: str, apart: bool) -> dict[str, Path]:
     """The files of one side by name: those of a sub-folder (`apart`), or those whose names end
     in `_word`."""
-    if apart: return _by_name([(p.stem, p) for p in _images(folder / word)]) if (folder / word).is_dir() else {}
+    if apart:
+        return _by_name([(p.stem, p) for p in _images(folder / word)]) if (folder / word).is_dir() else {}
     return _by_name([(p.stem.removesuffix(f"_{word}"), p) for p in _images(folder) if p.stem.endswith(f"_{word}")])
 
 # %% ../../../nbs/atlas/use/00_pair_folder.ipynb #c5dc1637
@@ -107,7 +108,8 @@ def _stacked(file: Path, words: tuple[str, str]) -> list[tuple[str, list[np.ndar
     """The pairs of one .npz that holds both sides: (N, H, W) or (N, H, W, C), or one pair (H, W)
     or (H, W, 3)."""
     sides = [_archive(file)[w] for w in words]
-    if all(a.ndim == 2 or (a.ndim == 3 and a.shape[2] in (3, 4)) for a in sides): sides = [a[None] for a in sides]
+    if all(a.ndim == 2 or (a.ndim == 3 and a.shape[2] in (3, 4)) for a in sides):
+        sides = [a[None] for a in sides]
     if len(sides[0]) != len(sides[1]):
         refusing(DataError, file=file)("The two sides differ in number.", words[1],
                                        f"{len(sides[0])} and {len(sides[1])}", "as many", "Save them again.")
@@ -184,6 +186,7 @@ def read_folder(
     archives = [p for p in (_images(folder) if folder.is_dir() else []) if p.suffix.lower() == ".npz"]
     archives = [p for p in archives if set(words) <= set(_archive(p))]
     found = [(name, arrays, (p, p)) for p in archives for name, arrays in _stacked(p, words)]
-    if not found: found = [(name, [_array(f) for f in files], files) for name, *files in find_pairs(folder, words)]
+    if not found:
+        found = [(name, [_array(f) for f in files], files) for name, *files in find_pairs(folder, words)]
     pairs = torch.stack([_square_pair(name, arrays, files, size, fit) for name, arrays, files in found])
     return [name for name, _, _ in found], pairs[:, 0], pairs[:, 1]

@@ -34,7 +34,8 @@ def corners_of(points: object, place: str, refuse: Refuse, closed: bool = True) 
     "(M, 2) float64 of a list of pairs; `refuse` other things, and areas of nothing where it should be `closed`."
     try: corners = np.array(points, np.float64)
     except (TypeError, ValueError): corners = np.zeros((0, 2))
-    if corners.ndim == 2 and corners.shape[1] == 3: corners = corners[:, :2]   # GeoJSON may add a height
+    if corners.ndim == 2 and corners.shape[1] == 3:
+        corners = corners[:, :2]   # GeoJSON may add a height
     whole = corners.ndim == 2 and corners.shape[1:] == (2,) and np.isfinite(corners).all()
     if not whole or not len(corners) or closed and not area(corners) > 0:
         refuse("A polygon has no area." if whole and len(corners) else "A shape is no list of points.", "points",
@@ -66,7 +67,8 @@ def _joined(shapes: list[Shape], groups: list) -> list[Shape]:
     for shape, group in zip(shapes, groups):
         key = (shape.word, group) if group is not None and shape.outline else (len(first), shape.place)
         known = first.setdefault(key, shape)
-        if known is not shape and known.outline and shape.outline: known.outline.polygons.extend(shape.outline.polygons)
+        if known is not shape and known.outline and shape.outline:
+            known.outline.polygons.extend(shape.outline.polygons)
     return list(first.values())
 
 # %% ../../../nbs/data/annotations/05_shapes.ipynb #7d26c7e1
@@ -77,7 +79,8 @@ def _feature(n: int, feature: dict, refuse: Refuse) -> Shape:
         (properties[name] for name in ("class", "label", "name") if properties.get(name)), "")
     word = str(found.get("name", "") if isinstance(found, dict) else found).strip()
     place, kind, parts = f"feature {n}, {word or 'without class'}", geometry.get("type"), geometry.get("coordinates")
-    if kind == "Point": return Shape(word, place, point=corners_of([parts], place, refuse, closed=False)[0])
+    if kind == "Point":
+        return Shape(word, place, point=corners_of([parts], place, refuse, closed=False)[0])
     if kind not in ("Polygon", "MultiPolygon") or not isinstance(parts, list) or not parts:
         refuse("A feature has no area.", "geometry", f"{kind} ({place})", "Polygon, MultiPolygon or Point",
                "Draw it as a polygon, or leave it out of the export.")

@@ -48,7 +48,8 @@ def _family(name: str, refuse) -> str:
     except LookupError as error:
         refuse("No encoding has this name.", "encoding", name, "utf-8, utf-16, latin-1, cp1252, gb18030, …",
                "Declare the true one in the card's encoding.", cause=error)
-    if known in ("gb2312", "gbk"): return "gb18030"  # holds all of both, and what programs write under their names
+    if known in ("gb2312", "gbk"):
+        return "gb18030"  # holds all of both, and what programs write under their names
     return "utf-8" if known == "utf-8-sig" else known
 
 # %% ../../../nbs/data/annotations/00_text.ipynb #50c3d826

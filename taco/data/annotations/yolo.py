@@ -39,7 +39,8 @@ def kind_of(numbers: np.ndarray) -> str | None:
     count = len(numbers)
     if count < 6: return "boxes"
     possible = [f"keypoints{width}" for width in (2, 3) if _points(numbers, width) is not None]
-    if count % 2 == 0 or 0 <= numbers[-1] <= 1: possible.append("polygons")   # with a confidence, if odd
+    if count % 2 == 0 or 0 <= numbers[-1] <= 1:
+        possible.append("polygons")   # with a confidence, if odd
     return possible[0] if len(possible) == 1 else None
 
 # %% ../../../nbs/data/annotations/02_yolo.ipynb #bdc42407
@@ -60,7 +61,8 @@ def _box(numbers: np.ndarray) -> np.ndarray:
 
 def make_row(line: int, word: str, numbers: np.ndarray, kind: str) -> Row | None:
     "The object of a row of this kind, None where the numbers are none."
-    if kind == "boxes": return Row(line, word, kind, _box(numbers)) if len(numbers) in (4, 5) else None
+    if kind == "boxes":
+        return Row(line, word, kind, _box(numbers)) if len(numbers) in (4, 5) else None
     if kind == "polygons":
         if len(numbers) < 6: return None
         polygon = numbers[:len(numbers) // 2 * 2].reshape(-1, 2)
@@ -107,7 +109,8 @@ def _number(word: str) -> str:
 
 def _refuse_row(refuse: Callable[..., NoReturn], numbers: np.ndarray, place: str, rows: str | None) -> NoReturn:
     "Say what is wrong with a row that is of no kind, or of several."
-    if rows: refuse("A row is not what the card says of all rows.", "rows", place, rows, "Correct rows in the card.")
+    if rows:
+        refuse("A row is not what the card says of all rows.", "rows", place, rows, "Correct rows in the card.")
     if np.abs(numbers[:4]).max() > 2:
         refuse("A box or polygon lies outside the image: these are pixels.", "rows", place, "fractions, 0 … 1",
                "Divide by width and height; rows of pixels can be read with the reader table and its units.")

@@ -75,7 +75,8 @@ def refuse_others(data: pydicom.Dataset, file: Path) -> None:
     kind, refuse = no_image(data), refusing(DataError, file=file)
     if kind is None: return
     advice = OUTSIDE.format(Path(file).name)
-    if "segmentation" in kind or "outlines" in kind: advice += " Labels are declared by masks, not by images."
+    if "segmentation" in kind or "outlines" in kind:
+        advice += " Labels are declared by masks, not by images."
     what = "This DICOM file holds no pixels." if "pixels" in kind else "This DICOM file is not an image."
     refuse(what, "PixelData" if "pixels" in kind else "SOPClassUID", kind, "an image", advice)
 
@@ -91,7 +92,8 @@ def frames_of(data: pydicom.Dataset) -> int:
     found = value_of(data, "NumberOfFrames")
     try: frames = 1 if found in (None, "") else int(found)
     except (TypeError, ValueError): frames = 0
-    if frames < 1: refuser(data)("This is not a number of frames.", "NumberOfFrames", found, "1 or more")
+    if frames < 1:
+        refuser(data)("This is not a number of frames.", "NumberOfFrames", found, "1 or more")
     return frames
 
 GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
@@ -239,7 +241,8 @@ def _even_palette(data: pydicom.Dataset) -> pydicom.Dataset:
     for colour in ("Red", "Green", "Blue"):
         name = f"{colour}PaletteColorLookupTable"
         (count, _, bits), name = data[name + "Descriptor"].value, name + "Data"
-        if name in data and bits == 8 and len(data[name].value) == count + 1: data[name].value = data[name].value[:-1]
+        if name in data and bits == 8 and len(data[name].value) == count + 1:
+            data[name].value = data[name].value[:-1]
     return data
 
 # %% ../../../nbs/data/formats/06_dicom.ipynb #50831453
@@ -280,6 +283,7 @@ def pixel_spacing(data: pydicom.Dataset, frame: int = 0, given: list[float] | No
 def _same_ratio(data: pydicom.Dataset, size: tuple | None, advice: str) -> None:
     "Raise `DataError` unless `PixelAspectRatio`, if there is one, is that of the sizes, or of a square."
     ratio, sides = numbers(data, "PixelAspectRatio", 2), size or (1., 1.)
-    if ratio is None or abs(ratio[0] * sides[1] - ratio[1] * sides[0]) <= .01 * abs(ratio[0] * sides[1]): return
+    if ratio is None or abs(ratio[0] * sides[1] - ratio[1] * sides[0]) <= .01 * abs(ratio[0] * sides[1]):
+        return
     refuser(data)("The pixels have other sides than their size says.", "PixelAspectRatio",
                   "\\".join(f"{v:g}" for v in ratio), f"sides like {sides[0]:g} : {sides[1]:g}", advice)

@@ -69,11 +69,13 @@ def header_window(data: pydicom.Dataset, frame: int = 0) -> tuple[float, float] 
 def displayed(units: np.ndarray, data: pydicom.Dataset, frame: int) -> tuple[np.ndarray, tuple | None]:
     "Grey numbers as the header wants them seen, and their black and white, None without. Raises `DataError`."
     tables = tag(data, "VOILUTSequence", frame) or []
-    if not tables and tag(data, "VOILUTFunction", frame) != "SIGMOID": return units, header_window(data, frame)
+    if not tables and tag(data, "VOILUTFunction", frame) != "SIGMOID":
+        return units, header_window(data, frame)
     windows = header_windows(data, frame)
     if len(windows) == 1 and not tables:
         centre, width = windows[0]
-        with np.errstate(over="ignore"): return 1 / (1 + np.exp(-4 * (units - centre) / width)), (0, 1)
+        with np.errstate(over="ignore"):
+            return 1 / (1 + np.exp(-4 * (units - centre) / width)), (0, 1)
     if windows or not tables: return units, header_window(data, frame)
     refuse, whole = refuser(data), np.rint(units)
     if len(tables) > 1 or (whole != units).any():

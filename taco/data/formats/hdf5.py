@@ -31,7 +31,8 @@ def open_hdf5(path: Path) -> h5py.File:
         try: start = path.open("rb").read(32)
         except OSError: start = b""
         for magic, (kind, fix) in OTHERS.items():
-            if start.startswith(magic): refuse("The file is no HDF5.", found=kind, fix=fix, cause=error)
+            if start.startswith(magic):
+                refuse("The file is no HDF5.", found=kind, fix=fix, cause=error)
         refuse("The file cannot be read.", found=f"{type(error).__name__}: {error}",
                fix="Fetch it again, or leave it out with skip_bad.", cause=error)
 
@@ -67,7 +68,8 @@ def _inside(file: h5py.File, name: str, path: Path) -> h5py.Dataset | h5py.Group
             if link.path.startswith("/"): place = file["/"]
             parts = [p for p in link.path.split("/") if p and p != "."] + parts
         elif isinstance(link, h5py.HardLink): place = place[part]
-        elif link is None or isinstance(link, h5py.SoftLink): return None  # absent, or round in a circle
+        elif link is None or isinstance(link, h5py.SoftLink):
+            return None  # absent, or round in a circle
         else:
             refuse("The name is a link out of its file.", found=getattr(link, "filename", type(link).__name__),
                    expected="an array in the file itself")

@@ -72,7 +72,8 @@ def read_metaimage(path: Path) -> Scan:
     axes = _known(header)
     shape = header.numbers("DimSize", axes).astype(int)
     channels = int(header.numbers("ElementNumberOfChannels", 1, [1])[0])
-    if shape.min() < 1 or channels < 1: header.refuse("This is not a volume.", "DimSize", "numbers from 1")
+    if shape.min() < 1 or channels < 1:
+        header.refuse("This is not a volume.", "DimSize", "numbers from 1")
     high = header.yes("BinaryDataByteOrderMSB") or header.yes("ElementByteOrderMSB")
     dtype = np.dtype(ELEMENTS[fields["ElementType"]]).newbyteorder(">" if high else "<")
     data = _meta_data(header, start, int(shape.prod()) * channels * dtype.itemsize)
@@ -85,14 +86,16 @@ def _in_units(header: _Fields, voxels: np.ndarray) -> np.ndarray:
     "The values of the stored numbers. Raises `DataError` for a slope of 0."
     slope = header.numbers("ElementToIntensityFunctionSlope", 1, [1])[0]
     offset = header.numbers("ElementToIntensityFunctionOffset", 1, [0])[0]
-    if slope == 0: header.refuse("All values would be one.", "ElementToIntensityFunctionSlope", "not 0")
+    if slope == 0:
+        header.refuse("All values would be one.", "ElementToIntensityFunctionSlope", "not 0")
     return voxels if (slope, offset) == (1, 0) else voxels * slope + offset
 
 # %% ../../../nbs/data/formats/12_metaimage.ipynb #57f947af
 def _known(header: _Fields) -> int:
     "The number of axes. Raises `DataError` for kinds of files that are not read."
     fields, axes = header.fields, int(header.numbers("NDims", 1)[0])
-    if fields.get("ObjectType", "Image") != "Image": header.refuse("This is no image.", "ObjectType", "Image")
+    if fields.get("ObjectType", "Image") != "Image":
+        header.refuse("This is no image.", "ObjectType", "Image")
     if axes not in (2, 3, 4): header.refuse("This is not a volume.", "NDims", "2, 3 or 4")
     if fields.get("ElementType") not in ELEMENTS:
         header.refuse("Unknown type of voxels.", "ElementType", ", ".join(ELEMENTS),
@@ -119,10 +122,12 @@ def _matrix(header: _Fields, axes: int) -> np.ndarray:
 def _meta_place(header: _Fields, voxels: np.ndarray, axes: int) -> Scan:
     "The scan of the voxels, from the matrix, Offset, ElementSpacing and DistanceUnits."
     unit = DISTANCES.get(header.fields.get("DistanceUnits", "mm").lower())
-    if unit is None: header.refuse("The unit of length is unknown.", "DistanceUnits", ", ".join(DISTANCES))
+    if unit is None:
+        header.refuse("The unit of length is unknown.", "DistanceUnits", ", ".join(DISTANCES))
     sized = header.name("ElementSpacing ElementSize")
     sizes = header.numbers("ElementSpacing ElementSize", axes, np.full(axes, np.nan)) * unit
-    if (sizes[:3] <= 0).any(): header.refuse("A voxel cannot be of this size.", sized, "positive numbers")
+    if (sizes[:3] <= 0).any():
+        header.refuse("A voxel cannot be of this size.", sized, "positive numbers")
     origin = header.numbers("Offset Position Origin", axes, np.zeros(axes)) * unit
     turn, spacing, first = np.eye(3), np.full(3, np.nan), np.zeros(3)
     n = min(axes, 3)

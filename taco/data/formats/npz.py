@@ -72,7 +72,8 @@ def row(self: Stream, index: int) -> np.ndarray:
     try:
         while self.next <= index:
             data = self.handle.read(count)
-            if len(data) != count: raise EOFError(f"the array ends in row {self.next} of {self.shape[0]}")
+            if len(data) != count:
+                raise EOFError(f"the array ends in row {self.next} of {self.shape[0]}")
             self.next += 1
     except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
         self._damaged(f"{type(error).__name__}: {error}", error)

@@ -110,7 +110,8 @@ def read_picture(path: str | Path, page: int | None = None) -> Raster:
             raise NotImplementedError(f"values up to {packing}, which Pillow would stretch to 255")
         raster = Raster(np.empty(0), str(path), image.format or "", turn=_turn(image), aspect=_aspect(image))
         several = _frame(image, path, page)
-        if several and image.mode in ("P", "PA"): image = image.convert("RGBA")  # frames have palettes of their own
+        if several and image.mode in ("P", "PA"):
+            image = image.convert("RGBA")  # frames have palettes of their own
         if image.mode in INTO_RGB: image = image.convert("RGB")
         raster.pixels, raster.bits = _pixels(image, path, packing)
         if image.mode in ("P", "PA"):

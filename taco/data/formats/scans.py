@@ -125,7 +125,8 @@ def read_scan(
         if value is not None and function is not read_stack and not mask:
             refuse(f"A {name} file is not asked for this.", option, value, "nothing",
                    f"Take {option} out of the card; frame chooses among frames and channels of such a file.")
-    if function is read_stack: function = partial(read_stack, series=series, channel=channel, mask=mask)
+    if function is read_stack:
+        function = partial(read_stack, series=series, channel=channel, mask=mask)
     try: scan = function(path)
     except TacoError: raise
     except Exception as error:  # gzip, zlib, nibabel, pynrrd and the system each have their own

@@ -48,7 +48,8 @@ def _chosen(
         refuse("The file has no such series.", "series", wanted, f"0 … {len(every) - 1}", "Correct the card.")
     groups = _stacks(full, file.is_ome)
     stacks = [g for g in groups if len(g) > 1 or len(g[0].pages) > 1] or groups
-    if len(stacks) == 1 and all(g is stacks[0] or _preview(g[0], stacks[0][0]) for g in groups): return stacks[0]
+    if len(stacks) == 1 and all(g is stacks[0] or _preview(g[0], stacks[0][0]) for g in groups):
+        return stacks[0]
     listed = "; ".join(f"{n}: {s.axes} {s.shape}" for n, s in enumerate(every))
     refuse("The file holds several series of pages.", "series", listed, "one stack",
            "Name one in the card, such as series = 0, or split the file.")
@@ -171,7 +172,8 @@ def read_stack(
         if len(chosen) > 1: pages, axes = np.stack([s.asarray() for s in chosen]), "Q" + axes
         else: pages = _decoded(chosen[0], path)
         sizes = [np.nan] * 3
-        if images: sizes = _ome_sizes(images[min(list(file.series).index(chosen[0]), len(images) - 1)])
+        if images:
+            sizes = _ome_sizes(images[min(list(file.series).index(chosen[0]), len(images) - 1)])
         elif file.is_imagej: sizes = _imagej_sizes(file.imagej_metadata or {}, page)
         (across, down), corner = _dots(page), int(page.tags.valueof("Orientation", default=1))
         values = _calibrated(_values(pages, page, mask, path), file.imagej_metadata or {}, path)

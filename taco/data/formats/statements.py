@@ -195,6 +195,7 @@ def mask_of(
     raster = turned(raster)
     alpha = _opacity(raster)
     if raster.palette is not None and not colours: return _indices(raster, alpha)
-    if raster.palette is not None: raster = replace(raster, pixels=looked_up(raster), palette=None, bits=0)
+    if raster.palette is not None:
+        raster = replace(raster, pixels=looked_up(raster), palette=None, bits=0)
     elif colours: raster = replace(raster, pixels=spread(raster))
     return raster.pixels if alpha is None else _layer(replace(raster, alpha=alpha), colours)

@@ -25,7 +25,8 @@ def pictures(file: tifffile.TiffFile) -> list[tuple[tifffile.TiffPage, int | Non
     full = [p for p in pages if not _reduced(p)] or pages
     series = file.series[0] if len(full) == 1 and file.series else None
     count = series.size // max(1, int(np.prod(full[0].shape))) if series is not None and len(series.pages) >= 1 else 1
-    if count > 1 and series.keyframe.index == full[0].index: return [(full[0], k) for k in range(count)]
+    if count > 1 and series.keyframe.index == full[0].index:
+        return [(full[0], k) for k in range(count)]
     return [(page, None) for page in full]
 
 def _reduced(page: tifffile.TiffPage) -> bool:
@@ -71,10 +72,12 @@ def _convert(raster: Raster, page: tifffile.TiffPage, bits: int) -> None:
     name, byte = photometric.name, stored.dtype == np.uint8
     if name == "MINISWHITE": _inverted(raster, bits)
     elif name == "PALETTE": raster.palette = _palette(page)
-    elif name == "YCBCR" and page.compression in (6, 7): pass  # JPEG: the decoder has made RGB of it
+    elif name == "YCBCR" and page.compression in (6, 7):
+        pass  # JPEG: the decoder has made RGB of it
     elif name == "YCBCR" and byte and _full_range(page):
         raster.pixels = np.asarray(Image.fromarray(stored, "YCbCr").convert("RGB"))
-    elif name == "SEPARATED" and _four_inks(page, stored): raster.pixels, raster.colours = from_inks(stored), 3
+    elif name == "SEPARATED" and _four_inks(page, stored):
+        raster.pixels, raster.colours = from_inks(stored), 3
     elif name in ("CIELAB", "ICCLAB") and byte and stored.shape[2] == 3:
         raster.pixels = from_lab(stored, name == "CIELAB")
     elif name not in ("MINISBLACK", "RGB", "MASK"):
@@ -141,7 +144,8 @@ def _by_pillow(page: tifffile.TiffPage, path: Path) -> np.ndarray | None:
     "The samples as `tifffile` would give them, upright; None where Pillow would make something else of them."
     plain = {(0, 1, 1), (1, 1, 1), (0, 8, 1), (1, 8, 1), (2, 8, 3), (2, 8, 4), (3, 8, 1), (1, 16, 1)}
     kind = page.photometric, page.bitspersample, page.samplesperpixel
-    if kind not in plain or page.sampleformat != 1 or page.extrasamples not in ((), (2,)): return None
+    if kind not in plain or page.sampleformat != 1 or page.extrasamples not in ((), (2,)):
+        return None
     with Image.open(path) as image:
         image.seek(page.index)
         array = np.asarray(image)

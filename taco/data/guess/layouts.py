@@ -71,7 +71,8 @@ def coco(folder: Path, files: list[str]) -> Layout | None:
     for path in (f for f in files if kind_of(folder, f) == "json"):
         try: content = json.loads((folder / path).read_text(encoding="utf-8-sig"))
         except (ValueError, OSError): continue
-        if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= set(content): continue
+        if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= set(content):
+            continue
         images = pictures(folder, files)
         names = [str(kind.get("name")) for kind in content["categories"]]
         entries = [("reader", "coco", f"{path} has images, annotations and categories"),
@@ -188,7 +189,8 @@ def _points(folder: Path, images: list[str], table: np.ndarray, entries: list) -
         ("separator", "space", ""),
         ("header", False, "the first line holds numbers"),
     ]
-    if found: entries.append(("classes", numbers, "numbers in the files; 0 is no class, so it becomes the last"))
+    if found:
+        entries.append(("classes", numbers, "numbers in the files; 0 is no class, so it becomes the last"))
     classes = {numbers[k]: f"class {k}" for k in found} or {1: "object"}
     return Layout(
         "points in text files",
@@ -257,7 +259,8 @@ def _table(folder, path, separator, names, body, image, images) -> Layout | None
                ("columns", found, f"{image} names pictures")]
     if separator != ",": entries.append(("separator", separator, ""))
     entries += _gaps(names, body, found, images)
-    if kind: entries.append(("classes", {name: number for number, name in classes.items()}, f"the words of {kind}"))
+    if kind:
+        entries.append(("classes", {name: number for number, name in classes.items()}, f"the words of {kind}"))
     words = "cropped masks in a table" if reader == "crops" else f"{'boxes' if boxes else 'points'} in a table"
     return Layout(words, why, "semantic" if reader == "crops" else "boxes" if boxes else "points",
                   [Row(entries, pool)], classes,
@@ -270,7 +273,8 @@ def _gaps(names: list[str], body: list[list[str]], found: dict[str, str], images
     entries, image = [], found["image"]
     known = {Path(f).name for f in images} | {stem_of(f) for f in images}
     lost = [line for line in body if Path(line[names.index(image)]).name not in known]
-    if lost: entries.append(("absent_images", "skip", f"{len(lost)} rows name no picture that is here"))
+    if lost:
+        entries.append(("absent_images", "skip", f"{len(lost)} rows name no picture that is here"))
     if {"mask", "class"} <= set(found) and any(not line[names.index(found["mask"])].strip() for line in body):
         entries.append(("without_mask", "skip", "some rows name no mask"))
     return entries

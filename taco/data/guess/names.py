@@ -32,7 +32,8 @@ def kind_of(folder: Path, path: str) -> str:
         if end in endings.split(): return kind
     if end and not end[1:].isdigit(): return "other"
     try:
-        with open(folder / path, "rb") as file: return "dicom" if file.read(132)[128:] == b"DICM" else "other"
+        with open(folder / path, "rb") as file:
+            return "dicom" if file.read(132)[128:] == b"DICM" else "other"
     except OSError: return "other"
 
 # %% ../../../nbs/data/guess/00_names.ipynb #c2540a7d

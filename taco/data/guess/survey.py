@@ -84,8 +84,10 @@ def _add(look: Look, family: Family, name: Name) -> None:
         look.colours.update({f"#{v:06x}": int(n) for v, n in zip(values[:300], number[:300])})
         look.channels = 3
         return
-    if colour or family.kind == "picture" and pixels.ndim == 3 and pixels.shape[2] == 2: pixels = pixels[..., 0]
-    elif family.kind == "picture" and pixels.ndim == 3: look.channels = min(pixels.shape[0], pixels.shape[2])
+    if colour or family.kind == "picture" and pixels.ndim == 3 and pixels.shape[2] == 2:
+        pixels = pixels[..., 0]
+    elif family.kind == "picture" and pixels.ndim == 3:
+        look.channels = min(pixels.shape[0], pixels.shape[2])
     if pixels.dtype.kind == "f" and _rough(look, pixels): return
     values, number = np.unique(pixels, return_counts=True)
     look.low, look.soft = min(look.low, float(values[0])), look.soft or bool((values != np.round(values)).any())
@@ -122,7 +124,8 @@ def role(self: Family) -> str:
     first = self.names[0]
     named = [plays(p) for p in first.folder.split("/")] + [plays(first.prefix.strip("_-. ") or "-")]
     by_name = "label" if "label" in named or any(w in LABEL_WORDS for w in words(first.suffix)) else None
-    if self.kind not in ("picture", "scan") or self.look.error and not self.look.shape: return by_name or "image"
+    if self.kind not in ("picture", "scan") or self.look.error and not self.look.shape:
+        return by_name or "image"
     if first.end.lower() in (".jpg", ".jpeg"): return by_name or "image"
     if self.look.colours: return "label" if not self.look.many and by_name else "image"
     several = self.look.channels > 1 and by_name
@@ -175,7 +178,8 @@ def _fits(images: Family, labels: Family, key: Callable) -> bool:
     if images.kind == "dicom" or "scan" in (images.kind, labels.kind) and images.kind != labels.kind: return True
     try: (a, x), (b, y) = _place(images, name), _place(labels, theirs[key(name)])
     except (TacoError, OSError, ValueError): return True
-    if images.kind == "scan": return a[:3] == b[:3] and x is not None and y is not None and np.allclose(x, y, atol=.5)
+    if images.kind == "scan":
+        return a[:3] == b[:3] and x is not None and y is not None and np.allclose(x, y, atol=.5)
     return a[:2] == b[:2] or a[:2] == b[1:3]
 
 def _place(family: Family, name: Name) -> tuple[tuple, np.ndarray | None]:

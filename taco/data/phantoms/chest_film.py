@@ -206,7 +206,8 @@ def _tuberculosis(rng: np.random.Generator, y, x, lungs: np.ndarray) -> np.ndarr
         radii, angle = rng.uniform(.022, .055) * rng.uniform(.75, 1.3, 2), rng.uniform(0, 180)
         patch = blob(y, x, at, radii, angle, outline(rng, .2)) + .008 * rough
         spot = dense * rng.uniform(.7, 1.2) * cover(patch, rng.uniform(.015, .04))
-        if rng.random() < .3: spot *= 1 - .8 * cover(blob(y, x, at, radii * .6, angle), .015)  # a cavity
+        if rng.random() < .3:
+            spot *= 1 - .8 * cover(blob(y, x, at, radii * .6, angle), .015)  # a cavity
         total = np.maximum(total, spot)
     return total * cover(lungs)
 

@@ -126,7 +126,8 @@ def _bone(hu: np.ndarray, centre, radii, angle: float = 0., marrow: float = MARR
     "Paint a bone in section: a shell of cortex around marrow, unless it is too thin to have any."
     rim = .006
     stamp(hu, centre, radii, CORTEX, angle, None, 2.3)
-    if min(radii) > 1.6 * rim: stamp(hu, centre, [r - rim for r in radii], marrow, angle, None, 2.3, soft=.01)
+    if min(radii) > 1.6 * rim:
+        stamp(hu, centre, [r - rim for r in radii], marrow, angle, None, 2.3, soft=.01)
 
 def _skeleton(rng: np.random.Generator, hu: np.ndarray, cy: float, ry: float, rx: float, back: float) -> None:
     "Paint ribs around a cavity with radii `ry`, `rx`, the sternum, and a vertebra whose body is at height `back`."

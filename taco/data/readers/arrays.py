@@ -110,7 +110,8 @@ def load_row(
     for value, mask in masks.items():
         rule, place = class_rule(source.table) if value else None, f"{mask.file}[{mask.key}][{index}]"
         drawn = mask.row(index)
-        if drawn.ndim == 3 and 1 in (drawn.shape[0], drawn.shape[2]): drawn = drawn.reshape(picture_size(mask))
+        if drawn.ndim == 3 and 1 in (drawn.shape[0], drawn.shape[2]):
+            drawn = drawn.reshape(picture_size(mask))
         labels = source.labels(drawn, place, rule)
         semantic = np.where(labels, np.uint8(value), semantic) if value else labels
     return [source.record(pixels, f"{split}-{index:05d}", file, semantic=semantic if masks else None)]
@@ -154,7 +155,8 @@ def plane_spacing(
                expected=wanted, fix="Correct the name of the attribute, or give numbers in the card.")
     values = [float(v) for v in np.ravel(attributes[wanted] if isinstance(wanted, str) else wanted)]
     if axis is not None and len(values) == 3: values.pop(axis)
-    if len(values) == 2 and all(np.isfinite(v) and v > 0 for v in values): return values[0], values[1]
+    if len(values) == 2 and all(np.isfinite(v) and v > 0 for v in values):
+        return values[0], values[1]
     refuse("This is no pixel size.", found=values, fix="Correct spacing in the card.",
            expected="two positive numbers, or one an axis of the volume")
 
@@ -218,7 +220,8 @@ def _slices(
     low, high = source.grey_range(voxels)
     told = ("slices", "foreground", "every", "number", "healthy")
     how: dict[str, Any] = {k: source.table[k] for k in told if k in source}
-    if "slice" in source: how.setdefault("healthy", "skip")  # a slice of a volume that shows something elsewhere
+    if "slice" in source:
+        how.setdefault("healthy", "skip")  # a slice of a volume that shows something elsewhere
     records = []
     for k in choose_slices(labels, len(voxels), 0, **how, file=str(path)).tolist():
         plane = stretch(voxels[k], low, high)

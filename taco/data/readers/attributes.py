@@ -172,7 +172,8 @@ def _value(source: Source, word: str, spec: dict, refuse: Callable[..., NoReturn
     if spec.get("kind") == "text": return word
     number = word.replace(spec.get("decimal", "."), ".")
     if re.fullmatch(r"[+-]?\d+", number): return int(number)
-    if re.fullmatch(NUMBER, number) and "," not in number and np.isfinite(float(number)): return float(number)
+    if re.fullmatch(NUMBER, number) and "," not in number and np.isfinite(float(number)):
+        return float(number)
     if spec.get("kind") == "number" or re.fullmatch(NUMBER, number):
         refuse("A value is no number.", found=repr(word), expected="a number, with a decimal point",
                fix='Correct it, or declare decimal = ",", or missing = ["n/a"] for what means unknown.')
@@ -270,5 +271,6 @@ def lookup_notes(source: Source, items: list[Item]) -> list[str]:
             empty = sum(rows[key] in ("", *spec.get("missing", ())) for key in rows if key in names)
             if idle: notes.append(f"{name}: {len(idle)} of {len(rows)} rows of {spec['table']} are of no image "
                                   f"({few(idle[:3])})")
-            if empty: notes.append(f"{name}: unknown in {empty} of {len(rows)} rows of {spec['table']}")
+            if empty:
+                notes.append(f"{name}: unknown in {empty} of {len(rows)} rows of {spec['table']}")
     return notes

@@ -80,7 +80,8 @@ def load_dicom(source: Source, name: str, path: str, masks: dict[str, str | None
     for t in frames:
         image = to_picture(stored, data, t, source.grey_range, scaled, inverted)
         image = image[None] if image.ndim == 2 else np.ascontiguousarray(image.transpose(2, 0, 1))
-        if bare: semantic, instances = np.zeros(image.shape[1:], np.uint8) if unlabelled == "empty" else None, None
+        if bare:
+            semantic, instances = np.zeros(image.shape[1:], np.uint8) if unlabelled == "empty" else None, None
         else: semantic, instances = _labels(source, (file, data, t), masks, image, len(stored), len(frames))
         key = [tidy(name)] + [source.option("tag")] * ("tag" in source) + [f"t{t:03d}"] * (len(stored) > 1)
         records.append(source.record(

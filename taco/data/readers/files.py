@@ -88,7 +88,8 @@ _SYSTEM = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 
 def why_hidden(name: str) -> str | None:
     "Why a file or folder of this name is left out; None for an ordinary one."
-    if name.startswith("__MACOSX") or name.startswith("._") or name.lower() in _SYSTEM: return SYSTEM
+    if name.startswith("__MACOSX") or name.startswith("._") or name.lower() in _SYSTEM:
+        return SYSTEM
     return HIDDEN if name.startswith(".") else None
 
 def _entries(folder: str) -> list[os.DirEntry]:
@@ -139,8 +140,10 @@ def look(folder: str | Path) -> tuple[list[str], dict[str, str]]:
                 if kind == "file": files.append(found)
                 elif kind == "folder": todo.append((name + "/", (*above, target), found))
                 else: left[name] = found
-            elif entry.is_dir(): todo.append((name + "/", (*above, os.path.realpath(entry.path)), _below(real, entry)))
-            elif entry.is_file(): files.append(name if real is None else _linked(name, real + entry.name))
+            elif entry.is_dir():
+                todo.append((name + "/", (*above, os.path.realpath(entry.path)), _below(real, entry)))
+            elif entry.is_file():
+                files.append(name if real is None else _linked(name, real + entry.name))
             else: left[name] = STRANGE
     return sorted(files), left
 

@@ -156,7 +156,8 @@ def load_crops(source: Source, name: str, path: str, parts: list[tuple[Path, pd.
     file = source.home / path
     image = source.image(file)
     if not parts and source.option("unlabelled") == "skip": return []
-    if not parts and source.option("unlabelled") == "keep": return [source.record(image, name, file)]
+    if not parts and source.option("unlabelled") == "keep":
+        return [source.record(image, name, file)]
     if not parts: source.absent_annotation(file)
     shape, layers = image.shape[1:], {}
     for note, rows in parts:

@@ -229,14 +229,16 @@ def list_marked(
         marks_of = partial(parse, source, source.home / notes[name]) if name in notes else None
         items.append(source.item(path, name, partial(load_marked, source, name, path, marks_of)))
     for name, path in notes.items():
-        if name not in images and path in files: items += source.absent_image(str(source.home / path), name)
+        if name not in images and path in files:
+            items += source.absent_image(str(source.home / path), name)
     return items
 
 # %% ../../../nbs/data/readers/06_marks.ipynb #f6e07542
 def parse_voc(source: Source, path: Path) -> Marks:
     "The boxes of a Pascal VOC XML file, and outlines where it has `polygon`. Raises `DataError`."
     objects, sides = read_voc_file(path, source.option("encoding"))
-    if source.option("difficult") == "skip": objects = [thing for thing in objects if not thing.difficult]
+    if source.option("difficult") == "skip":
+        objects = [thing for thing in objects if not thing.difficult]
     first, where = source.option("first", 1), [thing.place for thing in objects]
     corners = [to_numbers(thing.box, path, "bndbox", thing.place) for thing in objects]
     outlines = [_outline(thing, path, first) for thing in objects]

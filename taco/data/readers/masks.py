@@ -85,7 +85,8 @@ def absent_mask(
 # %% ../../../nbs/data/readers/03_masks.ipynb #2e86b57a
 def mask_values(source: Source, path: Path) -> np.ndarray:
     "The values of a mask file (H, W) or (H, W, C), by what the card says of such files. Raises `DataError`."
-    if is_dicom(path): return dicom_labels(path, source.option("page"), "values" in source or "threshold" in source)
+    if is_dicom(path):
+        return dicom_labels(path, source.option("page"), "values" in source or "threshold" in source)
     stored = source.option("orientation") == "stored"
     return read_mask(path, bool(source.option("colours")), source.option("page"), stored)
 
@@ -96,7 +97,8 @@ def same_size(labels: np.ndarray, image: np.ndarray, mask: Path, file: Path) -> 
     turn = turn_of(file) if (width, height) == tuple(wanted) else 1
     why = f"; the image is turned by its EXIF orientation {turn}, the mask is not" if turn >= 5 else ""
     fix = "Export both at the same size; taco does not guess how they lie on each other."
-    if why: fix = 'Declare orientation = "stored" if masks were drawn on the pixels as stored; or export them as seen.'
+    if why:
+        fix = 'Declare orientation = "stored" if masks were drawn on the pixels as stored; or export them as seen.'
     raise DataError("The mask is not of the size of its image.", file=mask, field="mask",
                     found=f"{height} × {width} pixels{why}", expected=f"{wanted[0]} × {wanted[1]} as in {file}",
                     fix=fix)

@@ -33,7 +33,8 @@ def value_range(
         if array.dtype == np.uint8: return 0., 255.
         if array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1: return 0., 1.
     low, high = np.percentile(array, percentiles or (0.5, 99.5))
-    if high <= low: low, high = float(array.min()), float(array.max())  # nearly all pixels are equal
+    if high <= low:
+        low, high = float(array.min()), float(array.max())  # nearly all pixels are equal
     return float(low), float(high)
 
 def stretch(array: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -159,12 +160,14 @@ def lossy(file: str) -> bool:
     path = Path(file)
     if path.suffix.lower() in LOSSY: return True
     if not path.is_file(): return False  # an array inside a file
-    if is_dicom(path): return open_dicom(path, stop_before_pixels=True).get("LossyImageCompression") == "01"
+    if is_dicom(path):
+        return open_dicom(path, stop_before_pixels=True).get("LossyImageCompression") == "01"
     with path.open("rb") as opened: start = opened.read(16)
     if start[:3] == b"\xff\xd8\xff": return True
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP": return start[12:] != b"VP8L"
     if start[:2] not in (b"II", b"MM") or path.suffix.lower() not in (".tif", ".tiff"): return False
-    with tifffile.TiffFile(path) as tiff: return any(page.compression in JPEG for page in tiff.pages)
+    with tifffile.TiffFile(path) as tiff:
+        return any(page.compression in JPEG for page in tiff.pages)
 
 # %% ../../../nbs/data/readers/02_pixels.ipynb #c58002ea
 def _foreground(flat: np.ndarray, one: bool, file: str, rule: dict) -> np.ndarray:
@@ -208,7 +211,8 @@ def _one_channel(mask: np.ndarray, file: str) -> np.ndarray:
     if mask.ndim == 2: return mask.astype(np.uint8) if mask.dtype == bool else mask
     if mask.ndim == 3 and mask.shape[2] in (2, 4) and (mask[..., -1] == mask.flat[-1]).all():
         mask = mask[..., :-1]  # opaque everywhere
-    if mask.ndim == 3 and mask.shape[2] in (1, 3) and (mask == mask[..., :1]).all(): return mask[..., 0]
+    if mask.ndim == 3 and mask.shape[2] in (1, 3) and (mask == mask[..., :1]).all():
+        return mask[..., 0]
     raise DataError("The mask is a colour image.", file=file, field="mask", found=mask.shape,
                     expected="one channel, or equal channels",
                     fix='Declare its colours in the card: colours = {"#ff0000" = 1, …}'
@@ -219,7 +223,8 @@ def _code(mask: np.ndarray) -> np.ndarray:
     "(H, W) int64, red × 65536 + green × 256 + blue of bytes or bool; -1 for other types, which have no such colours."
     if mask.dtype == bool: mask = mask * np.uint8(255)
     if mask.dtype != np.uint8: return np.full(mask.shape[:2], -1)
-    if mask.ndim == 2 or mask.shape[2] < 3: mask = np.stack([mask.reshape(*mask.shape[:2], -1)[..., 0]] * 3, -1)
+    if mask.ndim == 2 or mask.shape[2] < 3:
+        mask = np.stack([mask.reshape(*mask.shape[:2], -1)[..., 0]] * 3, -1)
     return (mask[..., :3].astype(np.int64) * [65536, 256, 1]).sum(-1)
 
 def _coloured(mask: np.ndarray) -> bool:

@@ -65,7 +65,8 @@ def _with_names(source: Source) -> Source:
     line = "number {}" if path.suffix.lower() in (".yaml", ".yml") else "line {}"
     places = [line.format(int(n) + (line[0] == "l")) for n in told.names]
     source = source.changed(classes=by_name(source, told.names, places, path), names=word)
-    if told.keypoint_width and "rows" not in source: source = source.changed(rows=f"keypoints{told.keypoint_width}")
+    if told.keypoint_width and "rows" not in source:
+        source = source.changed(rows=f"keypoints{told.keypoint_width}")
     return source
 
 # %% ../../../nbs/data/readers/08_polygons.ipynb #ba2ea88a
@@ -106,7 +107,8 @@ def read_yolo(source: Source) -> list[Item]:
 def _box_of(source: Source, note: dict, outline: Outline | None, place: str, path: str) -> list[float]:
     "x0, y0, x1, y1 of an annotation. Raises `DataError` when it has none, or two."
     which, box = source.option("boxes"), note.get("bbox")
-    if outline is not None and (which == "segmentation" or note.get("iscrowd")): return outline.box().tolist()
+    if outline is not None and (which == "segmentation" or note.get("iscrowd")):
+        return outline.box().tolist()
     x, y, w, h = to_numbers(box if isinstance(box, list) and len(box) == 4 else [f"bbox {box}"], path, "bbox", place)
     if outline is not None and which != "bbox" and disagree(np.array([x, y, x + w, y + h]), outline):
         refusing(DataError, file=path)(
@@ -197,7 +199,8 @@ def _with_categories(source: Source, files: list[Coco]) -> Source:
     "The source in which words are names of categories, and `numbers` those that the card declares by number."
     names = {name: name for coco in files for _, name in sorted(coco.names.items(), key=lambda pair: str(pair[0]))}
     if "classes" in source: return source.changed(numbers=declared_classes(source))
-    if not source.card.classes: return source.changed(classes=by_name(source, names, ["categories"] * len(names), ""))
+    if not source.card.classes:
+        return source.changed(classes=by_name(source, names, ["categories"] * len(names), ""))
     return source.changed(classes={name: value for value, name in source.card.classes.items()})
 
 # %% ../../../nbs/data/readers/08_polygons.ipynb #86aeaed3
@@ -218,7 +221,8 @@ def _contours(source: Source, path: Path, word: str | None) -> list[Shape]:
             refusing(DataError, file=path)(
                 "A contour has no area.", "columns", f"{len(corners)} points from line {line}",
                 "three points or more around an area", "Correct the file.")
-    if not source.option("holes", False): return [Shape(word, f"line {n}", Outline([c])) for n, c in groups]
+    if not source.option("holes", False):
+        return [Shape(word, f"line {n}", Outline([c])) for n, c in groups]
     return [Shape(word, f"line {groups[0][0]}", Outline([c for _, c in groups], holes=True))] if groups else []
 
 # %% ../../../nbs/data/readers/08_polygons.ipynb #2f5b7be5
@@ -231,7 +235,8 @@ def shapes_of(source: Source, files: dict[str, Path]) -> tuple[list[Shape], tupl
             refusing(DataError, file=path)(
                 "Outlines of this kind are not read.", None, ending, "JSON, or text of x and y",
                 "Export them as labelme, GeoJSON or COCO.")
-        if ending in (".json", ".geojson"): found, size = read_shapes(path, source.option("encoding"))
+        if ending in (".json", ".geojson"):
+            found, size = read_shapes(path, source.option("encoding"))
         else: found = _contours(source, path, word or None)
         if "class" in source and (word or any(s.word is not None for s in found)):
             source.refuse("A class for all shapes, and one for each.", "read.class", source.option("class"),
@@ -276,7 +281,8 @@ def read_polygons(source: Source) -> list[Item]:
     by_class = isinstance(patterns, dict)
     if source.option("corners", "edges") not in ("edges", "centres"):
         source.refuse("Corners are none of this.", "read.corners", source.option("corners"), "edges, centres")
-    if by_class: to_classes(source, list(patterns), ["annotations"] * len(patterns), source.card_file)
+    if by_class:
+        to_classes(source, list(patterns), ["annotations"] * len(patterns), source.card_file)
     check_order(source)
     everything = list_files(source.home)
     notes = {word: source.identify(everything, "annotations", pattern)

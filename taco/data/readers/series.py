@@ -69,7 +69,8 @@ def region_classes(
     classes = meaning(source, listed, file, value)
     drawn = draw_regions(data, file, planes, [n for n, v in classes.items() if v], source.option("threshold"))
     layers: dict[int, np.ndarray] = {}
-    for number, mask in drawn.items(): layers[classes[number]] = layers.get(classes[number], False) | mask
+    for number, mask in drawn.items():
+        layers[classes[number]] = layers.get(classes[number], False) | mask
     shape: Any = (len(planes), int(planes[0][1].Rows), int(planes[0][1].Columns))
     order, refuse = source.option("order", sorted(layers)), refusing(DataError, file=file)
     if not set(layers) <= set(order):

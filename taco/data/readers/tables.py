@@ -79,7 +79,8 @@ def _place(path, name: str, column: str | int, names: list[str], width: int, fir
     other = next((s for s in (";", "\t", ",", "|") if width == 1 and s in first[0]), None)
     hint = f"Declare separator = {other!r} in the card." if other else "Correct columns or separator in the card."
     there = 0 <= column < width if isinstance(column, int) else column in names
-    if not there: refuse("The table has no such column.", None, f"{column!r}; there are {known}", name, hint)
+    if not there:
+        refuse("The table has no such column.", None, f"{column!r}; there are {known}", name, hint)
     if not isinstance(column, int):
         if names.count(column) == 1: return names.index(column)
         refuse("Two columns have one name.", None, column, "each name once", "Choose by position, or rename one.")
@@ -140,7 +141,8 @@ def declared_classes(source: Source) -> dict[str, int]:
             source.refuse("An object's class is not one of the card's.", "read.classes", f"{name} = {value!r}",
                           ", ".join(map(str, (0, *known))),
                           "Declare it under [classes], or use 0 to leave such objects out.")
-    if "classes" in source: return {str(name): value for name, value in source.table["classes"].items()}
+    if "classes" in source:
+        return {str(name): value for name, value in source.table["classes"].items()}
     return {name: value for value, name in known.items()} | {str(value): value for value in known}
 
 # %% ../../../nbs/data/readers/05_tables.ipynb #6d6d0bd5
@@ -209,6 +211,7 @@ def deal_rows(
         file = source.home / note
         for word, part in read_table(file, columns, **options).groupby("image", sort=False):
             name = finder(source, word.strip())
-            if name is None: orphans += source.absent_image(f"{file}, line {part.line.iloc[0]}", word)
+            if name is None:
+                orphans += source.absent_image(f"{file}, line {part.line.iloc[0]}", word)
             else: rows.setdefault(name, []).append((file, part))
     return rows, orphans

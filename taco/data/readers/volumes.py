@@ -87,7 +87,8 @@ def one_layer(source: Source, labels: Scan) -> Scan:
                                    fix="Take segments out of the card.")
     classes, known = np.zeros(labels.voxels.shape[:3], np.uint8), {s.name.lower(): s for s in labels.segments}
     strange = [s.name for s in labels.segments if s.name.lower() not in {n.lower() for n in names}]
-    if strange: refuse("The card does not know all segments.", found=few(strange), expected=", ".join(names), fix=fix)
+    if strange:
+        refuse("The card does not know all segments.", found=few(strange), expected=", ".join(names), fix=fix)
     for name, value in names.items():
         if (s := known.get(name.lower())) and value:
             classes[frame_of(labels.voxels, s.layer) == s.value] = value
@@ -105,7 +106,8 @@ def _sizes(source: Source, scan: Scan) -> np.ndarray:
     if "spacing" in source and not (isinstance(given, list) and len(given) == 3 and all(map(fits, given))):
         source.refuse("Voxels have three sizes.", "read.spacing", given, "three numbers in mm",
                       "Give the sizes along x, y and z.")
-    with np.errstate(invalid="ignore"): other = np.abs(scan.spacing / np.array(given, float) - 1) > .01
+    with np.errstate(invalid="ignore"):
+        other = np.abs(scan.spacing / np.array(given, float) - 1) > .01
     if other.any():
         refuse("The file has other voxel sizes than the card.", found=scan.spacing.round(7).tolist(), expected=given,
                fix=f"Take spacing out of {source.card_file}, or correct the header of the file.")
@@ -244,7 +246,8 @@ def load_stacked(source: Source, name: str, files: dict[int, str], masks: dict[s
 # %% ../../../nbs/data/readers/09_volumes.ipynb #f93824a5
 def _grey(pixels: np.ndarray, file: Path) -> np.ndarray:
     "(H, W) of a slice. Raises `DataError` for colours and pages."
-    if pixels.ndim == 3 and pixels.shape[2] in (1, 3) and (pixels == pixels[..., :1]).all(): pixels = pixels[..., 0]
+    if pixels.ndim == 3 and pixels.shape[2] in (1, 3) and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
     if pixels.ndim == 2: return pixels
     refusing(DataError, file=file)("A slice is a grey picture.", "images", pixels.shape, "(H, W)",
                                    "Save the slices as grey values, a file each.")

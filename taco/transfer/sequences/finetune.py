@@ -133,7 +133,8 @@ def score_volumes(prediction: Tensor, volumes: Volumes, rows: np.ndarray, distan
         a, b = guess[at], truth[at]
         spacing = tuple(float(first[c]) for c in ("slice_mm", "spacing_row", "spacing_column"))
         hd = np.full(len(classes), np.nan)
-        if distances: hd = hausdorff95(dense_slices(a, place), dense_slices(b, place), classes, spacing)
+        if distances:
+            hd = hausdorff95(dense_slices(a, place), dense_slices(b, place), classes, spacing)
         about = dict(dataset=first["dataset"], subject=first["subject"], volume=name)
         for k, d, h in zip(classes, dice_scores(a, b, classes), hd):
             missed = bool((a == k).any() != (b == k).any())

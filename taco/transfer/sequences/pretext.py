@@ -172,7 +172,8 @@ def encode(self: Pretext, seen: Views) -> Features:
     inputs = torch.cat([slices[n] for n in names]).to(memory_format=torch.channels_last)
     of_all = self.encoder(inputs)
     parts = {n: [f.unflatten(0, (len(names), -1))[i] for f in of_all] for i, n in enumerate(names)}
-    if both: parts["partner"] = [torch.where(left, a, b) for a, b in zip(parts["low"], parts["high"])]
+    if both:
+        parts["partner"] = [torch.where(left, a, b) for a, b in zip(parts["low"], parts["high"])]
     return parts
 
 # %% ../../../nbs/transfer/sequences/03_pretext.ipynb #5a1b2a7d

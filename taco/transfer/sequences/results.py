@@ -313,5 +313,6 @@ def describe_real(found: Sequence[Comparison], refused: dict[str, str], seeds: S
     if fixed:
         text += (f" The card of {', '.join(fixed)} keeps all subjects together because they may be one person: "
                  f"read it as a change of contrast, not of patient.")
-    if refused: text += "; not possible: " + "; ".join(f"{n} ({w.rstrip('.').lower()})" for n, w in refused.items())
+    if refused:
+        text += "; not possible: " + "; ".join(f"{n} ({w.rstrip('.').lower()})" for n, w in refused.items())
     return text

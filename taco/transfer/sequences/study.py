@@ -118,7 +118,8 @@ def pretrain(
     if path.exists(): return path
     encoder, decoder = networks(config, BINS, seed)
     working = path.with_suffix("")
-    if name == "moco": return save_pretrained(path, *_pretrain_moco(volumes, config, seed, encoder, working))
+    if name == "moco":
+        return save_pretrained(path, *_pretrain_moco(volumes, config, seed, encoder, working))
     weights = config.weights[name]
     return save_pretrained(path, *_pretrain_tasks(weights, volumes, config, seed, encoder, decoder, working))
 

@@ -78,7 +78,8 @@ def say_saved(results: Results, table: pd.DataFrame, short: float) -> Iterator[s
         if best is not None:
             answer = f"{best[column]:.0%} of {SAVED[column]} saved at no loss by {best['arm']}"
             answer += _changes(best, brief, measures)
-        elif "accuracy" not in measures or beats_chance(results): answer = "every shared arm loses something"
+        elif "accuracy" not in measures or beats_chance(results):
+            answer = "every shared arm loses something"
         else: answer = "the reference itself does not beat chance, so there is nothing to save"
         yield f"{results.modality}, {name}: {answer}"
 
@@ -108,7 +109,8 @@ def study_metrics(results: Results, table: pd.DataFrame, data: str) -> dict[str,
             seconds=row["saved_seconds"])
         if row["arm"] == "separate-all-1": continue
         for m, word in ((m, word) for m in MEASURES for word in ("change", "gain")):
-            if np.isfinite(row.get(f"{m} {word} low", np.nan)): put(f"{m}_{word}", row, f"{m} {word}")
+            if np.isfinite(row.get(f"{m} {word} low", np.nan)):
+                put(f"{m}_{word}", row, f"{m} {word}")
     for question, measures, column in questions(table):
         best = most_saved(results, table, measures, column)
         metric = f"{name}_most_{column}_at_no_loss_in_{question.replace(' ', '_')}"

@@ -85,7 +85,8 @@ def _measures(results: Results, arm: str, against: dict[str, str]) -> dict[str, 
     for metric in (m for m in MEASURES if m in known):
         parts = {metric: value(results, arm, metric)}
         for word, other in against.items():
-            if other in results.costs: parts[f"{metric} {word}"] = difference(results, arm, other, metric)
+            if other in results.costs:
+                parts[f"{metric} {word}"] = difference(results, arm, other, metric)
         for name, (mean, (low, high)) in parts.items():
             row |= {name: mean, f"{name} low": low, f"{name} high": high}
     return row
@@ -182,7 +183,8 @@ def draw_study(
                                 squeeze=False, layout="constrained")
     for row, results, table in zip(axes, studies, tables):
         alike = table[(table["budget"] == budget) & (table["note"] == "")]
-        for ax, metric in zip(row, metrics): _against_cost(ax, table[table["labelled"] == "all"], metric)
+        for ax, metric in zip(row, metrics):
+            _against_cost(ax, table[table["labelled"] == "all"], metric)
         for ax, metric in zip(row[len(metrics):], curve): _learning_curve(ax, alike, metric)
         row[0].set_ylabel(results.modality, fontweight="bold")
     shown = [s for s in STRATEGY_COLOURS if (tables[0]["strategy"] == s).any()]

@@ -107,7 +107,8 @@ def mean_scores(scores: pd.DataFrame, targets: Iterable[Target]) -> dict[str, fl
     found = {}
     for t in targets:
         if t.kind == "denoising":
-            for m in ("psnr", "ssim"): found[m] = float(np.mean([scores[f"{m} {n}"].mean() for n in NOISES]))
+            for m in ("psnr", "ssim"):
+                found[m] = float(np.mean([scores[f"{m} {n}"].mean() for n in NOISES]))
         elif t.kind == "segmentation": found["dice"] = float(scores[f"dice {t.name}"].mean())
         else:
             found["accuracy"] = float(scores[f"correct {t.name}"].mean())

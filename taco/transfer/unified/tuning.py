@@ -238,7 +238,8 @@ def hand_on_decoder(denoiser: UNetDecoder, net: UnifiedNet) -> list[nn.Module]:
     parts = []
     for name, head in net.heads.items():
         if net.kinds[name] == "denoising": pairs = [(head, denoiser)]
-        elif isinstance(head, UNetDecoder): pairs = list(zip(head.ups, denoiser.ups))[:-1]  # of a segmentation
+        elif isinstance(head, UNetDecoder):
+            pairs = list(zip(head.ups, denoiser.ups))[:-1]  # of a segmentation
         else: pairs = []
         for fresh, trained in pairs: fresh.load_state_dict(trained.state_dict())
         parts += [fresh for fresh, _ in pairs]
