@@ -47,7 +47,7 @@ class Kind(str, Enum):
     auto, real, packaged, phantom, mixed = "auto", "real", "packaged", "phantom", "mixed"
 
 ROOT = "Folder of all datasets. Default: the environment variable TACO_DATA."
-WHAT = "A name, a card.toml, or a folder with the files of a dataset."
+WHAT = "A name, a card (NAME.toml), or a folder with a card in it or beside it."
 Names = Annotated[list[str], typer.Argument(help="Names of datasets, or paths of your own cards.", show_default=False)]
 What = Annotated[str, typer.Argument(help=WHAT)]
 Root = Annotated[Path | None, typer.Option(help=ROOT, show_default=False)]
@@ -79,7 +79,7 @@ def say(text: str) -> None:
 def lay_out(*tables: RenderableType) -> None:
     "Print tables, whole ones where no terminal sets a width."
     for table in tables:
-        (console if console.is_terminal else Console(width=4000, force_jupyter=False)).print(table)
+        (console if console.is_terminal else Console(width=4000, force_jupyter=False, force_terminal=False)).print(table)
 
 def print_json(content: object) -> None:
     "JSON in the terminal's own letters; escaped where it has no others than ASCII."
@@ -155,10 +155,10 @@ def fetch(
 @data_app.command()
 def new(
     folder: Annotated[Path, typer.Argument(help="A folder with the files of a dataset.", show_default=False)],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="The card. Default: NAME.toml, here.",
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The card to write. Default: FOLDER.toml, here.",
                                              show_default=False)] = None,
 ) -> None:
-    "Look at a folder and write a first card, with its guesses as comments."
+    "Look at a folder of images and labels, and write a first card, with its guesses as comments."
     from taco.data.draft import write_draft
     def work(name):
         made, path = write_draft(name, out)

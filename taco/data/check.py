@@ -20,10 +20,10 @@ from matplotlib.patches import Patch
 from skimage.segmentation import find_boundaries
 
 from ..base import DataError, StoreError, TacoError
-from .card import SPLITS, Card, data_folder, list_cards, load_card, read_card
+from .card import SPLITS, Card, data_folder, list_cards, load_card
 from .declared import held, notes_of_declared, notes_of_tables
 from .find import assign_splits, find, load, part_equals
-from .folders import check_root, layouts_of
+from .folders import card_file, card_of, check_root, layouts_of
 from .prepare import fit_square
 from .readers.files import printable, printable_lines
 from .readers.source import Item
@@ -48,15 +48,13 @@ def resolve(what: str | Path, root: str | Path | None = None) -> Named:
     "What a name, a card file or a folder stands for; `root` defaults to TACO_DATA. Raises `CardError`."
     chosen, path = data_folder(root), Path(os.path.expanduser(what))
     if path.suffix.lower() == ".toml":
-        card = _card_file(path)
+        card = card_file(path)
         if root or (chosen and (chosen / card.name).is_dir()): return Named(card, chosen)
         return _beside(card, path, chosen)
     if _is_folder(path):
-        for file in (path / "card.toml", path / f"{path.resolve().name}.toml"):
-            if file.is_file(): return Named(_card_file(file), path, "real")
-        return Named(load_card(path.resolve().name), path, "real")
+        return Named(card_of(path), path, "real")
     if chosen and _is_folder(chosen / path) and (chosen / path / "card.toml").is_file():
-        return Named(_card_file(chosen / path / "card.toml"), chosen / path, "real")
+        return Named(card_file(chosen / path / "card.toml"), chosen / path, "real")
     return Named(load_card(what), chosen)
 
 # %% ../../nbs/data/12_check.ipynb #fe271a2f
@@ -73,10 +71,6 @@ def _beside(card: Card, path: Path, chosen: Path | None) -> Named:
     if own or not (card.phantom or chosen): return Named(card, place, "real")
     try: return Named(card, place, find(card, place, "real", subjects=1).source)
     except TacoError: return Named(card, chosen)
-
-def _card_file(path: Path) -> Card:
-    "The card of a file; one called card.toml may carry any name."
-    return read_card(path) if path.name == "card.toml" and path.is_file() else load_card(path)
 
 # %% ../../nbs/data/12_check.ipynb #c8315405
 def _packed(card: Card, folder: Path) -> list[dict]:

@@ -151,7 +151,7 @@ def compose(folder: Path, files: list[str], layout: Layout, name: str) -> Draft:
     else: made.guesses.append(f"modality {modality}: {why}")
     asked = "EDIT: nothing here tells. One of " + ", ".join(MODALITIES)
     head = [f"# A first card, drafted from {len(files)} files. Each guess says from what; lines with EDIT ask for you.",
-            line("name", made.name, "the name of the folder"),
+            line("name", made.name, "a card has the name of its file"),
             line("title", folder.resolve().name, "EDIT: what people call it"),
             line("modality", modality or "?", f"guessed: {why}" if modality else asked),
             line("anatomy", "not stated", "EDIT: what is on the images"),
@@ -175,7 +175,7 @@ def reading(made: Draft, folder: Path, layout: Layout) -> tuple[list[str], str]:
     if layout.given: rule = f'rule = "given"  # guessed: {layout.given}'
     for row in layout.reads:
         lines += ["", "[[read]]", *(line(*entry) for entry in row.entries)]
-        if own != made.name: lines.append(line("folder", own, "the name of the folder"))
+        if own != made.name: lines.append(line("folder", own, "where the files lie, below the data root"))
         if layout.given or not row.images: continue
         if parts := guess_split(row.images):
             lines += [line("split", parts[0], f"guessed: {parts[2]}"), line("splits", parts[1])]

@@ -6,20 +6,21 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from ..base import DataError, refusing
-from .card import Card, list_cards
+from ..base import CardError, DataError, refusing
+from .card import Card, list_cards, load_card, read_card
 from .readers.attributes import list_items
 from .readers.files import few, lenient, list_files, printable, text_of, why_hidden
 from .readers.source import Item, Source
 
 # %% auto #0
 __all__ = ['ARCHIVED', 'Found', 'how_to_get', 'check_root', 'is_own', 'named_folder', 'layouts_of', 'find_real', 'is_archive',
-           'refuse_absent']
+           'refuse_absent', 'card_file', 'card_of']
 
 # %% ../../nbs/data/05_folders.ipynb #12b79812
 @dataclass
@@ -188,3 +189,20 @@ def refuse_absent(card: Card, root: Path | None) -> NoReturn:
         "The files of this dataset are not there.", "root",
         f"{few(there)}, {found}" if there else found,
         f"{printable(str(root)) if root else '<root>'}/{card.name}/", fix)
+
+# %% ../../nbs/data/05_folders.ipynb #fe0fcdd8
+def card_file(path: Path) -> Card:
+    "The card of a file; one called card.toml may carry any name. Raises `CardError`."
+    return read_card(path) if path.name == "card.toml" and path.is_file() else load_card(path)
+
+def card_of(folder: Path) -> Card:
+    "The card in a folder, else the one beside it, else the known one of its name. Raises `CardError`."
+    whole = folder.resolve()
+    own = f"{whole.name}.toml"
+    for file in (folder / "card.toml", folder / own, whole.parent / own):
+        if file.is_file(): return card_file(file)
+    if whole.name in list_cards(): return load_card(whole.name)
+    name = printable(str(folder))
+    raise CardError("No card describes this folder.", file=name, field="card", found="none",
+                    expected=f"card.toml or {printable(own)} in it, or {printable(own)} beside it",
+                    fix=f"taco data new {shlex.quote(name)} writes a first one.")

@@ -57,7 +57,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
                fix="Download it by hand and give its path; nothing is downloaded here.")
     try: weights, digest = _read(file)
     except Exception as error:  # torch.load raises a dozen kinds
-        reason = (str(error).splitlines() or [""])[0][:160]
+        reason = str(error).partition("\n")[0].partition(". ")[0][:160]  # torch goes on with advice to trust the file
         refuse("The weights cannot be read.", found=f"{type(error).__name__}: {reason}",
                expected="safetensors, or a pickle of arrays alone",
                fix="Fetch the file again, and compare its size or hash with the source.")
