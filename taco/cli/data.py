@@ -78,8 +78,8 @@ def say(text: str) -> None:
 
 def lay_out(*tables: RenderableType) -> None:
     "Print tables, whole ones where no terminal sets a width."
-    for table in tables:
-        (console if console.is_terminal else Console(width=4000, force_jupyter=False, force_terminal=False)).print(table)
+    shown = console if console.is_terminal else Console(width=4000, force_jupyter=False, force_terminal=False)
+    for table in tables: shown.print(table)
 
 def print_json(content: object) -> None:
     "JSON in the terminal's own letters; escaped where it has no others than ASCII."

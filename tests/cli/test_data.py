@@ -87,6 +87,23 @@ def test_state_of_ones_own_card(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- what a name stands for
 
 
+def test_a_folder_means_the_card_beside_it_or_says_how_to_get_one(tmp_path):
+    write_pairs(tmp_path, 4)
+    with pytest.raises(CardError, match="No card describes this folder") as caught:
+        resolve("toy")
+    assert "toy.toml beside it" in caught.value.expected
+    assert caught.value.fix.split(" writes")[0] == "taco data new toy"
+    run("new", "toy")  # the fix
+    draft = tmp_path / "toy.toml"
+    draft.write_text(draft.read_text().replace('modality = "?"', 'modality = "CT"'))
+    for what in ("toy", "toy/", tmp_path / "toy"):
+        target = resolve(what)
+        assert target.card.name == "toy" and target.source == "real"
+        assert sum(check(target.card, target.root, target.source).records.values()) == 4
+    (tmp_path / "toy/card.toml").write_text(draft.read_text().replace('name = "toy"', 'name = "inside"'))
+    assert resolve("toy").card.name == "inside"  # what lies in the folder is nearer than what lies beside it
+
+
 def test_a_name_a_card_and_a_folder_mean_the_same(tmp_path, monkeypatch):
     write_pairs(tmp_path, 4)
     card = make_card(tmp_path)
