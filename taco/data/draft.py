@@ -14,7 +14,7 @@ from pathlib import Path
 from ..base import CardError, DataError, TacoError, refusing
 from .card import parse_card
 from .guess.layouts import LAYOUTS, Layout
-from .guess.names import PARTS, ending
+from .guess.names import PARTS, ending, kind_of
 from .guess.survey import spread
 from .readers import catalogue  # noqa: F401  enters all readers
 from .readers.attributes import list_items
@@ -132,7 +132,11 @@ def draft(folder: str | Path, name: str | None = None) -> Draft:
         if layout := find(folder, files): break
     else:
         ends = Counter(ending(f).lower() or "no ending" for f in files)
-        refuse("These files are of no known layout.", "folder", ", ".join(f"{n} {e}" for e, n in ends.most_common(6)),
+        seen = ", ".join(f"{n} {e}" for e, n in ends.most_common(6))
+        if any(kind_of(folder, f) in ("picture", "scan") for f in files):
+            refuse("Labels are here, but no images.", "folder", f"{seen}, all with few values, as labels have",
+                   "images beside their labels", "Name the folder that holds both, or write a card by hand.")
+        refuse("These files are of no known layout.", "folder", seen,
                "images (PNG, JPEG, TIFF, BMP), scans (NIfTI, NRRD, MetaImage), DICOM, HDF5 or .npz",
                "Convert them, or write a card by hand: the page of readers says which reader takes what.")
     made = compose(folder, files, layout, name or name_of(folder))

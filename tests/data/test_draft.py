@@ -48,6 +48,25 @@ NAMES = {
 }
 
 
+@pytest.mark.parametrize("way", ["folders", "suffix", "endings"])
+def test_dark_images_hold_as_few_values_as_labels(tmp_path, way):
+    folder = tmp_path / "toy"
+    for n in range(4):
+        dark = np.random.default_rng(n).integers(0, 30, (40, 48)).astype(np.uint8)
+        toys.save(folder / NAMES[way][0].format(f"case{n}"), dark)
+        mask(folder / NAMES[way][1].format(f"case{n}"))
+    _, card, records = drafted(folder)
+    assert len(records) == 4 and card.annotation == ["semantic"]
+    for record in records:
+        assert record.semantic.sum() == 7 * 25 and record.image.max() == pytest.approx(29 / 255)
+
+
+def test_masks_alone_are_no_images(tmp_path):
+    for n in range(4): mask(tmp_path / f"toy/masks/case{n}.png")
+    with pytest.raises(DataError) as caught: draft(tmp_path / "toy")
+    told(caught, "Labels are here, but no images", "4 .png", "images beside their labels")
+
+
 @pytest.mark.parametrize("way", NAMES)
 @pytest.mark.parametrize("values", [(0, 255), (0, 1, 2), (0, 128, 255)])
 def test_images_and_masks_however_they_are_named(tmp_path, way, values):

@@ -18,7 +18,7 @@ from .survey import Look, Match, caught, keys_of, match, open_file
 
 # %% auto #0
 __all__ = ['LAYOUTS', 'Row', 'Layout', 'layout', 'steps', 'classes_of', 'names_for', 'Choice', 'choose', 'overlap', 'found_by',
-           'choices_of', 'drawn', 'row_of', 'colours_of', 'bare']
+           'choices_of', 'images_among', 'drawn', 'row_of', 'colours_of', 'bare']
 
 # %% ../../../nbs/data/guess/02_drawn.ipynb #0bd1af36
 @dataclass
@@ -162,13 +162,23 @@ def _doubts(folder: Path, files: list[str], whole: list[Choice]) -> list[str]:
     if len(whole) == 1: return doubts
     return [*doubts, "one number is taken for one class in all tables, and one modality for all: check"]
 
+# %% ../../../nbs/data/guess/02_drawn.ipynb #4c79083c
+def images_among(found: list[Family]) -> list[Family]:
+    "The families that are images, by what they hold; where all hold few values, those that hold the most."
+    images = [f for f in found if f.role == "image"]
+    if images: return [f for f in images if not f.derived] or images
+    values = lambda f: len(f.look.counts)
+    others = [f for f in found if not f.called_label and values(f) > 2]
+    labels = [values(f) for f in found if f.called_label] or [max(map(values, others), default=0) - 1]
+    return [f for f in others if values(f) > max(labels)]
+
 # %% ../../../nbs/data/guess/02_drawn.ipynb #e8ecb7a5
 @layout
 def drawn(folder: Path, files: list[str]) -> Layout | None:
     "Pictures or scans with masks."
     found = [f for f in families(folder, files) if f.kind in ("picture", "scan", "dicom")]
-    images = [f for f in found if f.role == "image" and not f.derived] or [f for f in found if f.role == "image"]
-    whole = choices_of(images, [f for f in found if f.role == "label"])
+    images = images_among(found)
+    whole = choices_of(images, [f for f in found if f.role == "label" and f not in images])
     if not whole: return bare(folder, files, images) if images else None
     rows, classes, why = [], {}, ""
     for choice in whole:

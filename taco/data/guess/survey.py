@@ -119,11 +119,16 @@ def open_file(family: Family, name: Name) -> tuple[np.ndarray, np.ndarray | None
 
 # %% ../../../nbs/data/guess/01_survey.ipynb #2344a72d
 @patch(as_prop=True)
-def role(self: Family) -> str:
-    "image or label, by what its files hold; by their names where that tells nothing."
+def called_label(self: Family) -> bool:
+    "Whether a folder or a part of the names speaks of labels."
     first = self.names[0]
     named = [plays(p) for p in first.folder.split("/")] + [plays(first.prefix.strip("_-. ") or "-")]
-    by_name = "label" if "label" in named or any(w in LABEL_WORDS for w in words(first.suffix)) else None
+    return "label" in named or any(w in LABEL_WORDS for w in words(first.suffix))
+
+@patch(as_prop=True)
+def role(self: Family) -> str:
+    "image or label, by what its files hold; by their names where that tells nothing."
+    first, by_name = self.names[0], "label" if self.called_label else None
     if self.kind not in ("picture", "scan") or self.look.error and not self.look.shape:
         return by_name or "image"
     if first.end.lower() in (".jpg", ".jpeg"): return by_name or "image"
