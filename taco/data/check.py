@@ -168,7 +168,7 @@ def check(
     except TacoError as error:
         result.faults.append(printable_lines(str(error)))
         splits = {i.subject: i.split or "train" for i in found.items}
-    keys: Counter = Counter()
+    keys: dict[str, list[str]] = {}
     with listening() as opened:
         for done, item in enumerate(found.items, 1):
             _check_item(result, item, splits, keys)
@@ -179,7 +179,7 @@ def check(
     return result
 
 # %% ../../nbs/data/12_check.ipynb #acc14f98
-def _check_item(result: Check, item: Item, splits: dict, keys: Counter) -> None:
+def _check_item(result: Check, item: Item, splits: dict, keys: dict[str, list[str]]) -> None:
     "Load one item and count what is in it."
     try: records = load(result.card, item, splits)
     except TacoError as error:
@@ -188,7 +188,7 @@ def _check_item(result: Check, item: Item, splits: dict, keys: Counter) -> None:
     result.files.append(dict(file=printable(item.file), ok=bool(records), records=len(records),
                              reason="" if records else NOTHING))
     for record in records:
-        keys[record.key] += 1
+        keys.setdefault(record.key, []).append(record.file)
         result.kinds[kind_of(record)] += 1
         result.held.update(held(record))
         result.records[record.split] += 1
@@ -201,12 +201,14 @@ def _check_item(result: Check, item: Item, splits: dict, keys: Counter) -> None:
             result.pixels[value] += count
 
 # %% ../../nbs/data/12_check.ipynb #ca8ce2c7
-def _check_whole(result: Check, keys: Counter) -> None:
+def _check_whole(result: Check, keys: dict[str, list[str]]) -> None:
     "What only shows when all is read."
-    card, twice = result.card, [k for k, n in keys.items() if n > 1]
+    card, twice = result.card, [k for k, files in keys.items() if len(files) > 1]
     if twice:
-        result.faults.append(f"{len(twice)} keys occur twice, the first is {twice[0]!r}. "
-                             f"Capture more of the path in the patterns of {card.path or 'the card'}.")
+        of, place = keys[twice[0]][:2], card.path or "the card"
+        fix = f"Capture more of the path in the patterns of {place}, or rename what differs only in _ - . at its ends."
+        if len(set(of)) == 1: fix = f"One file is read twice: delete one [[read]] of {place}, or narrow its patterns."
+        result.faults.append(f"{len(twice)} keys occur twice, the first is {twice[0]!r}: {' and '.join(of)}. {fix}")
     if not keys: result.faults.append("There is no usable record.")
     missing = [f"{v} ({n})" for v, n in card.classes.items() if v not in result.images]
     if missing and keys: result.notes.append(f"No image holds {', '.join(missing)}.")
