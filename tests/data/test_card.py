@@ -285,7 +285,7 @@ def test_a_read_has_a_modality_of_its_card(tmp_path):
     ('colours = {"#000000" = 0, "#FF0000" = 1}\nignore = "#ff0000"', "#ff0000"),
 ])
 def test_a_value_is_no_class_and_unknown_at_once(tmp_path, options, found):
-    text = CARD + CLASSES + PAIRS + options + "\n" + BY_SUBJECT
+    text = CARD + CLASSES + PAIRS.replace("values = {0 = 0, 255 = 1}", options) + BY_SUBJECT
     with pytest.raises(CardError) as error:
         load_card(make_card(tmp_path, text))
     told(error, "read.ignore", found, f"Take {found} from ignore")

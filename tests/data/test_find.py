@@ -157,7 +157,8 @@ def test_packaged_images_are_one_subject_in_one_split():
 
 def test_a_subject_that_the_fixed_split_names_twice(tmp_path):
     write_pairs(tmp_path, 4, 1)
-    text = CARD + CLASSES + PAIRS + '\n[split]\nrule = "fixed"\nfixed = {train = ["p0[0-2]*"], test = ["p02*", "p03*"]}\n'
+    fixed = 'fixed = {train = ["p0[0-2]*"], test = ["p02*", "p03*"]}\n'
+    text = CARD + CLASSES + PAIRS + '\n[split]\nrule = "fixed"\n' + fixed
     with pytest.raises(CardError) as error:
         list(read(make_card(tmp_path, text), tmp_path))
     told(error, "toy.toml", "split.fixed", "p02", "train, test", "Narrow")

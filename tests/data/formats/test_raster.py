@@ -284,4 +284,4 @@ def test_beside_the_picture_of_a_gif_nothing_was_drawn(tmp_path):
     mask = partial_gif(tmp_path / "m.gif", part, [[0, 0, 0], [200, 0, 0]])
     wanted = np.zeros((20, 30), np.uint8)
     wanted[3:5, 22:26] = 1
-    np.testing.assert_array_equal(read_mask(mask), wanted)
+    np.testing.assert_array_equal(read_mask(mask, False), wanted)

@@ -318,6 +318,7 @@ def test_two_images_of_one_identity_are_refused_and_objects_follow_the_card(tmp_
 
 def test_images_are_not_their_own_masks(tmp_path):
     write_pairs(tmp_path, 1, 1)
+    same = PAIRS.replace("masks/", "images/").replace(",gif}", ",gif,jpg}")
     with pytest.raises(CardError) as error:
-        list(read(make_card(tmp_path, CARD + CLASSES + PAIRS.replace("masks/", "images/") + BY_SUBJECT), tmp_path))
+        list(read(make_card(tmp_path, CARD + CLASSES + same + BY_SUBJECT), tmp_path))
     told(error, "read.masks", "images/", "Name the folder")

@@ -145,6 +145,6 @@ def test_fractions_are_not_taken_for_pixels(tmp_path):
     assert boxes(tmp_path, parts, 'units = "pixels"\n') == [[0.125, 0.2, 0.375, 0.5]]
     whole = parts.replace("0.125,0.2,0.375,0.5", "0,0,1,1")
     assert boxes(tmp_path, whole) == [[0, 0, 1, 1]]
-    note = dict(id=1, image_id=1, category_id=1, bbox=[0.125, 0.2, 0.25, 0.3])
+    note = dict(id=1, image_id=1, category_id=10, bbox=[0.125, 0.2, 0.25, 0.3])
     write(tmp_path, "all.json", coco(annotations=[note]))
     refused(DataError, card_of(COCO), tmp_path, "look like fractions", "Multiply them by width and height")
