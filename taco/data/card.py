@@ -200,6 +200,7 @@ def check_read(card: Card, refuse: Callable) -> None:
             refuse("A [[read]] has a modality that the card does not.", "read.modality", modality,
                    ", ".join(card.modality), f"Add {modality!r} to modality at the top, or delete it here.")
 
+# %% ../../nbs/data/03_card.ipynb #d000be83
 def check_phantom(card: Card, refuse: Callable) -> None:
     "`refuse` a phantom table that cannot work; a card without one has no stand-in."
     allowed, phantom = ("recipe", "subjects", "options"), card.phantom

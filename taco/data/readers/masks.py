@@ -33,6 +33,7 @@ def mask_patterns(source: Source) -> dict[str, str]:
     if isinstance(masks, dict): return masks
     return {} if masks is None else {"": source.table["masks"]}
 
+# %% ../../../nbs/data/readers/03_masks.ipynb #f0ce4d10
 @reader("pairs", "images masks exclude spacing objects ignore unlabelled page orientation")
 def read_pairs(
     source: Source,

@@ -177,6 +177,7 @@ def _lowered(word: str) -> str:
     stem, end = os.path.splitext(word)
     return stem + end.lower()
 
+# %% ../../../nbs/data/readers/05_tables.ipynb #a9ef5627
 class Finder:
     "Finds image files by the names that tables use for them."
     def __init__(self, images: dict[str, str]):
