@@ -196,7 +196,11 @@ def check_read(card: Card, refuse: Callable) -> None:
                 except re.error as error:
                     refuse("A regular expression does not compile.", f"read.{name}", text, fix=f"{error}")
         check_table(row, card.classes, refuse)
+        if (modality := row.get("modality", card.modality[0])) not in card.modality:
+            refuse("A [[read]] has a modality that the card does not.", "read.modality", modality,
+                   ", ".join(card.modality), f"Add {modality!r} to modality at the top, or delete it here.")
 
+# %% ../../nbs/data/03_card.ipynb #d000be83
 def check_phantom(card: Card, refuse: Callable) -> None:
     "`refuse` a phantom table that cannot work; a card without one has no stand-in."
     allowed, phantom = ("recipe", "subjects", "options"), card.phantom

@@ -87,11 +87,16 @@ def _refuse_equal(card: Card, group: list[Item], splits: dict[str, str]) -> None
 
 # %% ../../nbs/data/06_find.ipynb #634b9773
 def _fixed(card: Card, subject: str) -> str:
-    "The part that the card names for a subject, wildcards allowed. Raises `CardError` when it names none."
+    "The part that the card names for a subject, wildcards allowed. Raises `CardError` when it names none, or two."
     fixed = card.split["fixed"]
     if isinstance(fixed, str): return fixed
-    for split, patterns in fixed.items():
-        if any(fnmatch.fnmatchcase(subject, p) for p in patterns): return split
+    named = [split for split, names in fixed.items() if any(fnmatch.fnmatchcase(subject, n) for n in names if n != "*")]
+    if not named: named = [split for split, names in fixed.items() if "*" in names]  # the part of all others
+    if len(named) > 1:
+        raise CardError("The fixed split names a subject twice.", file=card.path or card.name, field="split.fixed",
+                        found=f"{subject}: {', '.join(named)}", expected="each subject in one part",
+                        fix=f"Narrow the names of {named[0]} or {named[1]}, so that {subject!r} fits one of them.")
+    if named: return named[0]
     raise CardError("The fixed split does not name a subject.", file=card.path or card.name, field="split.fixed",
                     found=subject, expected="every subject, wildcards allowed",
                     fix=f'Add "{subject}" to one of its parts.')

@@ -277,9 +277,22 @@ def check_table(row: dict, classes: Classes, refuse: Callable) -> None:
         if len(there) > 1:
             refuse("Two options say one thing.", f"read.{there[1]}", " and ".join(there), f"one of {', '.join(group)}",
                    f"Delete {there[1]} or {there[0]}.")
+    for value in _known_twice(row):
+        refuse("A value of the mask is a class and unknown at once.", "read.ignore", value,
+               "values that mean nothing else", f"Take {value} from ignore, or from values or colours.")
     if "splits" in row and "split" not in row:
         refuse("Words for the parts, but no pattern that finds them.", "read.splits", shown(row["splits"]),
                "split and splits together", "Add split, for example split = 're:(train|test)/'.")
+
+# %% ../../nbs/data/02_options.ipynb #fa6f97bf
+def _known_twice(row: dict) -> list:
+    "Values under `ignore` that `values` or `colours` call a class."
+    ignored = row.get("ignore", [])
+    ignored = ignored if isinstance(ignored, list) else [ignored]
+    declared = row.get("values", row.get("colours"))
+    known = {str(key).lower() for key, value in declared.items() if value} if isinstance(declared, dict) else set()
+    return [v for v in ignored if (str(v) if isinstance(v, str) else f"{v:g}").lower() in known]
+
 
 # %% ../../nbs/data/02_options.ipynb #c5108b1c
 def options_table(reader: str | None = None) -> pd.DataFrame:

@@ -269,3 +269,25 @@ def test_two_folders_of_cards_may_not_hold_one_name(tmp_path, monkeypatch):
     monkeypatch.setenv("TACO_CARDS", str(tmp_path / "absent"))
     with pytest.raises(CardError, match="does not exist"):
         load_card("drive")
+
+
+def test_a_read_has_a_modality_of_its_card(tmp_path):
+    text = CARD + CLASSES + PAIRS + 'modality = "MR"\n' + BY_SUBJECT
+    with pytest.raises(CardError) as error:
+        load_card(make_card(tmp_path, text))
+    told(error, "read.modality", "MR", "fluorescence microscopy", "Add 'MR'")
+    both = text.replace('"fluorescence microscopy"', '["fluorescence microscopy", "MR"]')
+    assert load_card(make_card(tmp_path, both)).read[0]["modality"] == "MR"
+
+
+@pytest.mark.parametrize("options, found", [
+    ("values = {0 = 0, 255 = 1}\nignore = [7, 255]", "255"),
+    ('colours = {"#000000" = 0, "#FF0000" = 1}\nignore = "#ff0000"', "#ff0000"),
+])
+def test_a_value_is_no_class_and_unknown_at_once(tmp_path, options, found):
+    text = CARD + CLASSES + PAIRS.replace("values = {0 = 0, 255 = 1}", options) + BY_SUBJECT
+    with pytest.raises(CardError) as error:
+        load_card(make_card(tmp_path, text))
+    told(error, "read.ignore", found, f"Take {found} from ignore")
+    card = load_card(make_card(tmp_path, text.replace("255 = 1}", "1 = 1}").replace('"#FF0000" = 1', '"#FF0001" = 1')))
+    assert card.read[0]["ignore"]  # the fix

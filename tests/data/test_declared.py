@@ -57,3 +57,19 @@ def test_nothing_read_is_no_contradiction(tmp_path):
         make_card(tmp_path, ALL.replace('annotation = "semantic"', 'annotation = "none"')),
         Counter(grey=2, semantic=2),
     )[0]
+
+
+@pytest.mark.parametrize("twice, parts", [
+    (False, ("p00_00.png and ", "p00_00_.png", "rename")), (True, ("read twice", "delete one [[read]]"))])
+def test_keys_that_occur_twice(tmp_path, twice, parts):
+    write_pairs(tmp_path, 1, 1)
+    for folder in ("images", "masks") if not twice else ():
+        place = tmp_path / "toy" / folder
+        (place / "p00_00_.png").write_bytes((place / "p00_00.png").read_bytes())
+    found = check(make_card(tmp_path, CARD + CLASSES + PAIRS * (1 + twice) + BY_SUBJECT), tmp_path)
+    assert not found.ok and "keys occur twice" in found.faults[0]
+    assert all(part in found.faults[0] for part in parts), found.faults
+    if twice: return
+    for folder in ("images", "masks"):  # the fix
+        (tmp_path / "toy" / folder / "p00_00_.png").rename(tmp_path / "toy" / folder / "p00_00_b.png")
+    assert check(make_card(tmp_path, CARD + CLASSES + PAIRS + BY_SUBJECT), tmp_path).ok

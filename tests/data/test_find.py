@@ -153,3 +153,16 @@ def test_packaged_images_are_one_subject_in_one_split():
             assert len(splits) == 1
             seen[name] = set(splits.values()).pop()
     assert set(seen.values()) == {"train", "test"}
+
+
+def test_a_subject_that_the_fixed_split_names_twice(tmp_path):
+    write_pairs(tmp_path, 4, 1)
+    fixed = 'fixed = {train = ["p0[0-2]*"], test = ["p02*", "p03*"]}\n'
+    text = CARD + CLASSES + PAIRS + '\n[split]\nrule = "fixed"\n' + fixed
+    with pytest.raises(CardError) as error:
+        list(read(make_card(tmp_path, text), tmp_path))
+    told(error, "toy.toml", "split.fixed", "p02", "train, test", "Narrow")
+    for fixed in ('{train = ["p0[01]*"], test = ["p02*", "p03*"]}', '{train = ["*"], test = ["p0[23]*"]}'):
+        card = make_card(tmp_path, text.split("fixed = {")[0] + "fixed = " + fixed + "\n")
+        assert {r.subject[:3]: r.split for r in read(card, tmp_path)} == dict(
+            p00="train", p01="train", p02="test", p03="test")

@@ -26,7 +26,7 @@ from taco.data.formats.dicom import (
 
 # %% auto #0
 __all__ = ['CHOOSE', 'header_windows', 'header_window', 'displayed', 'is_inverse', 'to_picture', 'between', 'dicom_picture',
-           'dicom_labels', 'frames_in', 'one_frame']
+           'dicom_labels', 'check_ground', 'frames_in', 'one_frame']
 
 # %% ../../../nbs/data/formats/07_display.ipynb #f8184f6b
 CHOOSE = "Choose in the card: window = [{:g}, {:g}], or percentiles = [0.5, 99.5]."
@@ -146,17 +146,31 @@ def dicom_picture(path: str | Path, grey_range: Callable, scaled: bool = False, 
 def dicom_labels(
     path: str | Path,
     frame: int | None = None,  # which of several
-    declared: bool = True,     # whether the card says what the numbers mean
+    rule: dict | None = None,  # what the card says of the numbers: values, threshold; None: they are not looked at
 ) -> np.ndarray:
     "(H, W) or (H, W, 3), the stored numbers of a file, or of one of its frames. Raises `DataError`."
     data = open_dicom(Path(path))
-    if value_of(data, "PhotometricInterpretation") == "MONOCHROME1" and not declared:
-        refuser(data)("In this mask small numbers are white.", "PhotometricInterpretation", "MONOCHROME1",
-                      "MONOCHROME2", "Declare in the card what its numbers mean: a threshold, or values = {…}.")
+    if rule is not None: check_ground(data, rule)
     if (kind := no_image(data)) and ("segmentation" in kind or "outlines" in kind):
         refuser(data)("This mask is no picture.", "masks", kind, "an image whose numbers are classes",
                       'Read the set with reader = "dicom", which draws segmentations and outlines.')
     return stored_pixels(data, Path(path))[one_frame(data, frame)]
+
+# %% ../../../nbs/data/formats/07_display.ipynb #544ea417
+def check_ground(data: pydicom.Dataset, rule: dict) -> None:
+    """Raise `DataError` for a mask in which small numbers are white, if the card does not say what they mean.
+
+    `rule` is its `[[read]]`: `values` must not call the largest number an object on the ground 0, `inverted` is enough.
+    """
+    if value_of(data, "PhotometricInterpretation") != "MONOCHROME1" or "inverted" in rule: return
+    values, top = rule.get("values"), 2 ** int(data.BitsStored) - 1
+    declared = {int(k): v for k, v in values.items()} if isinstance(values, dict) else {}
+    if declared and (declared.get(0) != 0 or not declared.get(top)): return
+    found = f"MONOCHROME1, so 0 is white and {top} is black"
+    refuser(data)("In this mask small numbers are white.", "PhotometricInterpretation", found, "MONOCHROME2",
+                  f"If what is white is the object, declare values = {{0 = 1, {top} = 0}} or the like; "
+                  "if the numbers are right and this word is not, save the mask as MONOCHROME2.")
+
 
 # %% ../../../nbs/data/formats/07_display.ipynb #a7d1c0f2
 def frames_in(path: str | Path) -> int:

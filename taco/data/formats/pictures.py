@@ -75,6 +75,17 @@ def _clear(image: Image.Image, pixels: np.ndarray) -> np.ndarray | None:
     same = pixels == np.asarray(clear)
     return np.where(same.all(-1) if pixels.ndim == 3 else same, 0, 255).astype(np.uint8)
 
+# %% ../../../nbs/data/formats/02_pictures.ipynb #4dbb12dd
+def _covered(image: Image.Image) -> np.ndarray | None:
+    "Opacity (H, W) uint8 of the canvas of a GIF whose first picture covers a part of it; None for all else."
+    if image.format != "GIF" or image.tell() or not image.tile: return None
+    left, top, right, bottom = image.tile[0][1]
+    if (left, top, right, bottom) == (0, 0, *image.size): return None
+    covered = np.zeros(image.size[::-1], np.uint8)
+    covered[top:bottom, left:right] = 255
+    return covered
+
+
 # %% ../../../nbs/data/formats/02_pictures.ipynb #c5e83305
 def _frame(image: Image.Image, path: Path, page: int | None) -> bool:
     "Move to the chosen frame; whether it is one of several. Raises `DataError` without a choice."
@@ -110,6 +121,7 @@ def read_picture(path: str | Path, page: int | None = None) -> Raster:
             raise NotImplementedError(f"values up to {packing}, which Pillow would stretch to 255")
         raster = Raster(np.empty(0), str(path), image.format or "", turn=_turn(image), aspect=_aspect(image))
         several = _frame(image, path, page)
+        covered = _covered(image)
         if several and image.mode in ("P", "PA"):
             image = image.convert("RGBA")  # frames have palettes of their own
         if image.mode in INTO_RGB: image = image.convert("RGB")
@@ -120,6 +132,7 @@ def read_picture(path: str | Path, page: int | None = None) -> Raster:
             raster.pixels, raster.alpha = raster.pixels[..., :-1], raster.pixels[..., -1]
             if raster.pixels.shape[2] == 1: raster.pixels = raster.pixels[..., 0]
         elif image.mode != "PA": raster.alpha = _clear(image, raster.pixels)
+        if covered is not None: raster.alpha = covered if raster.alpha is None else np.minimum(raster.alpha, covered)
         raster.colours = 3 if raster.pixels.ndim == 3 else 1
         if image.mode in ("LAB", "La", "RGBa") or raster.pixels.dtype.kind not in "biuf":
             raster.refuse("This kind of picture is not read.", "mode", image.mode, "grey, colours or a palette",

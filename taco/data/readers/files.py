@@ -221,6 +221,16 @@ def _once(found: dict[str, re.Match]) -> dict[str, re.Match]:
     kept = set(map(str, taken.values()))
     return {f: m for f, m in found.items() if f in kept}
 
+# %% ../../../nbs/data/readers/01_files.ipynb #61d05b5c
+def _tell_apart(one: str, other: str) -> str:
+    "How two files of one identity become different, or one of them is left out."
+    if text_of(one) == text_of(other):
+        return "They are one name in two Unicode forms: remove or rename one of the files."
+    (stem, end), (rest, _) = os.path.splitext(one), os.path.splitext(other)
+    if stem != rest: return "Capture more of the path in the pattern."
+    return f'Leave out one of the endings: exclude = "**/*{end}"; or name only one of them in the pattern.'
+
+
 # %% ../../../nbs/data/readers/01_files.ipynb #b718bb03
 def identities(
     files: list[str],
@@ -234,7 +244,6 @@ def identities(
         name = identity(match)
         if name in found:
             raise CardError("Two files have the same identity.", file=card_file, field=field,
-                            found=f"{found[name]} and {path}: {name!r}",
-                            fix="Capture more of the path in the pattern.")
+                            found=f"{found[name]} and {path}: {name!r}", fix=_tell_apart(found[name], path))
         found[name] = path
     return found

@@ -60,11 +60,11 @@ def overlaps(planes: np.ndarray) -> np.ndarray:
 def read_planes(
     path: Path,
     stored: bool = False,   # leave it as it lies, whatever its orientation
-    declared: bool = True,  # whether the card says what numbers mean
+    rule: dict | None = None,  # what the card says of the numbers; None: they are not looked at
 ) -> np.ndarray:
     "All channels of a mask, (H, W, C), in the file's own type. Raises `DataError`."
     if is_dicom(path):
-        planes = [np.atleast_3d(dicom_labels(path, k, declared)) for k in range(frames_in(path))]
+        planes = [np.atleast_3d(dicom_labels(path, k, rule)) for k in range(frames_in(path))]
     else:
         planes = [_planes_of(read_raster(path, 0), stored)]
         planes += [_planes_of(read_raster(path, k), stored) for k in range(1, count_pictures(path))]
@@ -101,7 +101,7 @@ def load_channels(source: Source, name: str, path: str, masks: dict[str, str | N
     shape = record.image.shape[1:]
     if masks[""] is None: return [replace(record, **absent_mask(source, source.home / path, shape))]
     file = source.home / masks[""]
-    planes = read_planes(file, source.option("orientation") == "stored", "threshold" in source)
+    planes = read_planes(file, source.option("orientation") == "stored", source.table)
     same_size(planes, record.image, file, source.home / path)
     channels = {int(c): value for c, value in source.table["channels"].items()}
     _declared(source, planes, channels, file)

@@ -49,6 +49,7 @@ class Marks:
     single: list[bool] | None = None  # N, whether each is one object and no crowd; None: all are
     points: Marks | None = None      # key points of the objects
     advice: str = "Check the order of x and y"   # for what lies outside
+    sure: bool = False               # whether the card says the units
 
 # %% ../../../nbs/data/readers/06_marks.ipynb #1ddd9201
 def _reject(marks: Marks, bad: np.ndarray | np.bool_, what: str, expected: str, fix: str) -> None:
@@ -58,6 +59,18 @@ def _reject(marks: Marks, bad: np.ndarray | np.bool_, what: str, expected: str, 
     numbers = ", ".join(f"{v:g}" for v in np.ravel(marks.coordinates[n]))
     refusing(DataError, file=marks.file)(
         what, marks.kind, f"{numbers} ({marks.where[n]}; {int(bad.sum())} of {bad.size})", expected, fix)
+
+# %% ../../../nbs/data/readers/06_marks.ipynb #a8408208
+def _refuse_fractions(marks: Marks) -> None:
+    "Raise `DataError` where all coordinates lie in the first pixel, not at its corners."
+    c = np.asarray(marks.coordinates, np.float64)
+    if c.size < 4 or c.min() < 0 or c.max() > 1 or (c == np.round(c)).all(): return
+    table = marks.advice.startswith("Check units")
+    fix = 'Declare units = "fractions", or units = "pixels" if they are.' if table else (
+        "Multiply them by width and height of the image in the file.")
+    _reject(marks, np.full(len(c), True), "These coordinates look like fractions of the image, not like pixels.",
+            "pixels", fix)
+
 
 # %% ../../../nbs/data/readers/06_marks.ipynb #03b54e74
 def to_fractions(marks: Marks, height: int, width: int, clip: bool = False) -> np.ndarray:
@@ -73,6 +86,7 @@ def to_fractions(marks: Marks, height: int, width: int, clip: bool = False) -> n
     boxes = marks.kind == "boxes"
     table = np.array(marks.coordinates, np.float64).reshape(-1, 4 if boxes else 2)
     if marks.units == "pixels":
+        if not marks.sure: _refuse_fractions(marks)
         if boxes: table[:, :2] -= marks.first
         else: table += .5 - marks.first
         table /= np.tile([width, height], table.shape[1] // 2)
@@ -273,7 +287,7 @@ def marks_of_rows(source: Source, path: Path, rows: pd.DataFrame) -> Marks:
     elif names == ("x", "y", "w", "h"): c = np.hstack([c[:, :2], c[:, :2] + c[:, 2:] - first])
     words = [str(word).strip() for word in rows["class"]] if "class" in rows else None
     return Marks(kind, c, words, where, str(path), source.option("units", "pixels"), first,
-                 advice="Check units, first and the order of x and y")
+                 advice="Check units, first and the order of x and y", sure="units" in source)
 
 def parse_table(source: Source, path: Path) -> Marks:
     "The marks of a text file that belongs to one image. Raises `DataError`."

@@ -33,6 +33,7 @@ def mask_patterns(source: Source) -> dict[str, str]:
     if isinstance(masks, dict): return masks
     return {} if masks is None else {"": source.table["masks"]}
 
+# %% ../../../nbs/data/readers/03_masks.ipynb #f0ce4d10
 @reader("pairs", "images masks exclude spacing objects ignore unlabelled page orientation")
 def read_pairs(
     source: Source,
@@ -41,6 +42,9 @@ def read_pairs(
     "An image file and its mask file(s)."
     files = source.files()
     patterns = mask_patterns(source)
+    if source.table["images"] in patterns.values():
+        source.refuse("Images and masks have one pattern.", "read.masks", source.table["images"],
+                      "a pattern that fits masks alone", "Name the folder or the ending of the masks.")
     masks = {value: source.identify(files, "masks", pattern) for value, pattern in patterns.items()}
     images = source.images(files, taken={path for found in masks.values() for path in found.values()})
     if not images: return []
@@ -86,7 +90,7 @@ def absent_mask(
 def mask_values(source: Source, path: Path) -> np.ndarray:
     "The values of a mask file (H, W) or (H, W, C), by what the card says of such files. Raises `DataError`."
     if is_dicom(path):
-        return dicom_labels(path, source.option("page"), "values" in source or "threshold" in source)
+        return dicom_labels(path, source.option("page"), source.table)
     stored = source.option("orientation") == "stored"
     return read_mask(path, bool(source.option("colours")), source.option("page"), stored)
 

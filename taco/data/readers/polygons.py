@@ -271,6 +271,18 @@ def _words(shapes: list[Shape]) -> list[str] | None:
     "Their labels, None where the files name no class."
     return None if shapes and all(s.word is None for s in shapes) else [s.word or "" for s in shapes]
 
+# %% ../../../nbs/data/readers/08_polygons.ipynb #4bc2cb04
+def _refuse_coco(source: Source, paths: dict[str, str], images: dict[str, str]) -> None:
+    "Raise `CardError` for a COCO file where there is one for all images."
+    if len(paths) != 1 or set(paths) & set(images): return
+    path = next(iter(paths.values()))
+    if not path.lower().endswith(".json"): return
+    text = (source.home / path).read_bytes()
+    if b'"categories"' in text and b'"annotations"' in text:
+        source.refuse("This file is COCO: one for all images.", "read.annotations", path,
+                      "outlines of one image a file", 'Use reader = "coco": it draws outlines as masks as well.')
+
+
 # %% ../../../nbs/data/readers/08_polygons.ipynb #be0af73a
 OUTLINES = "class classes order clip encoding duplicates columns separator header decimal first corners holes spacing"
 
@@ -290,6 +302,7 @@ def read_polygons(source: Source) -> list[Item]:
     files = source.files()
     images = source.images(files, taken={path for found in notes.values() for path in found.values()})
     if not images: return []
+    for paths in notes.values(): _refuse_coco(source, paths, images)
     found = {}
     for name in images:
         of_image = {word: source.home / paths[name] for word, paths in notes.items() if name in paths}

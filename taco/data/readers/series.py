@@ -14,7 +14,7 @@ import pydicom
 
 from ...base import DataError, refusing
 from ..formats.dicom import RASTERS, in_units, is_dicom, open_dicom, refuser, stored_pixels
-from ..formats.display import is_inverse
+from ..formats.display import check_ground, is_inverse
 from ..formats.grid import Scan, plane_axis
 from ..formats.raster import read_pixels
 from ..formats.segments import Plane, bare_frames, draw_regions, has_regions, list_regions
@@ -113,9 +113,7 @@ def mask_pixels(
     if len(stored) not in (1, frames):
         refuse("The mask has several frames.", "NumberOfFrames", len(stored), f"1, or {frames} as its image",
                "Export one frame for each frame of the image, or leave the image out with skip_bad.")
-    if data.PhotometricInterpretation == "MONOCHROME1" and not {"values", "threshold"} & set(source.table):
-        refuse("In this mask small numbers are white.", "PhotometricInterpretation", "MONOCHROME1", "MONOCHROME2",
-               "Declare in the card what its numbers mean: values = {0 = 0, 255 = 1} or the like.")
+    check_ground(data, source.table)
     t = frame if len(stored) > 1 else 0
     return stored[t] if data.PhotometricInterpretation == "PALETTE COLOR" and mask else in_units(stored[t], data, t)
 

@@ -172,19 +172,26 @@ def _plain(word: str) -> str:
     "A path as this chapter compares it: forward slashes, letters and their accents in one."
     return unicodedata.normalize("NFC", word.replace("\\", "/"))
 
+def _lowered(word: str) -> str:
+    "The path with its ending in small letters."
+    stem, end = os.path.splitext(word)
+    return stem + end.lower()
+
+# %% ../../../nbs/data/readers/05_tables.ipynb #a9ef5627
 class Finder:
     "Finds image files by the names that tables use for them."
     def __init__(self, images: dict[str, str]):
         self.places: dict[str, list[str]] = {}
         for name, path in images.items():
             plain = Path(_plain(path))
-            for word in {plain.name, plain.stem}: self.places.setdefault(word, []).append(name)
+            for word in {plain.name, plain.stem, _lowered(plain.name)}: self.places.setdefault(word, []).append(name)
         self.images = images
 
     def __call__(self, source: Source, word: str) -> str | None:
         "The identity of the image, None when there is none. Raises `CardError` when two fit."
-        plain = _plain(word)
-        found = [n for n in self.places.get(Path(plain).name, []) if self._ends(n, plain)]
+        whole, found = _plain(word), []
+        for plain in dict.fromkeys([whole, _lowered(whole)]):
+            if found := [n for n in self.places.get(Path(plain).name, []) if self._ends(n, plain)]: break
         if len(found) > 1:
             both = " and ".join(self.images[n] for n in found[:2])
             source.refuse("Two images have the name that a table uses.", "read.images", f"{word!r}: {both}",
@@ -193,7 +200,7 @@ class Finder:
 
     def _ends(self, name: str, word: str) -> bool:
         path = Path(_plain(self.images[name]))
-        ends = ("/" + path.as_posix(), "/" + path.with_suffix("").as_posix())
+        ends = {"/" + path.as_posix(), "/" + path.with_suffix("").as_posix(), "/" + _lowered(path.as_posix())}
         return any(e.endswith("/" + word.lstrip("./")) or ("/" + word).endswith(e) for e in ends)
 
 # %% ../../../nbs/data/readers/05_tables.ipynb #c878087b

@@ -256,3 +256,32 @@ def test_values_of_a_ppm_are_not_stretched(tmp_path):
 def test_files_that_other_programs_would_have_to_draw_are_not_opened(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
     refused(lambda: read_pixels(tmp_path / "a.png"), "cannot be read")
+
+
+def partial_gif(path, indices, colours, canvas=(30, 20), place=(20, 2)):
+    "A GIF whose only picture lies at (left, top) of a larger canvas; its palette is a local one."
+    image = Image.fromarray(indices, "P")
+    image.putpalette(np.ravel(colours).tolist())
+    image.save(path, optimize=False)
+    whole = Image.open(path)
+    data, flags = path.read_bytes(), path.read_bytes()[10]
+    table = data[13:13 + 3 * 2 ** ((flags & 7) + 1)]
+    start = whole.tile[0][2] - 10 if data[whole.tile[0][2] - 10] == 0x2C else data.index(b"\x2c", 13 + len(table))
+    head = b"GIF89a" + struct.pack("<HHBBB", *canvas, 0, 0, 0)
+    frame = struct.pack("<BHHHHB", 0x2C, *place, *indices.shape[::-1], 0x80 | flags & 7)
+    path.write_bytes(head + frame + table + data[start + 10:])
+    return path
+
+
+def test_beside_the_picture_of_a_gif_nothing_was_drawn(tmp_path):
+    part = np.zeros((4, 8), np.uint8)
+    part[1:3, 2:6] = 1
+    path = partial_gif(tmp_path / "a.gif", part, [[0, 200, 0], [200, 0, 0]])
+    seen = np.zeros((20, 30, 3), np.uint8)
+    seen[2:6, 20:28] = [0, 200, 0]
+    seen[3:5, 22:26] = [200, 0, 0]
+    np.testing.assert_array_equal(read_pixels(path), seen)
+    mask = partial_gif(tmp_path / "m.gif", part, [[0, 0, 0], [200, 0, 0]])
+    wanted = np.zeros((20, 30), np.uint8)
+    wanted[3:5, 22:26] = 1
+    np.testing.assert_array_equal(read_mask(mask, False), wanted)

@@ -157,7 +157,7 @@ def test_radiographs_with_png_masks_and_patients(tmp_path):
 
 def test_a_loop_of_frames(tmp_path):
     (tmp_path / "echo.dcm").write_bytes(packaged("examples_ybr_color.dcm").read_bytes())
-    text = 'reader = "dicom"\nimages = "*.dcm"\nmodality = "ultrasound"\n'
+    text = 'reader = "dicom"\nimages = "*.dcm"\n'
     records = list(read(card(text + "frame = [0, 10, 29]", "none"), tmp_path, "real"))
     assert [(r.key, r.slice, r.subject, r.image.shape) for r in records] == [
         (f"echo-t{t:03d}", t, pseudonym("204"), (3, 240, 320)) for t in (0, 10, 29)

@@ -113,3 +113,22 @@ def test_a_segmentation_is_no_picture(tmp_path):
     film(tmp_path / "toy/a_img.dcm", BitsStored=16, HighBit=15)
     segmentation(tmp_path / "toy/a_mask.dcm", MASK[None] > 0, [1], {1: "organ"})
     refused(DataError, card_of(PAIR), tmp_path, "a_mask.dcm", "a segmentation", 'reader = "dicom"')
+
+
+@pytest.mark.parametrize("reader", ["pairs", "dicom"])
+@pytest.mark.parametrize("stored, said, wanted", [
+    (255 * (MASK > 0), "values = {0 = 0, 255 = 1}", None),    # a viewer shows the object in black on white
+    (255 * (MASK > 0), "threshold = 127", None),
+    (255 * (MASK == 0), "values = {0 = 1, 255 = 0}", MASK > 0),
+    (MASK > 0, "values = {0 = 0, 1 = 1}", MASK > 0),          # 0 and 1 are not its white and black
+])
+def test_a_mask_whose_ground_would_be_white(tmp_path, reader, stored, said, wanted):
+    film(tmp_path / "toy/a_img.dcm")
+    dicom(tmp_path / "toy/a_mask.dcm", stored.astype(np.uint8), PhotometricInterpretation="MONOCHROME1")
+    card = PAIR.replace("pairs", reader) + said + "\n"
+    if wanted is None:
+        refused(DataError, card_of(card), tmp_path, "a_mask.dcm", "MONOCHROME1", "values = {0 = 1, 255 = 0}")
+        dicom(tmp_path / "toy/a_mask.dcm", stored.astype(np.uint8))  # the other fix: saved as MONOCHROME2
+        wanted = stored > 0
+    (record,) = read(card_of(card), tmp_path)
+    np.testing.assert_array_equal(record.semantic, wanted)

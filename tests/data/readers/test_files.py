@@ -172,3 +172,17 @@ def test_links_out_of_the_folder(tmp_path, monkeypatch):
     assert list(matches(list_files(home), "**/*.png")) == ["one.png", "sub/1.png"]
     (tmp_path / "name").symlink_to(home)
     assert list_files(tmp_path / "name") == list_files(home)
+
+
+@pytest.mark.parametrize("names, pattern, fix", [
+    (["a/x.hdr", "a/x.img"], "*/*.{hdr,img}", 'exclude = "**/*.hdr"'),
+    (["x_i.png", "y/x_i.png"], r"re:(?:.*/)?(?P<id>[^/]*)\.png", "Capture more of the path"),
+    (["\u00fc.png", "u\u0308.png"], "*.png", "two Unicode forms"),
+])
+def test_two_files_of_one_identity_are_told_how_to_part(names, pattern, fix):
+    with pytest.raises(CardError, match="same identity") as error:
+        identities(names, pattern, "read.images")
+    assert fix in error.value.fix
+    if "exclude" in fix:  # followed
+        left = [n for n in names if n not in matches(names, fix.split('"')[1])]
+        assert list(identities(left, pattern, "read.images").values()) == ["a/x.img"]

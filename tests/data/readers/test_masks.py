@@ -314,3 +314,11 @@ def test_two_images_of_one_identity_are_refused_and_objects_follow_the_card(tmp_
     said = {s: read_one(tmp_path, f'threshold = 127\nunlabelled = "{s}"\n', table) for s in ("keep", "empty", "skip")}
     assert [len(s) for s in said.values()] == [2, 2, 1]
     assert said["keep"][0].instances is None and not said["empty"][0].instances.any()
+
+
+def test_images_are_not_their_own_masks(tmp_path):
+    write_pairs(tmp_path, 1, 1)
+    same = PAIRS.replace("masks/", "images/").replace(",gif}", ",gif,jpg}")
+    with pytest.raises(CardError) as error:
+        list(read(make_card(tmp_path, CARD + CLASSES + same + BY_SUBJECT), tmp_path))
+    told(error, "read.masks", "images/", "Name the folder")

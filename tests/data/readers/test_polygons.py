@@ -474,3 +474,11 @@ def test_outlines_that_stick_out_may_be_cut(tmp_path):
     write(tmp_path, "a.json", json.dumps(labelme(shapes=[corner])))
     record = one(tmp_path, SHAPES + "clip = true\n")
     assert pixels(record) == [[70, 50, 80, 60]] and (record.semantic == 1).sum() == 100
+
+
+def test_coco_is_sent_to_its_own_reader(tmp_path):
+    picture(tmp_path / "toy/a.png")
+    write(tmp_path, "all.json", json.dumps(note()))
+    refused(CardError, card_of(SHAPES, ALL), tmp_path, "This file is COCO", "all.json", 'reader = "coco"')
+    record = one(tmp_path, COCO)  # the fix
+    assert (record.semantic == 1).sum() == 400

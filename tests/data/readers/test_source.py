@@ -114,7 +114,7 @@ def test_subjects_and_splits_stand_in_paths():
 
 
 def test_a_record_has_the_pixel_size_of_its_card_unless_told_otherwise():
-    source = source_of('reader = "pairs"\nspacing = [0.5, 0.25]\nmodality = "MR"\n')
+    source = source_of('reader = "pairs"\nspacing = [0.5, 0.25]\n').changed(modality="MR")
     image = np.zeros((1, 4, 4), np.float32)
     record = source.record(image, "/a_", "a.png")
     assert (record.key, record.spacing, record.modality) == ("a", (0.5, 0.25), "MR")

@@ -129,3 +129,22 @@ def test_accents_in_one_letter_or_two(tmp_path):
     picture(tmp_path / "toy" / unicodedata.normalize("NFD", "ä.png"))
     write(tmp_path, "all.csv", table().replace("a.png", unicodedata.normalize("NFC", "ä.png")))
     assert len(next(read(card_of(TABLE), tmp_path)).boxes) == 2
+
+
+@pytest.mark.parametrize("word", ["a.PNG", "toy\\\\a.Png", "./a.png", "a"])
+def test_an_ending_in_other_letters(tmp_path, word):
+    assert boxes(tmp_path, table().replace("a.png", word)) == WANT
+
+
+def test_fractions_are_not_taken_for_pixels(tmp_path):
+    parts = "file,kind,x0,y0,x1,y1\na.png,red,0.125,0.2,0.375,0.5\n"
+    picture(tmp_path / "toy/a.png")
+    write(tmp_path, "all.csv", parts)
+    refused(DataError, card_of(TABLE), tmp_path, "look like fractions", "line 2", 'units = "fractions"')
+    assert boxes(tmp_path, parts, 'units = "fractions"\n') == [[10, 12, 30, 30]]
+    assert boxes(tmp_path, parts, 'units = "pixels"\n') == [[0.125, 0.2, 0.375, 0.5]]
+    whole = parts.replace("0.125,0.2,0.375,0.5", "0,0,1,1")
+    assert boxes(tmp_path, whole) == [[0, 0, 1, 1]]
+    note = dict(id=1, image_id=1, category_id=10, bbox=[0.125, 0.2, 0.25, 0.3])
+    write(tmp_path, "all.json", coco(annotations=[note]))
+    refused(DataError, card_of(COCO), tmp_path, "look like fractions", "Multiply them by width and height")
