@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
 import sys
 import time
@@ -27,8 +28,8 @@ from ..base import ParameterError, TacoError, atomic, limit_threads
 # %% auto #0
 __all__ = ['data_app', 'console', 'ROOT', 'WHAT', 'Names', 'What', 'Root', 'Out', 'AsJson', 'STATES', 'LEAST', 'EVERY', 'SOURCE',
            'BOTH', 'PICTURE', 'PICTURES', 'any_terminal', 'Kind', 'each', 'say', 'lay_out', 'print_json', 'bar',
-           'list_datasets', 'table_of_datasets', 'fetch', 'new', 'check', 'report', 'verdict', 'tables_of', 'pack',
-           'pack_one', 'say_counts', 'show']
+           'list_datasets', 'table_of_datasets', 'fetch', 'new', 'stores_in', 'check_store', 'check', 'report',
+           'verdict', 'tables_of', 'pack', 'pack_one', 'say_counts', 'show']
 
 # %% ../../nbs/cli/01_data.ipynb #36607343
 data_app = typer.Typer(name="data", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -170,6 +171,22 @@ def new(
         say(f"taco data check {escape(shlex.join([str(path), '--root', str(folder.resolve().parent)]))}")
     each([str(folder)], work)
 
+# %% ../../nbs/cli/01_data.ipynb #b9c97092
+def stores_in(what: str) -> list[Path]:
+    "The packed datasets that a folder is or holds, damaged ones as well; none in any other place."
+    place, signs = Path(os.path.expanduser(what)), ("manifest.json", "table.csv", "sums.npy", "split.npy")
+    packed = lambda folder: sum((folder / name).is_file() for name in signs) > 1
+    try: return [p for p in (place, *sorted(place.glob("*-*"))) if packed(p)] if place.is_dir() else []
+    except (OSError, ValueError): return []  # a name that no file system has
+
+def check_store(folder: str, as_json: bool = False) -> None:
+    "Compare every file of a packed dataset with what was packed. Raises `StoreError` for the first that differs."
+    from taco.data.store import verify
+    about = verify(folder)
+    found = dict(name=about["name"], ok=True, packed=folder, records=about["records"], files=len(about["files"]))
+    if as_json: print_json(found)
+    else: say(f"[green]sound[/] {escape(folder)}  {found['records']} records in {found['files']} files, as packed")
+
 # %% ../../nbs/cli/01_data.ipynb #8d78f237
 @data_app.command()
 def check(
@@ -179,7 +196,8 @@ def check(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Name all files, and print lists whole.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    "Read every file of a dataset through its card and say what is wrong with which."
+    "Read every file of a dataset through its card, or compare those of a packed one, and say what is wrong with which."
+    if stores := stores_in(what): return each([str(s) for s in stores], lambda name: check_store(name, as_json))
     from taco.data.check import as_dict, check as read_all, resolve
     from taco.data.readers.files import COMPLETE
     COMPLETE.set(verbose)

@@ -106,7 +106,7 @@ def examine_published(folder: Path) -> list[Finding]:
     try: known = read_json(folder / DIGESTS, TacoError, again, seal=True)
     except TacoError as error: return [Finding("damaged", DIGESTS, error.what, again)]
     found = []
-    for name in known.keys() - {"digest"}:
+    for name in sorted(known.keys() - {"digest"}):
         try: check_files(folder, {name: known[name]}, TacoError, again)
         except TacoError as error:
             kind = "damaged" if (folder / name).exists() else "missing"
