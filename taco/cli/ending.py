@@ -82,13 +82,16 @@ def status_of(call: Callable[[], object]) -> int:
     "Call, show what went wrong, and return the exit status."
     import click
     try:
-        with terminated(): result = call()
+        with terminated() as came: result = call()
         sys.stdout.flush()
         return result if isinstance(result, int) and not isinstance(result, bool) else 0
     except TacoError as error: tell(error)
     except (KeyboardInterrupt, click.exceptions.Abort):
         print("Stopped.", file=sys.stderr)
         return int(128 + signal.SIGINT)
+    except SystemExit:
+        if came: print("Stopped.", file=sys.stderr)
+        raise
     except BrokenPipeError: return gone()
     except OSError as error: tell(of_system(error))
     except MemoryError: tell(TacoError("There is not enough memory.", fix="Take fewer workers, or smaller images."))
@@ -105,12 +108,15 @@ def gone() -> int:
     return 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
 
 @contextlib.contextmanager
-def terminated() -> Generator[None]:
+def terminated() -> Generator[list[int]]:
     "Let SIGTERM and SIGHUP end what is inside like an exception, with status 143 or 129, where nobody else listens."
-    def leave(number, _): raise SystemExit(128 + number)
+    came: list[int] = []
+    def leave(number, _):
+        came.append(number)
+        raise SystemExit(128 + number)
     names = [getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)]
     try: before = {n: signal.signal(n, leave) for n in names if signal.getsignal(n) == signal.SIG_DFL}
     except ValueError: before = {}  # not the main thread
-    try: yield
+    try: yield came
     finally:
         for n, handler in before.items(): signal.signal(n, handler)

@@ -18,16 +18,15 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 # %% auto #0
-__all__ = ['app', 'console', 'NAME', 'PAIR', 'MOVED', 'AGAIN', 'main', 'called', 'tasks', 'experiments', 'read_value',
-           'given_parameters', 'json_parameters', 'run', 'of_profile', 'publish_profile', 'as_in_profile', 'unfinished',
-           'read_metrics', 'metrics', 'doctor']
+__all__ = ['app', 'console', 'NAME', 'PAIR', 'AGAIN', 'main', 'called', 'tasks', 'experiments', 'read_value', 'given_parameters',
+           'json_parameters', 'run', 'of_profile', 'publish_profile', 'as_in_profile', 'unfinished', 'read_metrics',
+           'metrics', 'doctor']
 
 # %% ../../nbs/cli/00_main.ipynb #94dd1960
 from ..base import ParameterError, TacoError, refusing, suggest
 from .atlas import add_atlas_commands
 from .data import data_app
 from .ending import speak_plainly, status_of
-from ..reading import check_files, read_json
 from ..workflow.execute import execute
 from taco.workflow.parameters import (
     all_needs,
@@ -47,7 +46,7 @@ from taco.workflow.profile import (
     read_mapping,
     step_experiment,
 )
-from ..workflow.publish import publish
+from ..workflow.publish import publish, read_published
 from ..workflow.seal import read_done
 
 # %% ../../nbs/cli/00_main.ipynb #4df27254
@@ -165,8 +164,6 @@ def of_profile(profile: str, step: str, typed: dict) -> dict:
     return given | dict(experiment=own)
 
 # %% ../../nbs/cli/00_main.ipynb #d7899d64
-MOVED = "Move this file away, then publish all parts again."
-
 @app.command(name="publish")
 def publish_profile(
     profile: Annotated[str, typer.Argument(help="Name of the profile that has run.")] = "quick",
@@ -182,7 +179,7 @@ def publish_profile(
         keep = [step for step in profile_folders(known) if step not in (known.get("skip") or [])]
         there = [folder for folder in there if folder.name in keep]
     elif (before := target / "manifest.json").exists():  # runs of no profile: each adds its own
-        keep = list(read_json(before, TacoError, MOVED).get("runs", {}))
+        keep = list(read_published(target, before.name).get("runs", {}))
     folders = {f.name: f for f in there if (f / "done.json").exists()}
     if not folders:
         raise TacoError("No run of this profile has finished.", file=root / runs / name,
@@ -208,7 +205,7 @@ def as_in_profile(profile: dict, runs: dict[str, Path], where: Path) -> None:
 def unfinished(profile: dict | None, done: dict[str, Path], waiting: list[Path], target: Path, partial: bool) -> None:
     "Name what has not run or not finished. Raises `TacoError` when old numbers of it would stand beside new ones."
     names, file = [f.name for f in waiting], target / "manifest.json"
-    before = read_json(file, TacoError, MOVED).get("runs", {}) if file.exists() else {}
+    before = read_published(target, file.name).get("runs", {}) if file.exists() else {}
     mixed = [name for name in names if name in before]
     if mixed and not partial:
         refusing(TacoError, file=waiting[names.index(mixed[0])])(
@@ -229,11 +226,8 @@ def read_metrics(folder: Path) -> dict:
     if not file.exists():
         raise TacoError("This folder holds no metrics.", file=file,
                         fix="Run `make reproduce` first, or name another folder.")
-    if (known := folder / "digests.json").exists() and file.name == "metrics.json":
-        digests = read_json(known, TacoError, AGAIN)
-        check_files(folder, {"metrics.json": digests.get("metrics.json", "")}, TacoError, AGAIN)
-    found = read_json(file, TacoError, AGAIN)
-    found = found.get("metrics", {}) if file.name == "done.json" else found
+    if file.name == "done.json": found = read_done(folder, "Run it again.").get("metrics", {})
+    else: found = read_published(folder, file.name, AGAIN)
     for name, m in found.items():
         whole = isinstance(m, dict) and {"value", "n", "seeds", "data"} <= set(m)
         if whole and isinstance(m["value"], (int, float)): continue

@@ -30,9 +30,10 @@ class Checkpoint(L.Callback):
     "Saves the state of the training every few steps, every half minute, and when asked to stop."
     def __init__(self, file: Path, every: int, history: L.Callback):
         self.file, self.every, self.history, self.signal, self.saved = file, every, history, None, 0.
+        self.first = True  # of several processes
 
     def on_train_start(self, trainer, pl_module):
-        self.saved = time.monotonic()
+        self.saved, self.first = time.monotonic(), trainer.is_global_zero
         # Lightning has laid a handler of its own over ours, which throws the training out of its step
         if self.ours(): signal.signal(signal.SIGTERM, self.note)
 
@@ -55,9 +56,10 @@ def agreed(self: Checkpoint, trainer) -> tuple[bool, bool]:
     "Whether any process was asked to stop, and whether any finds that it is time to save."
     asked = self.signal is not None, time.monotonic() - self.saved >= SECONDS
     if trainer.world_size == 1: return asked
-    together = torch.tensor(asked, dtype=torch.float32, device=trainer.strategy.root_device)
-    stop, late = trainer.strategy.reduce(together, reduce_op="sum").tolist()
-    return stop > 0, late > 0
+    together = torch.tensor([self.signal or 0, asked[1]], dtype=torch.float32, device=trainer.strategy.root_device)
+    number, late = trainer.strategy.reduce(together, reduce_op="max").tolist()
+    if number and self.signal is None: self.signal = int(number)  # what one hears stops all
+    return number > 0, late > 0
 
 # %% ../../nbs/learning/08_checkpoint.ipynb #ea35e6ca
 @patch
@@ -83,6 +85,7 @@ def listening(self: Checkpoint) -> Generator[None]:
         for s, handler in before.items(): signal.signal(s, handler)
     if self.signal is None: return
     name, left = signal.Signals(self.signal).name, "the checkpoint" if self.file.exists() else "the result"
+    if not self.first: raise SystemExit(0)  # at any other status Lightning kills the first, which may yet be writing
     print(f"Stopped by {name}; {left} is in {self.file.parent}.", file=sys.stderr, flush=True)
     if self.signal == signal.SIGINT: raise KeyboardInterrupt
     raise SystemExit(128 + self.signal)

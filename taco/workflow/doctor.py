@@ -15,6 +15,7 @@ from ..lock import holder, in_words
 from ..reading import check_files, read_json
 from .parameters import ExperimentError, find_experiment, project_root, run_command
 from .profile import differences, load_profile, profile_folders
+from .publish import DIGESTS
 from .seal import DONE, faults, read_done
 
 # %% auto #0
@@ -85,7 +86,7 @@ def examine(place: str | Path) -> dict[str, list[Finding]]:
         refusing(TacoError, file=place)(
             "There is no such run.", found="no such folder", expected="for example runs/quick",
             fix="Give the folder of a run, of a profile, or of published figures.")
-    if (folder / "digests.json").exists(): return {folder.name: examine_published(folder)}
+    if (folder / DIGESTS).exists(): return {folder.name: examine_published(folder)}
     if is_run(folder): return {folder.name: examine_run(folder)}
     runs = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
     if any(map(is_run, runs)): return {p.name: examine_run(p) for p in runs}
@@ -102,11 +103,11 @@ def is_run(folder: Path) -> bool:
 def examine_published(folder: Path) -> list[Finding]:
     "What is wrong with published figures."
     again = f"Publish them again: taco publish {folder.name}"
-    try: known = read_json(folder / "digests.json", TacoError, again)
-    except TacoError as error: return [Finding("damaged", "digests.json", error.what, again)]
+    try: known = read_json(folder / DIGESTS, TacoError, again, seal=True)
+    except TacoError as error: return [Finding("damaged", DIGESTS, error.what, again)]
     found = []
-    for name, digest in known.items():
-        try: check_files(folder, {name: digest}, TacoError, again)
+    for name in sorted(known.keys() - {"digest"}):
+        try: check_files(folder, {name: known[name]}, TacoError, again)
         except TacoError as error:
             kind = "damaged" if (folder / name).exists() else "missing"
             found.append(Finding(kind, name, error.what, again))

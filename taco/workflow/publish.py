@@ -15,14 +15,15 @@ import nbformat
 
 from ..base import atomic, refusing, write_json
 from ..disk import folder_digests
-from ..reading import read_json, read_notebook
+from ..reading import check_files, read_json, read_notebook
 from .parameters import ExperimentError, project_root, read_parameters, run_command
 from .seal import finished
 from .tables import study_tables
 
 # %% auto #0
-__all__ = ['TITLES', 'without_folders', 'injected_paths', 'strip_notebook', 'kept_before', 'publish', 'prefix_of', 'whole',
-           'publish_run', 'add_metrics', 'copy_figure', 'title_of', 'page', 'provenance_line', 'numbers']
+__all__ = ['DIGESTS', 'AWAY', 'TITLES', 'without_folders', 'injected_paths', 'strip_notebook', 'read_published', 'kept_before',
+           'publish', 'prefix_of', 'whole', 'publish_run', 'remove_others', 'add_metrics', 'copy_figure', 'title_of',
+           'page', 'provenance_line', 'numbers']
 
 # %% ../../nbs/workflow/05_publish.ipynb #f6bec6bd
 def without_folders(value):
@@ -53,12 +54,19 @@ def strip_notebook(executed: Path, target: Path, prefix: str = "") -> None:
     with atomic(target) as spare: spare.write_text(text, encoding="utf-8")
 
 # %% ../../nbs/workflow/05_publish.ipynb #47788680
+DIGESTS = "digests.json"
+AWAY = "Move this file away, then publish all parts again."
+
+def read_published(folder: Path, name: str, fix: str = AWAY) -> dict:
+    "A JSON file of a published folder, compared with its digest where there are any. Raises `ExperimentError`."
+    if (known := folder / DIGESTS).exists():
+        digests = read_json(known, ExperimentError, fix, seal=True)
+        check_files(folder, {name: digests.get(name, "0-not listed")}, ExperimentError, fix)
+    return read_json(folder / name, ExperimentError, fix)
+
 def kept_before(target: Path, steps: set[str]) -> tuple[dict, dict]:
     "Metrics and manifest that were published before, of these steps alone."
-    again = "Move this file away, then publish all parts again."
-    def read(name: str) -> dict:
-        file = target / name
-        return read_json(file, ExperimentError, again) if steps and file.exists() else {}
+    read = lambda name: read_published(target, name) if steps and (target / name).exists() else {}
     metrics, manifest = read("metrics.json"), read("manifest.json")
     kept = {k: v for k, v in manifest.items() if k != "runs" and v.get("step", v.get("experiment")) in steps}
     if runs := {k: v for k, v in manifest.get("runs", {}).items() if k in steps}:
@@ -69,7 +77,8 @@ def kept_before(target: Path, steps: set[str]) -> tuple[dict, dict]:
 def publish(folders: dict[str, Path], target: str | Path, keep: Iterable[str] = ()) -> dict:
     """Copy the figures of runs (step → folder) to `target` with metrics, manifest and executed notebooks.
 
-    What `target` already holds of the steps in `keep`, which did not run this time, stays. Returns the metrics.
+    What `target` already holds of the steps in `keep`, which did not run this time, stays; figures and notebooks of
+    others that were published before are removed. Returns the metrics.
     Raises `ExperimentError` when two steps have one metric, or when a run is not finished or damaged.
     """
     target = Path(target)
@@ -82,10 +91,11 @@ def publish(folders: dict[str, Path], target: str | Path, keep: Iterable[str] = 
         else: spare.mkdir()
         for step, about in done.items():
             publish_run(step, Path(folders[step]), about, spare, manifest)
+        remove_others(spare, manifest)
         write_json(spare / "metrics.json", metrics)
         write_json(spare / "manifest.json", manifest)
         (spare / "README.md").write_text(page(target.name, manifest, metrics), encoding="utf-8")
-        write_json(spare / "digests.json", folder_digests(spare, without=["digests.json"]))
+        write_json(spare / DIGESTS, folder_digests(spare, without=[DIGESTS]), seal=True)
     return metrics
 
 def prefix_of(step: str, done: dict) -> str:
@@ -117,6 +127,17 @@ def publish_run(step: str, folder: Path, done: dict, spare: Path, manifest: dict
     if executed.exists(): strip_notebook(executed, spare / "executed" / f"{step}.ipynb", prefix)
 
 # %% ../../nbs/workflow/05_publish.ipynb #4923ae61
+def remove_others(spare: Path, manifest: dict) -> None:
+    "Remove the figures and notebooks that were published before and that `manifest` no longer names."
+    file = spare / "manifest.json"
+    try: before = read_json(file, ExperimentError) if file.exists() else {}
+    except ExperimentError: return  # nobody knows what it named
+    figures = before.keys() - manifest.keys() - {"runs"}
+    steps = before.get("runs", {}).keys() - manifest.get("runs", {}).keys()
+    others = [f"{name}{suffix}" for name in figures for suffix in (".png", ".svg")]
+    for name in [*others, *(f"executed/{step}.ipynb" for step in steps)]:
+        (spare / name).unlink(missing_ok=True)
+
 def add_metrics(metrics: dict, new: dict, step: str, folder: Path) -> None:
     "Add the metrics of a step. Raises `ExperimentError` for a name that another step has."
     if twice := sorted(metrics.keys() & new.keys()):

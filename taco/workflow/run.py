@@ -54,9 +54,10 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in names}}
 
 def git_commit(root: Path) -> str:
-    "The commit of the working tree, with '+' when files differ from it; 'unknown' outside git."
+    "The commit of the working tree, with '+' when files differ from it; 'unknown' outside git, or without the program."
     def call(*words): return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
-    head = call("rev-parse", "--short=12", "HEAD")
+    try: head = call("rev-parse", "--short=12", "HEAD")
+    except OSError: return "unknown"
     # Figures are written by the run itself; they do not make the code another one.
     dirty = call("status", "--porcelain", "--", ".", ":!figures", ":!benchmarks").stdout.strip()
     return head.stdout.strip() + ("+" if dirty else "") if head.returncode == 0 else "unknown"

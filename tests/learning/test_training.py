@@ -1,6 +1,7 @@
 "taco.learning.training: what a folder promises, whatever happens to the run."
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -204,10 +205,17 @@ class Frozen(L.Callback):
             if isinstance(part, torch.nn.BatchNorm2d): part.eval()
 
 
+class StopOne(L.Callback):
+    "SIGTERM to one of the processes, after the first step."
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_rank == int(os.environ.get("STOPPED", -1)) and trainer.global_step == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+
 def learn(folders, folder, devices=1):
     shared = config(
         steps=2, pairs_per_task=4, devices=devices, optimiser="sgd", clip=0, learning_rate=.05, randomise=False)
-    return train(Store.open(folders), TASKS, shared, folder, callbacks=[Frozen()], progress=False)
+    return train(Store.open(folders), TASKS, shared, folder, callbacks=[Frozen(), StopOne()], progress=False)
 
 
 SCRIPT = """
@@ -219,10 +227,14 @@ if __name__ == '__main__':
 """
 
 
-def test_two_processes_learn_what_one_learns(store, tmp_path):
+def test_two_processes_stopped_by_one_learn_what_one_learns(store, tmp_path):
     one = learn(store.folders, tmp_path / "one")
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, tmp_path / "script.py", Path(__file__).parent, tmp_path / "two", *store.folders]
+    # the process that nobody spoke to must not take half a training for a whole one
+    stopped = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | dict(STOPPED="1"))
+    assert stopped.returncode == 143, stopped.stderr[-2000:]
+    assert read_step(tmp_path / "two/training.ckpt") == 1 and not (tmp_path / "two/encoder").exists()
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     two = PairEncoder.load(tmp_path / "two" / "encoder", device="cpu")

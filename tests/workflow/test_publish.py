@@ -88,6 +88,41 @@ def test_published_figures_have_digests(tmp_path):
     assert left.value.code == 2
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "manifest.json", "digests.json"])
+def test_no_number_that_changed_by_itself_is_shown_or_kept(tmp_path, name):
+    target = tmp_path / "figures/mine"
+    publish({s: done(tmp_path / s, s, 1.) for s in ("map", "train")}, target)
+    runs = {"map": done(tmp_path / "map", "map", 2.)}
+    publish(runs, target, keep=["train"])
+    text = (target / name).read_text()
+    places = [i for i, letter in enumerate(text) if letter.isalnum()]
+    for place in places[::max(1, len(places) // 20)]:
+        (target / name).write_text(text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1:])
+        with pytest.raises(ExperimentError) as refused: publish(runs, target, keep=["train"])
+        assert name in str(refused.value)
+        assert [f.where for f in examine(target)["mine"]] == [name]
+    (target / name).unlink()  # as the error says
+    if name != "digests.json": publish(runs | {"train": tmp_path / "train"}, target)
+    else: publish(runs, target, keep=["train"])
+    assert not wrong(examine(target))
+    assert {k: m["value"] for k, m in json.loads((target / "metrics.json").read_text()).items()} == dict(map_n=2, train_n=1)
+
+
+def test_figures_of_steps_that_are_no_more_go(tmp_path):
+    import nbformat
+    target = tmp_path / "figures/mine"
+    runs = {s: done(tmp_path / s, s, 1.) for s in ("map", "train", "old")}
+    nbformat.write(nbformat.v4.new_notebook(), runs["old"] / "executed.ipynb")
+    publish(runs, target)
+    (target / "notes.txt").write_text("by a person")
+    assert (target / "executed/old.ipynb").exists() and (target / "fig_old.svg").exists()
+    publish({"map": runs["map"]}, target, keep=["train"])
+    names = {p.name for p in target.iterdir()}
+    assert {"fig_map.png", "fig_map.svg", "fig_train.png", "fig_train.svg", "notes.txt"} < names
+    assert not {"fig_old.png", "fig_old.svg"} & names and not (target / "executed/old.ipynb").exists()
+    assert "old" not in (target / "README.md").read_text() and not wrong(examine(target))
+
+
 # ── with a profile ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -97,3 +97,9 @@ def test_numbers_of_a_stopped_run_are_taken_up_and_a_damaged_part_is_named(tmp_p
     file.write_text(file.read_text().replace("0.1", "0.2"))
     with pytest.raises(StoreError, match="taco.json") as error: run.kept(state, "taco", made)
     assert "Delete it" in str(error.value)
+
+
+def test_a_run_needs_no_git(tmp_path, monkeypatch):
+    from taco.workflow.run import git_commit
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_commit(tmp_path) == "unknown"

@@ -1,5 +1,7 @@
 "A run that is stopped, doubled, fails or dies: statuses, sentences, and what it leaves."
+import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -49,7 +51,7 @@ def run(project, root, *words: str, **env: str) -> subprocess.Popen:
     return subprocess.Popen(call, cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def until(what, seconds: float = 60) -> None:
+def until(what, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it does not come"
@@ -80,13 +82,48 @@ def test_a_signal_ends_the_run_with_its_status_and_one_sentence(project, root, n
     going = run(project, root, "-p", "how=wait")
     until((project / "runs/tiny/waits").exists)
     second = run(project, root)  # beside it: refused by name
-    assert second.wait(60) == 2 and f"process {going.pid} on" in second.stdout.read()
+    assert second.wait(300) == 2 and f"process {going.pid} on" in second.stdout.read()
     going.send_signal(number)
-    said = going.communicate(timeout=60)[0].strip().splitlines()
+    said = going.communicate(timeout=300)[0].strip().splitlines()
     assert going.returncode == status and len(said) == 1 and said[0].startswith(f"Stopped by {number.name}: ")
     kernel = int((project / "runs/tiny/pid").read_text())
     until(lambda: not lives(kernel, ""), 10)
     assert not list((project / "runs/tiny").glob(".*"))
+
+
+@pytest.mark.parametrize("sign", [".lock", "running.ipynb"])
+def test_before_the_first_cell_too_one_sentence_is_said(project, root, sign):
+    going = run(project, root, "-p", "how=wait")
+    until((project / "runs/tiny" / sign).exists)  # no kernel yet, or one that has not begun
+    going.send_signal(signal.SIGTERM)
+    said = going.communicate(timeout=300)[0].strip().splitlines()
+    assert going.returncode == 143 and len(said) == 1 and said[0].startswith("Stopped"), said
+    assert not list((project / "runs/tiny").glob(".*"))
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_falls_apart_after_a_signal_is_not_heard(project, capsys, monkeypatch, late):
+    import papermill
+
+    def end(_, running, *__, **___):
+        try: signal.raise_signal(signal.SIGTERM)
+        finally:
+            asyncio.new_event_loop().call_exception_handler(dict(message="Task exception was never retrieved"))
+            logging.lastResort.handle(logging.makeLogRecord(dict(msg="Kernel died", levelno=logging.ERROR)))
+            print("Exception ignored in: <module>", file=sys.stderr)
+        running.write_text("{}")
+
+    child = subprocess.Popen(["sleep", "100"])
+    monkeypatch.setattr(papermill, "execute_notebook", end)
+    monkeypatch.setattr("taco.workflow.execute.kernels", lambda config: [child.pid] if late else [])
+    stream, handler = sys.stderr, signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as left: execute("tiny", echo=False)
+    words = "it had just finished" if late else "what was kept lies in"
+    said = capsys.readouterr().err.splitlines()
+    assert left.value.code == 143 and len(said) == 1 and said[0].startswith(f"Stopped by SIGTERM: {words}")
+    assert sys.stderr is stream and signal.getsignal(signal.SIGTERM) is handler
+    child.kill()
+    assert child.wait() == (-signal.SIGTERM if late else -signal.SIGKILL)
 
 
 def test_kernel_and_command_end_with_whoever_leads(project, root):
@@ -103,7 +140,7 @@ def test_kernel_and_command_end_with_whoever_leads(project, root):
     going.kill()
     going.wait()
     until(lambda: not lives(kernel, ""), 10)
-    assert run(project, root).wait(60) == 0 and not list((project / "runs/tiny").glob(".*"))  # nothing is in its way
+    assert run(project, root).wait(300) == 0 and not list((project / "runs/tiny").glob(".*"))  # nothing is in its way
 
 
 def test_a_deep_folder_for_temporary_files_is_no_obstacle(project, root, tmp_path):
