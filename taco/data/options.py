@@ -254,7 +254,7 @@ def adopt(reader: str, names: str) -> None:
     for name in dict.fromkeys(names.split()):
         if name not in known: declare(name, reader, lambda value, classes: [], "", "")
 
-# %% ../../nbs/data/02_options.ipynb #c9050e2d
+# %% ../../nbs/data/02_options.ipynb #c138aa80
 ONE_OF = (("values", "colours", "threshold"), ("window", "percentiles"), ("threshold", "tolerance"))
 
 def check_table(row: dict, classes: Classes, refuse: Callable) -> None:
@@ -284,7 +284,7 @@ def check_table(row: dict, classes: Classes, refuse: Callable) -> None:
         refuse("Words for the parts, but no pattern that finds them.", "read.splits", shown(row["splits"]),
                "split and splits together", "Add split, for example split = 're:(train|test)/'.")
 
-# %% ../../nbs/data/02_options.ipynb #fa6f97bf
+# %% ../../nbs/data/02_options.ipynb #09ff5647
 def _known_twice(row: dict) -> list:
     "Values under `ignore` that `values` or `colours` call a class."
     ignored = row.get("ignore", [])
@@ -292,7 +292,6 @@ def _known_twice(row: dict) -> list:
     declared = row.get("values", row.get("colours"))
     known = {str(key).lower() for key, value in declared.items() if value} if isinstance(declared, dict) else set()
     return [v for v in ignored if (str(v) if isinstance(v, str) else f"{v:g}").lower() in known]
-
 
 # %% ../../nbs/data/02_options.ipynb #c5108b1c
 def options_table(reader: str | None = None) -> pd.DataFrame:
