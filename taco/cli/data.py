@@ -197,7 +197,8 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     "Read every file of a dataset through its card, or compare those of a packed one, and say what is wrong with which."
-    if stores := stores_in(what): return each([str(s) for s in stores], lambda name: check_store(name, as_json))
+    if stores := stores_in(what):
+        return each([str(s) for s in stores], lambda name: check_store(name, as_json))
     from taco.data.check import as_dict, check as read_all, resolve
     from taco.data.readers.files import COMPLETE
     COMPLETE.set(verbose)

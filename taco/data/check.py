@@ -201,7 +201,8 @@ def _check_whole(result: Check, keys: dict[str, list[str]]) -> None:
     if twice:
         of, place = keys[twice[0]][:2], card.path or "the card"
         fix = f"Capture more of the path in the patterns of {place}, or rename what differs only in _ - . at its ends."
-        if len(set(of)) == 1: fix = f"One file is read twice: delete one [[read]] of {place}, or narrow its patterns."
+        if len(set(of)) == 1:
+            fix = f"One file is read twice: delete one [[read]] of {place}, or narrow its patterns."
         result.faults.append(f"{len(twice)} keys occur twice, the first is {twice[0]!r}: {' and '.join(of)}. {fix}")
     if not keys: result.faults.append("There is no usable record.")
     missing = [f"{v} ({n})" for v, n in card.classes.items() if v not in result.images]

@@ -179,7 +179,8 @@ def reading(made: Draft, folder: Path, layout: Layout) -> tuple[list[str], str]:
     if layout.given: rule = f'rule = "given"  # guessed: {layout.given}'
     for row in layout.reads:
         lines += ["", "[[read]]", *(line(*entry) for entry in row.entries)]
-        if own != made.name: lines.append(line("folder", own, "where the files lie, below the data root"))
+        if own != made.name:
+            lines.append(line("folder", own, "where the files lie, below the data root"))
         if layout.given or not row.images: continue
         if parts := guess_split(row.images):
             lines += [line("split", parts[0], f"guessed: {parts[2]}"), line("splits", parts[1])]

@@ -91,7 +91,8 @@ def _fixed(card: Card, subject: str) -> str:
     fixed = card.split["fixed"]
     if isinstance(fixed, str): return fixed
     named = [split for split, names in fixed.items() if any(fnmatch.fnmatchcase(subject, n) for n in names if n != "*")]
-    if not named: named = [split for split, names in fixed.items() if "*" in names]  # the part of all others
+    if not named:
+        named = [split for split, names in fixed.items() if "*" in names]  # the part of all others
     if len(named) > 1:
         raise CardError("The fixed split names a subject twice.", file=card.path or card.name, field="split.fixed",
                         found=f"{subject}: {', '.join(named)}", expected="each subject in one part",

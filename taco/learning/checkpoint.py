@@ -85,7 +85,8 @@ def listening(self: Checkpoint) -> Generator[None]:
         for s, handler in before.items(): signal.signal(s, handler)
     if self.signal is None: return
     name, left = signal.Signals(self.signal).name, "the checkpoint" if self.file.exists() else "the result"
-    if not self.first: raise SystemExit(0)  # at any other status Lightning kills the first, which may yet be writing
+    if not self.first:
+        raise SystemExit(0)  # at any other status Lightning kills the first, which may yet be writing
     print(f"Stopped by {name}; {left} is in {self.file.parent}.", file=sys.stderr, flush=True)
     if self.signal == signal.SIGINT: raise KeyboardInterrupt
     raise SystemExit(128 + self.signal)

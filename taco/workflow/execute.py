@@ -82,7 +82,8 @@ def passing_on(config: Config, folder: Path) -> Generator[list[int]]:
     def note(number, _):
         came.append(number)
         sys.stderr = _Silent()  # papermill and its loop have much to say of a kernel that ends
-        for pid in (running := kernels(config)): os.kill(pid, signal.SIGTERM if len(came) == 1 else signal.SIGKILL)
+        for pid in (running := kernels(config)):
+            os.kill(pid, signal.SIGTERM if len(came) == 1 else signal.SIGKILL)
         if running: return
         if len(came) == 1: again.start()  # Python drops what is raised in some places
         raise SystemExit(128 + number)

@@ -132,7 +132,8 @@ def read_picture(path: str | Path, page: int | None = None) -> Raster:
             raster.pixels, raster.alpha = raster.pixels[..., :-1], raster.pixels[..., -1]
             if raster.pixels.shape[2] == 1: raster.pixels = raster.pixels[..., 0]
         elif image.mode != "PA": raster.alpha = _clear(image, raster.pixels)
-        if covered is not None: raster.alpha = covered if raster.alpha is None else np.minimum(raster.alpha, covered)
+        if covered is not None:
+            raster.alpha = covered if raster.alpha is None else np.minimum(raster.alpha, covered)
         raster.colours = 3 if raster.pixels.ndim == 3 else 1
         if image.mode in ("LAB", "La", "RGBa") or raster.pixels.dtype.kind not in "biuf":
             raster.refuse("This kind of picture is not read.", "mode", image.mode, "grey, colours or a palette",

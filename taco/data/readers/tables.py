@@ -184,14 +184,16 @@ class Finder:
         self.places: dict[str, list[str]] = {}
         for name, path in images.items():
             plain = Path(_plain(path))
-            for word in {plain.name, plain.stem, _lowered(plain.name)}: self.places.setdefault(word, []).append(name)
+            for word in {plain.name, plain.stem, _lowered(plain.name)}:
+                self.places.setdefault(word, []).append(name)
         self.images = images
 
     def __call__(self, source: Source, word: str) -> str | None:
         "The identity of the image, None when there is none. Raises `CardError` when two fit."
         whole, found = _plain(word), []
         for plain in dict.fromkeys([whole, _lowered(whole)]):
-            if found := [n for n in self.places.get(Path(plain).name, []) if self._ends(n, plain)]: break
+            if found := [n for n in self.places.get(Path(plain).name, []) if self._ends(n, plain)]:
+                break
         if len(found) > 1:
             both = " and ".join(self.images[n] for n in found[:2])
             source.refuse("Two images have the name that a table uses.", "read.images", f"{word!r}: {both}",
