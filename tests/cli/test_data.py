@@ -225,15 +225,15 @@ def test_check_says_what_only_shows_in_the_whole(tmp_path):
 
 
 def test_check_of_packed_datasets(tmp_path):
-    call("pack", "busi", "--size", 16, "--subjects", 2, "--source", "phantom", "--out", tmp_path)
+    run("pack", "busi", "--size", 16, "--subjects", 2, "--source", "phantom", "--out", tmp_path)
     store = tmp_path / "busi-phantom-16"
-    assert "2 records" in call("check", store) and json.loads(call("check", tmp_path, "--json"))["ok"]
+    assert "2 records" in run("check", store) and json.loads(run("check", tmp_path, "--json"))["ok"]
     for name in ("semantic.npy", "table.csv", "manifest.json"):
         whole = (store / name).read_bytes()
         (store / name).write_bytes(whole[:-9] + bytes([whole[-9] ^ 4]) + whole[-8:])
-        for place in (store, tmp_path): assert f"{store}/{name}" in call("check", place, code=2)
+        for place in (store, tmp_path): assert f"{store}/{name}" in run("check", place, code=2)
         (store / name).unlink()
-        assert "missing" in call("check", store, code=2)
+        assert "missing" in run("check", store, code=2)
         (store / name).write_bytes(whole)
 
 
