@@ -105,13 +105,8 @@ def test_no_number_that_changed_by_itself_is_shown_or_kept(tmp_path, name):
     if name != "digests.json": publish(runs | {"train": tmp_path / "train"}, target)
     else: publish(runs, target, keep=["train"])
     assert not wrong(examine(target))
-<<<<<<< HEAD
-    found = json.loads((target / "metrics.json").read_text())
-    assert {name: metric["value"] for name, metric in found.items()} == dict(map_n=2, train_n=1)
-=======
     numbers = json.loads((target / "metrics.json").read_text())
     assert {k: m["value"] for k, m in numbers.items()} == dict(map_n=2, train_n=1)
->>>>>>> a2
 
 
 def test_figures_of_steps_that_are_no_more_go(tmp_path):
