@@ -120,10 +120,15 @@ def take(
         if wait and not told: say(f"Waiting for {in_words(who)}")
         told = True
         time.sleep(.05)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(me()).encode(), 0)
-    _HELD[str(folder)] = descriptor
-    return Lock(folder, descriptor)
+    lock = Lock(folder, descriptor)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(me()).encode(), 0)
+        _HELD[str(folder)] = descriptor
+    except BaseException:  # a signal, for one
+        lock.release()
+        raise
+    return lock
 
 # %% ../nbs/05_lock.ipynb #7cb11ccb
 LEADER = "TACO_LEADER"  # process id and start of whoever leads the work

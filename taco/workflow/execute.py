@@ -51,7 +51,9 @@ def private_sockets() -> Generator[Config]:
     with tempfile.TemporaryDirectory(prefix=f"taco-{os.getpid()}-", dir=place, ignore_cleanup_errors=True) as folder:
         # Without a connection file of its own, every kernel would use the same files in the working folder.
         manager = dict(connection_file=f"{folder}/kernel.json") | (dict(transport="ipc") if place else {})
-        yield Config(KernelManager=manager) if os.name == "posix" else Config()
+        # The log of the kernel program, not of the cells, would stand beside the one sentence of a stopped run.
+        client = dict(extra_arguments=["--IPKernelApp.log_level=50"])
+        yield Config(KernelManager=manager if os.name == "posix" else {}, NotebookClient=client)
 
 def sweep(place: Path) -> None:
     "Remove the sockets of commands that were killed."
