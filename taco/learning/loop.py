@@ -89,7 +89,7 @@ def _cpu_has_bf16() -> bool:
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
-# %% ../../nbs/learning/06_loop.ipynb #dfdcd5d0
+# %% ../../nbs/learning/06_loop.ipynb #2a1cfa00
 class Fit(L.LightningModule):
     "Base of everything that is fitted: a subclass defines `loss(batch, step)`, and may narrow `learns()`."
     config: FitConfig
@@ -114,6 +114,11 @@ class Fit(L.LightningModule):
     def keep(self, folder: Path) -> None:
         "Write the result to `folder`, before the checkpoint is deleted; nothing, unless a subclass says what."
 
+    @contextmanager
+    def at_work(self) -> Generator[None]:
+        "What holds while `fit` trains; a subclass may bring helpers, and sends them away."
+        yield
+
     def training_step(self, batch, _) -> Tensor: return self.loss(batch[1], batch[0])
     def train_dataloader(self) -> DataLoader: return DataLoader(Steps(self.batches, self.start), batch_size=None)
 
@@ -130,7 +135,7 @@ class Steps(IterableDataset):
             yield step, self.batches(step, *self.share)
             step += stride
 
-# %% ../../nbs/learning/06_loop.ipynb #3de3ec94
+# %% ../../nbs/learning/06_loop.ipynb #fcc19cd7
 @patch
 def configure_optimizers(self: Fit):
     "AdamW or SGD over what learns, in groups of one decay and one rate; and the schedule."
@@ -237,7 +242,7 @@ def quiet() -> Generator[None]:
     finally:
         for logger, level in zip(loggers, levels): logger.setLevel(level)
 
-# %% ../../nbs/learning/06_loop.ipynb #bf5a7cc8
+# %% ../../nbs/learning/06_loop.ipynb #532e3ee4
 def fit(
     module: Fit,
     batches: Callable,                     # of the step
@@ -261,7 +266,7 @@ def fit(
     history = History(last and last.with_name("history.csv"), config, module.samples, progress)
     checkpoint = Checkpoint(last, config.checkpoint_every, history) if last else None
     module.start = read_step(last) if last and last.exists() else 0
-    with quiet(), checkpoint.listening() if checkpoint else nullcontext():
+    with quiet(), checkpoint.listening() if checkpoint else nullcontext(), module.at_work():
         ours = [history, checkpoint] if checkpoint else [history]
         trainer = make_trainer(config, folder or Path.cwd(), [*callbacks, *ours], module.devices)
         trainer.fit(module, ckpt_path=last if module.start else None, weights_only=True)
