@@ -49,17 +49,17 @@ def in_shares(
     parts = [partial(batches, step, rank + world * share, world * count) for share in range(count)]
     return parts if late else [part() for part in parts]
 
-# %% ../../nbs/learning/10_shares.ipynb #60098971
+# %% ../../nbs/learning/10_shares.ipynb #0f97ec7c
 def replica(module: nn.Module) -> nn.Module:
     "A copy with the same parameters (not equal ones) and buffers of its own."
     known = {id(p): p for p in module.parameters()}
     return copy.deepcopy(module, known)  # what the memo holds is not copied
 
 def buffers_begin(modules: Sequence[nn.Module]) -> None:
-    "Give all replicas the mode and the buffers of the first."
+    "Give all replicas the buffers of the first, and each of their layers its mode."
     with torch.no_grad():
         for other in modules[1:]:
-            other.train(modules[0].training)
+            for layer, first in zip(other.modules(), modules[0].modules()): layer.training = first.training
             for own, new in zip(other.buffers(), modules[0].buffers()): own.copy_(new)
 
 def buffers_meet(modules: Sequence[nn.Module]) -> None:
