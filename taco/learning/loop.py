@@ -89,7 +89,7 @@ def _cpu_has_bf16() -> bool:
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
-# %% ../../nbs/learning/06_loop.ipynb #2a1cfa00
+# %% ../../nbs/learning/06_loop.ipynb #49ea92f9
 class Fit(L.LightningModule):
     "Base of everything that is fitted: a subclass defines `loss(batch, step)`, and may narrow `learns()`."
     config: FitConfig
@@ -97,7 +97,7 @@ class Fit(L.LightningModule):
     start = 0                         # the step to begin with
     devices = 1                       # that share a batch
     samples = 1                       # that a step sees, for the history's samples_per_s
-    fused = False                     # whether the optimiser steps in one kernel, which rounds differently
+    fused = True                      # whether the optimiser steps in one kernel, which rounds differently
 
     def loss(self, batch, step: int) -> Tensor:
         "A scalar."

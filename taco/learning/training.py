@@ -117,11 +117,9 @@ def of(cls: TrainConfig, **parameters) -> TrainConfig:
     "From a flat list of parameters, see `changed`."
     return changed(TrainConfig(), **parameters)
 
-# %% ../../nbs/learning/07_training.ipynb #f561235d
+# %% ../../nbs/learning/07_training.ipynb #2ce3da27
 class TaskContrast(Fit):
     "An encoder, its stream of pairs and its loss."
-    fused = True
-
     def __init__(self, encoder: PairEncoder, sampler: PairSampler, recipe: TrainConfig):
         super().__init__()
         self.encoder, self.sampler, self.recipe = encoder, sampler, recipe
