@@ -1,6 +1,7 @@
 "taco.learning.shares: the same bits on one core or two, quiet or busy; and one batch in shares is still one batch."
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from taco.base import ParameterError
+from taco.learning.checkpoint import read_step
 from taco.learning.encoder import EncoderConfig
 from taco.learning.loop import count_flops, make_trainer
 from taco.learning.shares import Shares, beside, replica, share_count
@@ -65,15 +67,23 @@ def test_the_bits_do_not_depend_on_the_cores(store, tmp_path, precision):
     assert [run["shares"] for run in runs] == [2, 2, 1] and runs[0] == runs[1]
 
 
-class Stop(L.Callback):
+class Plug(L.Callback):
     def on_train_batch_end(self, trainer, *_):
         if trainer.global_step == 3: raise RuntimeError("pulled the plug")
 
 
-def test_killed_on_two_cores_and_resumed_on_one(store, tmp_path):
+class Term(L.Callback):
+    "SIGTERM while the threads of the third step compute."
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == 2: threading.Timer(.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+
+@pytest.mark.parametrize("stop, error, step", [(Plug(), RuntimeError, 2), (Term(), SystemExit, 3)])
+def test_killed_on_two_cores_and_resumed_on_one(store, tmp_path, stop, error, step):
     with cores(2): whole = train(store, TASKS, config(), tmp_path / "whole", progress=False)
-    with cores(2), pytest.raises(RuntimeError, match="plug"):
-        train(store, TASKS, config(), tmp_path / "dead", progress=False, callbacks=[Stop()])
+    with cores(2), pytest.raises(error):
+        train(store, TASKS, config(), tmp_path / "dead", progress=False, callbacks=[stop])
+    assert read_step(tmp_path / "dead/training.ckpt") == step
     assert not [t for t in threading.enumerate() if t.name.startswith("share")]
     with cores(1): again = train(store, TASKS, config(), tmp_path / "dead", progress=False)
     assert torch.equal(state(whole), state(again))
