@@ -89,7 +89,7 @@ def _cpu_has_bf16() -> bool:
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
-# %% ../../nbs/learning/06_loop.ipynb #c78d3a15
+# %% ../../nbs/learning/06_loop.ipynb #49ea92f9
 class Fit(L.LightningModule):
     "Base of everything that is fitted: a subclass defines `loss(batch, step)`, and may narrow `learns()`."
     config: FitConfig
@@ -97,6 +97,7 @@ class Fit(L.LightningModule):
     start = 0                         # the step to begin with
     devices = 1                       # that share a batch
     samples = 1                       # that a step sees, for the history's samples_per_s
+    fused = True                      # whether the optimiser steps in one kernel, which rounds differently
 
     def loss(self, batch, step: int) -> Tensor:
         "A scalar."
@@ -134,7 +135,7 @@ class Steps(IterableDataset):
             yield step, self.batches(step, *self.share)
             step += stride
 
-# %% ../../nbs/learning/06_loop.ipynb #2abf815b
+# %% ../../nbs/learning/06_loop.ipynb #fcc19cd7
 @patch
 def configure_optimizers(self: Fit):
     "AdamW or SGD over what learns, in groups of one decay and one rate; and the schedule."
@@ -142,7 +143,7 @@ def configure_optimizers(self: Fit):
     for p in self.learns(): kinds.setdefault((p.ndim > 1, rates.get(p, 1.)), []).append(p)
     groups = [dict(params=params, weight_decay=c.weight_decay if decays else 0., lr=c.learning_rate * rate)
               for (decays, rate), params in kinds.items()]
-    more: dict[str, Any] = dict(fused=self.device.type in ("cpu", "cuda"))  # one kernel for all weights
+    more: dict[str, Any] = dict(fused=self.device.type in ("cpu", "cuda")) if self.fused else {}
     if c.optimiser == "sgd":
         optimiser = torch.optim.SGD(groups, lr=c.learning_rate, momentum=.9, **more)
     else: optimiser = torch.optim.AdamW(groups, lr=c.learning_rate, **more)

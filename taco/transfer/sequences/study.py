@@ -203,12 +203,13 @@ def run_cell(
     return (f"{cell.name}: Dice {table.groupby('volume')['dice'].mean().mean():.3f}  (pre-training "
             f"{middle - started:.1f} s, the rest {time.perf_counter() - middle:.1f} s)")
 
-# %% ../../../nbs/transfer/sequences/05_study.ipynb #28b2298f
+# %% ../../../nbs/transfer/sequences/05_study.ipynb #034cdbe8
 def _in_order(cells: list[Cell], work: Callable, workers: int, tell: Callable, device: torch.device) -> None:
-    "Pre-trainings, the longest first; beside the last of them, cells that need none; then the other cells."
-    first = {(c.pretraining, c.seed): c for c in cells if c.pretraining}
+    "One by one; or pre-trainings, the longest first, then cells that need none, and then the other cells."
+    first = {} if workers == 1 else {(c.pretraining, c.seed): c for c in cells if c.pretraining}
     first = sorted(first.values(), key=lambda c: c.pretraining != "all")
-    free, later = ([c for c in cells if (c.pretraining is None) is none] for none in (True, False))
+    free = [c for c in cells if c.pretraining is None and workers > 1]
+    later = [c for c in cells if c not in free]
     jobs = [(pretrain_cell, *work(c)) for c in first] + [(run_cell, *work(c)) for c in free]
     for line in beside(jobs, workers, device):
         if isinstance(line, str): tell(line)
