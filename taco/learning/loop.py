@@ -89,7 +89,7 @@ def _cpu_has_bf16() -> bool:
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
-# %% ../../nbs/learning/06_loop.ipynb #49ea92f9
+# %% ../../nbs/learning/06_loop.ipynb #009e3b32
 class Fit(L.LightningModule):
     "Base of everything that is fitted: a subclass defines `loss(batch, step)`, and may narrow `learns()`."
     config: FitConfig
@@ -114,15 +114,10 @@ class Fit(L.LightningModule):
     def keep(self, folder: Path) -> None:
         "Write the result to `folder`, before the checkpoint is deleted; nothing, unless a subclass says what."
 
-    @contextmanager
-    def at_work(self) -> Generator[None]:
-        "What holds while `fit` trains; a subclass may bring helpers, and sends them away."
-        yield
-
     def training_step(self, batch, _) -> Tensor: return self.loss(batch[1], batch[0])
     def train_dataloader(self) -> DataLoader: return DataLoader(Steps(self.batches, self.start), batch_size=None)
 
-# %% ../../nbs/learning/06_loop.ipynb #df5c07f1
+# %% ../../nbs/learning/06_loop.ipynb #2d4ca5c9
 class Steps(IterableDataset):
     "(step, batch) from step `start` on; `share`, rank and number of processes, is handed on to `batches`."
     def __init__(self, batches: Callable, start: int, share: tuple[int, ...] = ()):
@@ -134,6 +129,12 @@ class Steps(IterableDataset):
         while True:
             yield step, self.batches(step, *self.share)
             step += stride
+
+@patch
+@contextmanager
+def at_work(self: Fit) -> Generator[None]:
+    "What holds while `fit` trains; a subclass may bring helpers, and sends them away."
+    yield
 
 # %% ../../nbs/learning/06_loop.ipynb #fcc19cd7
 @patch

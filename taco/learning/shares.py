@@ -24,7 +24,7 @@ from .loop import one_thread
 # %% auto #0
 __all__ = ['share_count', 'in_shares', 'replica', 'buffers_begin', 'buffers_meet', 'Shares', 'as_here', 'beside']
 
-# %% ../../nbs/learning/10_shares.ipynb #2c33bc03
+# %% ../../nbs/learning/10_shares.ipynb #20957f7c
 def share_count(given: int | None, samples: int, processes: int, device: torch.device | str) -> int:
     """Into how many shares each process cuts its part of so many samples: `given`, or 2 for one process on a CPU.
 
@@ -33,7 +33,7 @@ def share_count(given: int | None, samples: int, processes: int, device: torch.d
     most = max(1, samples // processes // 2)
     if given is None:
         return min(2, most) if processes == 1 and pick_device(str(device)).type == "cpu" else 1
-    if given > most:
+    if not 1 <= given <= most:
         refusing(ParameterError)("A share needs at least two samples of the batch.", "shares", given, f"1 … {most}",
                                  "Take fewer shares, or larger batches.")
     return given
@@ -93,7 +93,7 @@ class Shares:
         wait(jobs)
         return [job.result() for job in jobs]
 
-# %% ../../nbs/learning/10_shares.ipynb #1eed5208
+# %% ../../nbs/learning/10_shares.ipynb #29f5df4a
 def as_here(work: Callable, device: torch.device) -> Callable:
     "`work` in the precision of the thread that calls this, whichever calls it, with gradients if this has them."
     kind, gradients = device.type, torch.is_grad_enabled()
@@ -104,6 +104,7 @@ def as_here(work: Callable, device: torch.device) -> Callable:
         with torch.set_grad_enabled(gradients), precision: return work(*arguments)
     return there
 
+# %% ../../nbs/learning/10_shares.ipynb #a559996b
 class _Together(torch.autograd.Function):
     "Rows computed share by share, as a function of the parameters."
     @staticmethod

@@ -57,7 +57,7 @@ from ..lock import take
 from ..reading import read_json
 from ..style import style
 
-# %% ../../nbs/learning/07_training.ipynb #d07ad240
+# %% ../../nbs/learning/07_training.ipynb #ffec5d46
 def _fit_config() -> FitConfig:
     "How long and how fast an encoder is trained, unless something else is said."
     return FitConfig(steps=1000, learning_rate=1e-3)
@@ -85,7 +85,6 @@ class TrainConfig:
         as_part(self, "encoder", EncoderConfig.of)
         object.__setattr__(self, "randomise", as_randomisation(self.randomise))
         counts = dict.fromkeys(("pairs_per_task", "failed_per_task", "devices"), number(1, whole=True))
-        if self.shares is not None: counts["shares"] = number(1, whole=True)
         words = dict(positives=one_of(*POSITIVES), failures=one_of("none", *FAILED))
         check_fields(self, counts | dict(temperature=number(1e-3)), what="Impossible value for training.")
         check_fields(self, words, what="Unknown choice for training.")
@@ -142,7 +141,7 @@ class TaskContrast(Fit):
         failed = self.recipe.failures if self.recipe.failures != "none" else "negatives"
         return encoder(pairs.input, pairs.output)[1], positive_labels(pairs, self.recipe.positives, failed)
 
-# %% ../../nbs/learning/07_training.ipynb #86dde263
+# %% ../../nbs/learning/07_training.ipynb #403337fb
 @patch
 def loss(self: TaskContrast, batch, step: int) -> Tensor:
     "The contrastive loss of a batch, over all its shares and processes."
@@ -168,6 +167,7 @@ def shared(self: TaskContrast, raw: Sequence) -> tuple[Tensor, Tensor]:
     z = self.shares.together(work)  # fills in the labels
     return z, torch.cat(labels)
 
+# %% ../../nbs/learning/07_training.ipynb #fe43e42a
 @patch
 @contextmanager
 def at_work(self: TaskContrast) -> Generator[None]:

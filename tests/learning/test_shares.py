@@ -147,7 +147,7 @@ def test_how_many():
     assert [share_count(None, n, 1, "cpu") for n in (2, 3, 4, 240)] == [1, 1, 2, 2]
     assert share_count(None, 240, 2, "cpu") == 1 and share_count(8, 240, 2, "cpu") == 8
     with pytest.raises(ParameterError, match="two samples"): share_count(3, 5, 1, "cpu")
-    with pytest.raises(ParameterError, match="shares"): config(shares=0)
+    with pytest.raises(ParameterError, match="shares"): share_count(0, 240, 1, "cpu")
     with pytest.raises(ParameterError, match="shares"): Shares(nn.Linear(1, 1), 0)
 
 
