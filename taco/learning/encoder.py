@@ -91,7 +91,8 @@ def grey_channel(image: Tensor) -> Tensor:
     "(B, 3, S, S) in [-1, 1] → (B, 1, S, S): the sum of the channels, standardised."
     total = image.sum(1, keepdim=True)
     total = total - total.mean((2, 3), keepdim=True)
-    deviation = torch.linalg.vector_norm(total, dim=(2, 3), keepdim=True) / (total[0, 0].numel() - 1)**.5
+    size, total_norm = total[0, 0].numel(), torch.linalg.vector_norm(total, dim=(2, 3), keepdim=True)
+    deviation = total_norm / (size - 1)**.5
     return total / (deviation + .05)  # std, which takes fifty times as long on one core
 
 # %% ../../nbs/learning/03_encoder.ipynb #6f0b093c

@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -97,7 +97,8 @@ class Fit(L.LightningModule):
     start = 0                         # the step to begin with
     devices = 1                       # that share a batch
     samples = 1                       # that a step sees, for the history's samples_per_s
-    fused = True                      # whether the optimiser steps in one kernel, which rounds differently
+    fused = True                      # one kernel steps all weights, which rounds differently
+    at_work: Callable[[], AbstractContextManager]  # below
 
     def loss(self, batch, step: int) -> Tensor:
         "A scalar."

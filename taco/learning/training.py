@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -78,7 +78,7 @@ class TrainConfig:
     start: str | None = None             # folder of an encoder to start from; None: random weights
     devices: int = 1                     # GPUs (or processes on a CPU) that share a batch
     workers: int | None = None           # that read records; None: 0 on a CPU, up to 8 for a GPU
-    shares: int | None = None            # of a batch, each computed by one core; None: 2 on a CPU, 1 elsewhere
+    shares: int | None = None            # of a batch, one core each; None: 2 on a CPU, else 1
 
     def __post_init__(self):
         as_part(self, "fit", lambda given: replace(_fit_config(), **given))
@@ -119,12 +119,15 @@ def of(cls: TrainConfig, **parameters) -> TrainConfig:
 # %% ../../nbs/learning/07_training.ipynb #2ce3da27
 class TaskContrast(Fit):
     "An encoder, its stream of pairs and its loss."
+    shared: Callable[[Sequence], tuple[Tensor, Tensor]]  # below
+
     def __init__(self, encoder: PairEncoder, sampler: PairSampler, recipe: TrainConfig):
         super().__init__()
         self.encoder, self.sampler, self.recipe = encoder, sampler, recipe
         self.config, self.batches, self.devices = recipe.fit, sampler.raw, recipe.devices
         self.samples = sampler.tasks_per_batch * sampler.pairs_per_task
-        self.shares = Shares(encoder, share_count(recipe.shares, self.samples, recipe.devices, recipe.fit.device))
+        count = share_count(recipe.shares, self.samples, recipe.devices, recipe.fit.device)
+        self.shares = Shares(encoder, count)
 
     def pairs(self, raw) -> Pairs:
         "The pairs of a raw batch, made on the device that trains, without gradients."
@@ -137,9 +140,10 @@ class TaskContrast(Fit):
         with torch.no_grad(), full: return self.sampler.pairs(raw, self.device)
 
     def embed(self, encoder: PairEncoder, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        "What the loss compares, (B, D), by the encoder or a replica of it; and which rows belong together, (B,)."
+        "What the loss compares, (B, D), by the encoder or a replica; which rows belong together, (B,)."
         failed = self.recipe.failures if self.recipe.failures != "none" else "negatives"
-        return encoder(pairs.input, pairs.output)[1], positive_labels(pairs, self.recipe.positives, failed)
+        labels = positive_labels(pairs, self.recipe.positives, failed)
+        return encoder(pairs.input, pairs.output)[1], labels
 
 # %% ../../nbs/learning/07_training.ipynb #403337fb
 @patch
