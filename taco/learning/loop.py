@@ -97,7 +97,7 @@ class Fit(L.LightningModule):
     start = 0                         # the step to begin with
     devices = 1                       # that share a batch
     samples = 1                       # that a step sees, for the history's samples_per_s
-    fused = True                      # one kernel steps all weights, which rounds differently
+    fused = False                     # whether the optimiser steps in one kernel, which rounds differently
     at_work: Callable[[], AbstractContextManager]  # below
 
     def loss(self, batch, step: int) -> Tensor:

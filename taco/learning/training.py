@@ -119,6 +119,7 @@ def of(cls: TrainConfig, **parameters) -> TrainConfig:
 # %% ../../nbs/learning/07_training.ipynb #2ce3da27
 class TaskContrast(Fit):
     "An encoder, its stream of pairs and its loss."
+    fused = True
     shared: Callable[[Sequence], tuple[Tensor, Tensor]]  # below
 
     def __init__(self, encoder: PairEncoder, sampler: PairSampler, recipe: TrainConfig):
