@@ -19,7 +19,7 @@ from ..style import OKABE_ITO
 from .random import Draw
 from .task import Uniform, task
 
-# %% ../../nbs/tasks/02_semantic.ipynb #a03416f6
+# %% ../../nbs/tasks/02_semantic.ipynb #237d582c
 CONTRAST = 0.4  # least Euclidean distance in RGB between two colours of a sample, while there is room
 
 @lru_cache
@@ -32,13 +32,14 @@ def _lattice(device: torch.device) -> tuple[Tensor, Tensor]:
 def _random_palette(draw: Draw, count: int) -> Tensor:
     "(B, count, 3) colours, each random among those that contrast with the ones before it."
     points, apart = _lattice(draw.seeds.device)
-    # 2 is more than any distance in the unit cube
+    # 2 is more than any distance in the unit cube, so a colour that is far enough beats one that is not
     numbers = draw.uniform("palette", count, len(points) + 3, low=2., high=3.)
     preference, shift = numbers[..., :-3], .08 * (numbers[:, :1, -3:] - 2.5)
-    taken, nearest = [], torch.full_like(preference[:, 0], 2.)
-    for k in range(count):
+    taken = [preference[:, 0].argmax(1)]
+    nearest = apart[taken[0]]
+    for k in range(1, count):
+        if k > 1: nearest = torch.minimum(nearest, apart[taken[-1]])
         taken.append(torch.where(nearest >= CONTRAST, preference[:, k], nearest).argmax(1))
-        nearest = torch.minimum(nearest, apart[taken[-1]])
     return points[torch.stack(taken, 1)] + shift
 
 # %% ../../nbs/tasks/02_semantic.ipynb #4787ccda
@@ -70,7 +71,7 @@ def choose_colours(draw: Draw, count: int, palette: Tensor) -> Tensor:
     fixed = _fixed_palette(count, draw.seeds.device)
     return torch.where(palette[:, None, None] > .5, _random_palette(draw, count), fixed)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #01d7a076
+# %% ../../nbs/tasks/02_semantic.ipynb #80f209bb
 def paint(labels: Tensor,   # (B, S, S) integer, 0 = background
           colours: Tensor,  # (B, K, 3), for labels below K
           ) -> Tensor:
@@ -85,7 +86,7 @@ def ramp(weight: Tensor,   # (B, S, S) float in [0, 1] or bool
     Its first random colour at 0, its second at 1, a straight line in RGB between them.
     """
     low, high = choose_colours(draw, 2, palette)[..., None, None].unbind(1)
-    return low + (high - low) * weight[:, None]
+    return ((high - low) * weight[:, None].float()).add_(low)
 
 # %% ../../nbs/tasks/02_semantic.ipynb #21f5ef17
 @task("semantic", "semantic", title="binary segmentation", palette=PALETTE)
@@ -122,7 +123,7 @@ def foreground_extraction(batch: Batch, draw: Draw, palette: Tensor):
     ground = (draw.uniform("ground", 3) * palette[:, None])[..., None, None]
     return batch.image, torch.lerp(ground, batch.image, (batch.semantic[:, None] > 0).float())
 
-# %% ../../nbs/tasks/02_semantic.ipynb #f968aa9a
+# %% ../../nbs/tasks/02_semantic.ipynb #b789b233
 def boundaries(labels: Tensor  # (B, S, S) integer
               ) -> Tensor:
     "(B, S, S) bool: another label within one pixel, diagonals included."
@@ -148,7 +149,7 @@ def centreline(batch: Batch, draw: Draw, palette: Tensor, width: Tensor):
     "The skeleton of the foreground as a line of `width` (in fractions of the side), in two random colours."
     return batch.image, ramp(batch.centreline <= width.view(-1, 1, 1) / 2, draw, palette)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #17b99772
+# %% ../../nbs/tasks/02_semantic.ipynb #3a1b1464
 @task("semantic", "semantic concave borders", title="convex hull", palette=PALETTE)
 def convex_hull(batch: Batch, draw: Draw, palette: Tensor):
     "The convex hull of the whole foreground, in two random colours."
@@ -192,7 +193,7 @@ def centre_point_detection(batch: Batch, draw: Draw, palette: Tensor, sigma: Ten
         heat[rows] = torch.maximum(heat[rows], (few_y[rows, :, :, None] * few_x[rows, :, None]).amax(1))
     return batch.image, ramp(heat, draw, palette)
 
-# %% ../../nbs/tasks/02_semantic.ipynb #663a1588
+# %% ../../nbs/tasks/02_semantic.ipynb #cbce56e2
 @task("semantic", "semantic thick borders", title="distance map", palette=PALETTE)
 def distance_map(batch: Batch, draw: Draw, palette: Tensor):
     "Euclidean distance to the background over its maximum in the sample, drawn as a ramp between two random colours."
