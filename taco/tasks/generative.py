@@ -7,8 +7,9 @@ __all__ = ['gaussian_rows', 'smooth_field', 'white_noise', 'gaussian_denoising',
            'deblurring', 'super_resolution', 'inpainting', 'outpainting', 'colorization', 'bias_field_correction',
            'k_space_reconstruction']
 
-# %% ../../nbs/tasks/03_generative.ipynb #4f76b354
+# %% ../../nbs/tasks/03_generative.ipynb #49c952a6
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,15 @@ def gaussian_rows(sigma: Tensor,  # (B,) standard deviation in pixels; 0 gives t
     weight = torch.exp(-.5 * gap.clamp(-12, 12) ** 2)
     return weight / weight.norm(norm, -1, keepdim=True)
 
-# %% ../../nbs/tasks/03_generative.ipynb #fba21aa3
+# %% ../../nbs/tasks/03_generative.ipynb #edcb03ad
+@lru_cache(8)
+def _waves(size: int, waves: int, pinned: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+    "(size, waves + 1) cosines, or sines; and how amplitudes fall, (waves + 1, waves + 1)."
+    place = (torch.arange(size, device=device) + .5) / size
+    order = torch.arange(waves + 1, device=device) + (1. if pinned else 0.)
+    basis = (torch.sin if pinned else torch.cos)(math.pi * place[:, None] * order)
+    return basis, 1 / (1 + order[:, None] ** 2 + order ** 2)
+
 def smooth_field(draw: Draw, name: str, channels: int, size: int,
                  waves: int = 3,      # half waves across the image, at most
                  pinned: bool = False # zero on the border
@@ -41,10 +50,7 @@ def smooth_field(draw: Draw, name: str, channels: int, size: int,
 
     The amplitudes are normal and fall with frequency.
     """
-    place = (torch.arange(size, device=draw.seeds.device) + .5) / size
-    order = torch.arange(waves + 1, device=draw.seeds.device) + (1. if pinned else 0.)
-    basis = (torch.sin if pinned else torch.cos)(math.pi * place[:, None] * order)      # (size, waves + 1)
-    fall = 1 / (1 + order[:, None] ** 2 + order ** 2)
+    basis, fall = _waves(size, waves, pinned, draw.seeds.device)
     return basis @ (draw.normal(name, channels, waves + 1, waves + 1) * fall) @ basis.T
 
 # %% ../../nbs/tasks/03_generative.ipynb #05879d75
