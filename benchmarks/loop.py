@@ -1,9 +1,9 @@
 """Training loop beside two bounds: its model fed with a fixed tensor, and all of its work on all cores.
 
 The model's bound: the same training with pairs that are there already, in blocks of a few steps that take turns. The
-bound of all work, pairs and steps: as many independent trainings of one thread as there are cores, each with its part of
-the batch, and their pairs added up; what a loop that shares one batch could reach if sharing cost nothing. And the
-same with neighbours: other processes that are busy all the time.
+bound of all work, pairs and steps: as many independent trainings of one thread as there are cores, each with its
+part of the batch, and their pairs added up; what a loop that shares one batch could reach if sharing cost nothing.
+And the same with neighbours: other processes that are busy all the time.
 """
 
 import json
@@ -125,12 +125,11 @@ class OnCall(L.Callback):
         self.done += module.samples
         if now < self.until:
             return
-        answer = dict(pairs=self.done, seconds=now - self.start, cpu=time.process_time() - self.cpu) if self.start else {}
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(dict(pairs=self.done, seconds=now - self.start)), flush=True)
         line = sys.stdin.readline()
         if not line:
             os._exit(0)
-        self.done, self.start, self.cpu = 0, time.perf_counter(), time.process_time()
+        self.done, self.start = 0, time.perf_counter()
         self.until = self.start + float(line)
 
 
@@ -157,7 +156,7 @@ class Training:
             env.pop(name, None)
         if threads:
             env["OMP_NUM_THREADS"] = str(threads)
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed by `close`)
         what = json.dumps([[str(f) for f in folders], settings, threads])
         self.process = subprocess.Popen(
             [sys.executable, "-c", call, what],
@@ -270,8 +269,8 @@ def show(result: dict) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         title=f"training loop at {result['size']} px, pairs/s",
-        caption=f"bound: {result['cores']} trainings of one thread, added up; goals: {result['goal']} of the bound on a "
-        f"quiet machine, {result['goal_busy']} of the better fixed number of threads on a busy one",
+        caption=f"bound: {result['cores']} trainings of one thread, added up; goals: {result['goal']} of the bound "
+        f"on a quiet machine, {result['goal_busy']} of the better fixed number of threads on a busy one",
     )
     many = f"{result['cores']} threads"
     table.add_column("encoder")
@@ -281,5 +280,6 @@ def show(result: dict) -> Table:
         for load, found in r["neighbours"].items():
             rates = [f"{found[way]:.0f}" for way in ("loop", "one thread", many, "bound")]
             ratios = [f"{found[way]:.2f}" for way in ("of_bound", "of_best_fixed")]
-            table.add_row(name if load == "0" else "", load, *rates, *ratios, f"{r['ratio']:.2f}" if load == "0" else "")
+            own = (name, f"{r['ratio']:.2f}") if load == "0" else ("", "")
+            table.add_row(own[0], load, *rates, *ratios, own[1])
     return table

@@ -52,7 +52,8 @@ elif method == "faiss":
     cosines, rows = index.search(queries, k)
 elif method == "pynndescent":
     import pynndescent
-    index = pynndescent.NNDescent(np.asarray(bank), metric="dot", n_neighbors=max(k, 15), random_state=0, n_jobs=threads)
+    how = dict(metric="dot", n_neighbors=max(k, 15), random_state=0, n_jobs=threads)
+    index = pynndescent.NNDescent(np.asarray(bank), **how)
     index.prepare()
     built = time.process_time() - cpu
     rows, _ = index.query(queries, k)
@@ -60,7 +61,8 @@ seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
 np.save(folder / f"{method}.npy", rows)
 unit = 1024 if sys.platform != "darwin" else 1
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-print(json.dumps(dict(seconds=round(seconds, 1), cpu_s=round(cpu, 1), built_s=round(built, 1), peak_gib=round(peak / 2**30, 2))))
+spent = dict(seconds=round(seconds, 1), cpu_s=round(cpu, 1), built_s=round(built, 1))
+print(json.dumps(spent | dict(peak_gib=round(peak / 2**30, 2))))
 """
 
 
@@ -153,8 +155,8 @@ def growth(folder: Path, size: int, tasks: tuple, datasets: tuple, images: tuple
     known = len(Store.open(packed[:1]))
     names = [enlarge(packed[0], folder / f"many/{i}", 4, f"d{i}") for i in range(max(datasets))]
     found["datasets"] = {n: least(lambda n=n: batches(Store.open(names[:n]), ANY)) for n in datasets}
-    stores = {n: enlarge(packed[0], folder / f"long/{n}", max(1, n // known)) for n in images}
-    for n, path in stores.items():
+    for n in images:
+        path = enlarge(packed[0], folder / f"long/{n}", max(1, n // known))
         count = len(Store.open([path]))
         found.setdefault("images", {})[count] = least(lambda path=path: batches(Store.open([path]), ANY))
     return {
@@ -175,12 +177,13 @@ def draw(result: dict, path: Path = FIGURE) -> None:
 
     with style:
         figure, ax = plt.subplots(figsize=(4.2, 3))
+        longest = 1.0
         for (what, found), colour in zip(result["growth"].items(), ("blue", "vermilion", "green")):
             sizes, seconds = np.array([float(n) for n in found["seconds"]]), np.array(list(found["seconds"].values()))
+            longest = max(longest, sizes[-1] / sizes[0])
             label = f"{what}: slope {found['slope']:.2f}"
             ax.loglog(sizes / sizes[0], seconds / seconds[0], "o-", color=OKABE_ITO[colour], ms=3, label=label)
-        most = max(float(list(f["seconds"])[-1]) / float(list(f["seconds"])[0]) for f in result["growth"].values())
-        ax.loglog([1, most], [1, most], ":", color="0.5", label="linear")
+        ax.loglog([1, longest], [1, longest], ":", color="0.5", label="linear")
         ax.set(xlabel="times as many", ylabel="times as long")
         ax.legend(frameon=False, fontsize=7)
         with atomic(path) as spare:

@@ -143,7 +143,7 @@ def super_resolution(batch: Batch, draw: Draw, reduction: Tensor):
     rows = _large_pixels(((1 - reduction) * batch.size).round().clamp(min=1), batch.size)
     return rows @ batch.image @ rows.mT, batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #4ec50ad8
+# %% ../../nbs/tasks/03_generative.ipynb #2c58bfff
 def _flat_colour(draw: Draw) -> Tensor:
     "(B, 3, 1, 1): a random grey or, as likely, a random colour."
     number = draw.uniform("fill", 4)
@@ -157,17 +157,17 @@ def inpainting(batch: Batch, draw: Draw, size: Tensor, ellipse: Tensor):
     gap = (place - (.15 + .7 * number[:, :, :2])).abs()  # (B, 5, 2, S): from the centre of each hole, along x and y
     half = (.3 + .4 * number[:, :, 2:]) * size.view(-1, 1, 1, 1)    # half its sides
     x, y = ((gap / half.clamp(min=1e-9)) ** torch.where(ellipse > .5, 2, 16).view(-1, 1, 1, 1)).unbind(2)
-    hole = ((y[..., None] + x[:, :, None]).amin(1) < 1) & (size > 0).view(-1, 1, 1)
-    return torch.lerp(batch.image, _flat_colour(draw), hole[:, None].float()), batch.image
+    hole = (y[..., None] + x[:, :, None]).amin(1) < (size > 0).float().view(-1, 1, 1)  # never below 0: none of size 0
+    return torch.lerp(batch.image, _flat_colour(draw), hole[:, None].view(torch.uint8).float()), batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #6b4bae3e
+# %% ../../nbs/tasks/03_generative.ipynb #fcf29d7b
 @task("generative", margin=Uniform(.15, .3, limits=(0, .5)))
 def outpainting(batch: Batch, draw: Draw, margin: Tensor):
     "Up to `margin` (fraction of the side) hidden on every side by one random grey or colour."
     place = (torch.arange(batch.size, device=batch.device) + .5) / batch.size
     lost = draw.uniform("sides", 2, 2, 1, low=.6, high=1.) * margin.view(-1, 1, 1, 1)
     x, y = ((place > lost[:, 0]) & (place < 1 - lost[:, 1])).unbind(1)
-    kept = (y[:, :, None] & x[:, None])[:, None].float()
+    kept = (y[:, :, None] & x[:, None])[:, None].view(torch.uint8).float()
     return torch.lerp(_flat_colour(draw), batch.image, kept), batch.image
 
 # %% ../../nbs/tasks/03_generative.ipynb #333e8582

@@ -28,8 +28,8 @@ def _mix(x: Tensor  # int32, any shape
     x ^= (x >> 16).bitwise_and_(0xFFFF)
     return x
 
-# %% ../../nbs/tasks/00_random.ipynb #c649b34c
-_STEPS = [np.array(n, np.uint32) for n in (16, 0x7FEB352D, 15, 0x846CA68B)]  # arrays: Python's numbers cost a conversion
+# %% ../../nbs/tasks/00_random.ipynb #d718de07
+_STEPS = [np.array(n, np.uint32) for n in (16, 0x7FEB352D, 15, 0x846CA68B, 8)]  # Python's numbers cost more
 
 def _mix_numpy(x: np.ndarray  # uint32, changed in place
               ) -> np.ndarray:
@@ -58,7 +58,7 @@ def _bits_numpy(mixed: np.ndarray, name: int, count: int) -> np.ndarray:
     "`_bits` on the CPU, as uint32, from seeds that were mixed once."
     return _mix_numpy(_mix_numpy(_mix_numpy(mixed ^ name)[:, None] + _places(count)))
 
-# %% ../../nbs/tasks/00_random.ipynb #1d6ea8fd
+# %% ../../nbs/tasks/00_random.ipynb #791b71a8
 class Draw:
     "Random numbers for a batch of samples, each row a function of its own seed and of the draw's name."
     def __init__(self, seeds: Tensor):  # (B,) integer seeds, one a sample
@@ -75,24 +75,26 @@ class Draw:
     @cached_property
     def _mixed(self) -> np.ndarray: return _mix_numpy(self.seeds.numpy().astype(np.uint32))  # all draws begin with it
 
-    def bits(self, name: str, *shape: int) -> Tensor:
-        "(B, *shape) int32, uniform over all values."
-        what = zlib.crc32(name.encode()), math.prod(shape)
-        on_cpu = self.seeds.device.type == "cpu"
-        bits = torch.from_numpy(_bits_numpy(self._mixed, *what).view(np.int32)) if on_cpu else _bits(self.seeds, *what)
-        return bits.view(len(self.seeds), *shape)
-
     def uniform(self, name: str, *shape: int, low: float = 0., high: float = 1.) -> Tensor:
         "(B, *shape) float32, uniform in [low, high)."
         what = zlib.crc32(name.encode()), math.prod(shape)
         # 24 bits fit a float32 exactly
-        if self.seeds.device.type == "cpu": unit = (_bits_numpy(self._mixed, *what) >> 8).view(np.int32).astype(np.float32)
+        if self.seeds.device.type == "cpu":
+            unit = (_bits_numpy(self._mixed, *what) >> _STEPS[4]).view(np.int32).astype(np.float32)
         else: unit = (_bits(self.seeds, *what) >> 8).bitwise_and_(0xFFFFFF).float()
         unit *= (high - low) * 2**-24
         if low: unit += low
         return torch.as_tensor(unit).view(len(self.seeds), *shape)
 
-# %% ../../nbs/tasks/00_random.ipynb #aabb9564
+# %% ../../nbs/tasks/00_random.ipynb #3cad143e
+@patch
+def bits(self: Draw, name: str, *shape: int) -> Tensor:
+    "(B, *shape) int32, uniform over all values."
+    what = zlib.crc32(name.encode()), math.prod(shape)
+    on_cpu = self.seeds.device.type == "cpu"
+    bits = torch.from_numpy(_bits_numpy(self._mixed, *what).view(np.int32)) if on_cpu else _bits(self.seeds, *what)
+    return bits.view(len(self.seeds), *shape)
+
 @patch
 def normal(self: Draw, name: str, *shape: int) -> Tensor:
     "(B, *shape) float32, standard normal (Box and Muller 1958); two numbers of every radius and angle."

@@ -20,7 +20,7 @@ from ..style import OKABE_ITO
 from .random import Draw
 from .task import Uniform, task
 
-# %% ../../nbs/tasks/02_semantic.ipynb #9f1e46dd
+# %% ../../nbs/tasks/02_semantic.ipynb #ea7cd062
 CONTRAST = 0.4  # least Euclidean distance in RGB between two colours of a sample, while there is room
 
 @lru_cache
@@ -50,6 +50,7 @@ def _take_numpy(preference: np.ndarray, apart: np.ndarray) -> np.ndarray:
         nearest = np.minimum(nearest, new) if k else new
     return taken
 
+# %% ../../nbs/tasks/02_semantic.ipynb #cface864
 def _random_palette(draw: Draw, count: int) -> Tensor:
     "(B, count, 3) colours, each random among those that contrast with the ones before it."
     points, apart = _lattice(draw.seeds.device)
@@ -135,12 +136,12 @@ def instance_segmentation(batch: Batch, draw: Draw, palette: Tensor):
     "Every object in a colour of its own; neighbours differ."
     return batch.image, paint(batch.instances, _object_colours(draw, int(batch.instances.max()) + 1, palette))
 
-# %% ../../nbs/tasks/02_semantic.ipynb #8ea350ff
+# %% ../../nbs/tasks/02_semantic.ipynb #85bee347
 @task("semantic", "semantic", title="foreground extraction", palette=PALETTE)
 def foreground_extraction(batch: Batch, draw: Draw, palette: Tensor):
     "The image inside the foreground, a plain random colour (palette 0: black) outside."
     ground = (draw.uniform("ground", 3) * palette[:, None])[..., None, None]
-    return batch.image, torch.lerp(ground, batch.image, (batch.semantic[:, None] > 0).float())
+    return batch.image, torch.lerp(ground, batch.image, batch.semantic[:, None].clamp(max=1).float())
 
 # %% ../../nbs/tasks/02_semantic.ipynb #793bc2b8
 def boundaries(labels: Tensor  # (B, S, S) integer

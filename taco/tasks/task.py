@@ -25,7 +25,7 @@ __all__ = ['FAMILIES', 'TASKS', 'Uniform', 'Choice', 'Task', 'task', 'get_task',
 # %% ../../nbs/tasks/01_task.ipynb #b9b23e6e
 FAMILIES = ("semantic", "generative", "transformation")
 
-# %% ../../nbs/tasks/01_task.ipynb #e3ee01fa
+# %% ../../nbs/tasks/01_task.ipynb #b7ae7066
 @dataclass(frozen=True)
 class Uniform:
     "A number drawn uniformly between `low` and `high`; with `signed`, its sign is drawn too."
@@ -39,7 +39,7 @@ class Uniform:
             return torch.full(draw.seeds.shape, float(self.low), device=draw.seeds.device)
         if not self.signed: return draw.uniform(name, low=self.low, high=self.high)
         value = draw.uniform(name, low=-1, high=1)
-        return torch.where(value < 0, -self.low, self.low) + value * (self.high - self.low)
+        return torch.full_like(value, self.low).copysign_(value).add_(value * (self.high - self.low))
 
     def bounds(self) -> tuple[float, float]: return self.limits or (-self.high if self.signed else self.low, self.high)
 
