@@ -2,7 +2,7 @@
 
 Each entry makes a callable of a batch (B, 3, S, S) in [0, 1]. Ranges are those of the task where kornia's module knows
 them; where it draws less (one strength for a batch, one hole instead of five, no MR noise), it is left the easier job.
-kornia is no requirement of taco: `pip install kornia`. Without it the column stays empty and says so.
+kornia is no requirement of taco: `pip install taco[bench]`. Without it the column stays empty and says so.
 """
 
 import importlib.util

@@ -1,7 +1,7 @@
 """Growth: a million embeddings and their neighbours; how time grows with tasks, datasets and images.
 
 The search runs in a process of its own, so that its peak of memory is its own. With faiss or pynndescent installed
-(`pip install faiss-cpu pynndescent`) and `rivals` given, the same queries go to them.
+(`pip install taco[bench]`) and `rivals` given, the same queries go to them.
 """
 
 import json

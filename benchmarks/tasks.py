@@ -157,7 +157,7 @@ def run(
         median_ratio={b: median(b) for b in sizes},
         goal_ratio=goal,
         below_goal={b: [n for n, t in tasks.items() if t["ratio"][b] < goal] for b in sizes},
-        kornia="compared" if INSTALLED else "not installed (pip install kornia)",
+        kornia="compared" if INSTALLED else "not installed (pip install taco[bench])",
         below_kornia={b: [n for n, ratio in beside.items() if ratio[b] < 1] for b in sizes},
         ms_per_pair_over_all_tasks={"one_by_one": mean_ms([t["one_by_one"] for t in tasks.values()])}
         | {b: mean_ms([t["batched"][b] for t in tasks.values()]) for b in sizes},
@@ -168,6 +168,7 @@ def run(
 def show(result: dict):
     "The result as a rich table."
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     sizes, ms = [str(b) for b in result["batches"]], result["ms_per_pair_over_all_tasks"]
@@ -177,7 +178,7 @@ def show(result: dict):
         padding=(0, 1, 0, 0),
         title=f"Tasks at {result['size']} px on one thread: pairs per second",
         caption=f"Data: phantoms. The maps that the batched side reads are prepared once per record, "
-        f"in {result['prepare_ms_per_record']} ms. kornia: {result['kornia']}.",
+        f"in {result['prepare_ms_per_record']} ms. kornia: {escape(result['kornia'])}.",
     )
     table.add_column("task")
     for title in ("1 by 1", *(t for b in sizes for t in (f"{b} at once", "×")), f"kornia, {first}", "×"):
