@@ -1,43 +1,51 @@
 """Run the benchmark sections, print their tables, write `benchmarks/latest.json`.
 
-    python -m benchmarks.bench              all sections
+    python -m benchmarks.bench              all sections, in less than six minutes on two quiet cores
     python -m benchmarks.bench tasks        one of them
+    python -m benchmarks.bench --release    all, and their row of `benchmarks/history.csv`
+    python -m benchmarks.bench --quick      as small as can be, to see that it runs; nothing is written
 
-A section is a module beside this one with `run() -> dict` and `show(dict) -> rich.table.Table`; add its
-name to SECTIONS.
+A section is a module beside this one with `run() -> dict`, `show(dict) -> rich.table.Table` and QUICK, parameters of
+`run` for `--quick`; add its name to SECTIONS.
 """
 
+import argparse
 import importlib
 import json
 import os
 import platform
 import sys
+import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from taco.base import ParameterError, atomic, keep_memory, limit_threads, suggest
+from taco.base import ParameterError, TacoError, atomic, keep_memory, limit_threads, suggest
 
-SECTIONS = (
-    "tasks",
-    "loop",
-    "data",
-)  # batched tasks against image by image; the training loop against a fixed tensor; packing, reading, memory
+from . import history
+
+# batched tasks against image by image and kornia; the training loop against its bounds; packing, reading, memory;
+# neighbours of a million, and growth
+SECTIONS = ("tasks", "loop", "data", "scale")
 LATEST = Path(__file__).parent / "latest.json"
 PACKAGES = ("taco", "torch", "monai", "scikit-image", "scipy", "numpy", "lightning")
+OPTIONAL = ("kornia", "faiss-cpu", "pynndescent")
+WIDTH = 100
 
 
 def provenance() -> dict:
     "What a number depends on besides the code; no dates and no paths, so that equal runs give equal files."
+    found = [name for name in OPTIONAL if find_spec(name.removesuffix("-cpu"))]
     return dict(
         python=platform.python_version(),
         machine=platform.machine(),
         cores=os.cpu_count(),
         threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        versions={p: version(p) for p in PACKAGES},
+        versions={p: version(p) for p in (*PACKAGES, *found)},
     )
 
 
@@ -50,10 +58,11 @@ def write(results: dict, path: Path = LATEST) -> dict:
     return kept
 
 
-def main(names: list[str]) -> dict:
+def main(names: list[str], quick: bool = False, file: Path | None = LATEST) -> dict:
+    "Measure and print sections; what each gave. `file`: where results are kept; None, or `quick`: nowhere."
     console, results = Console(), {}
     if not console.is_terminal:
-        console.width = 120
+        console.width = WIDTH
     keep_memory()
     for name in names:
         if name not in SECTIONS:
@@ -64,17 +73,33 @@ def main(names: list[str]) -> dict:
                 fix=suggest(name, SECTIONS),
             )
     for name in names or SECTIONS:
-        if not (Path(__file__).parent / f"{name}.py").is_file():
-            console.print(f"[yellow]{name}: not written yet, skipped[/yellow]")
-            continue
         section = importlib.import_module(f"{__package__}.{name}")
         limit_threads(getattr(section, "THREADS", None))
         console.print(f"[bold]{name}[/bold]: {(section.__doc__ or '').strip().splitlines()[0]}")
-        results[name] = section.run()
+        start = time.monotonic()
+        more = section.QUICK if quick else getattr(section, "FULL", {})
+        results[name] = section.run(**more)
         console.print(section.show(results[name]))
-        write({name: results[name]})
+        console.print(f"{name}: {time.monotonic() - start:.0f} s")
+        if file and not quick:
+            write({name: results[name]}, file)
     return results
 
 
+def command() -> None:
+    "What `python -m benchmarks.bench` does."
+    reader = argparse.ArgumentParser(prog="python -m benchmarks.bench", description="Measure how fast taco is.")
+    reader.add_argument("sections", nargs="*", help=f"some of {', '.join(SECTIONS)}; all")
+    reader.add_argument("--quick", action="store_true", help="small, to see that it runs; nothing is written")
+    reader.add_argument("--release", action="store_true", help="keep the row of this version in history.csv")
+    given = reader.parse_args()
+    main(given.sections, given.quick)
+    if given.release and not given.quick:
+        history.keep(json.loads(LATEST.read_text()))
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        command()
+    except TacoError as error:
+        sys.exit(str(error))

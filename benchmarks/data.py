@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
+from rich import box
 from rich.table import Table
 
 from taco.data.card import Card, parse_card
@@ -29,6 +30,7 @@ from taco.data.store import Store, write_manifest
 from .tasks import race
 
 THREADS = 1
+QUICK = dict(count=8, side=64, size=24, batch=16, seconds=0.1, steps=1, larger=2, stores=2)
 RECIPES = (
     "monusac",
     "drive",
@@ -225,7 +227,8 @@ def run(
 
 def show(result: dict) -> Table:
     "The result as a rich table."
-    table = Table("what", "value", title=f"data at {result['size']} px", caption=f"Data: {result['data']}")
+    title, caption = f"data at {result['size']} px", f"Data: {result['data']}"
+    table = Table("what", "value", box=box.SIMPLE_HEAD, title=title, caption=caption)
     for workers, rate in result["packing_images_per_s"].items():
         table.add_row(f"packing, {workers} process{'es' * (workers != '1')}", f"{rate:,.0f} images/s")
     read, held, opened = result["reading"], result["memory"], result["opening"]

@@ -7,8 +7,9 @@ __all__ = ['gaussian_rows', 'smooth_field', 'white_noise', 'gaussian_denoising',
            'deblurring', 'super_resolution', 'inpainting', 'outpainting', 'colorization', 'bias_field_correction',
            'k_space_reconstruction']
 
-# %% ../../nbs/tasks/03_generative.ipynb #4f76b354
+# %% ../../nbs/tasks/03_generative.ipynb #49c952a6
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,15 @@ def gaussian_rows(sigma: Tensor,  # (B,) standard deviation in pixels; 0 gives t
     weight = torch.exp(-.5 * gap.clamp(-12, 12) ** 2)
     return weight / weight.norm(norm, -1, keepdim=True)
 
-# %% ../../nbs/tasks/03_generative.ipynb #fba21aa3
+# %% ../../nbs/tasks/03_generative.ipynb #edcb03ad
+@lru_cache(8)
+def _waves(size: int, waves: int, pinned: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+    "(size, waves + 1) cosines, or sines; and how amplitudes fall, (waves + 1, waves + 1)."
+    place = (torch.arange(size, device=device) + .5) / size
+    order = torch.arange(waves + 1, device=device) + (1. if pinned else 0.)
+    basis = (torch.sin if pinned else torch.cos)(math.pi * place[:, None] * order)
+    return basis, 1 / (1 + order[:, None] ** 2 + order ** 2)
+
 def smooth_field(draw: Draw, name: str, channels: int, size: int,
                  waves: int = 3,      # half waves across the image, at most
                  pinned: bool = False # zero on the border
@@ -41,10 +50,7 @@ def smooth_field(draw: Draw, name: str, channels: int, size: int,
 
     The amplitudes are normal and fall with frequency.
     """
-    place = (torch.arange(size, device=draw.seeds.device) + .5) / size
-    order = torch.arange(waves + 1, device=draw.seeds.device) + (1. if pinned else 0.)
-    basis = (torch.sin if pinned else torch.cos)(math.pi * place[:, None] * order)      # (size, waves + 1)
-    fall = 1 / (1 + order[:, None] ** 2 + order ** 2)
+    basis, fall = _waves(size, waves, pinned, draw.seeds.device)
     return basis @ (draw.normal(name, channels, waves + 1, waves + 1) * fall) @ basis.T
 
 # %% ../../nbs/tasks/03_generative.ipynb #05879d75
@@ -137,7 +143,7 @@ def super_resolution(batch: Batch, draw: Draw, reduction: Tensor):
     rows = _large_pixels(((1 - reduction) * batch.size).round().clamp(min=1), batch.size)
     return rows @ batch.image @ rows.mT, batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #4ec50ad8
+# %% ../../nbs/tasks/03_generative.ipynb #2c58bfff
 def _flat_colour(draw: Draw) -> Tensor:
     "(B, 3, 1, 1): a random grey or, as likely, a random colour."
     number = draw.uniform("fill", 4)
@@ -151,17 +157,17 @@ def inpainting(batch: Batch, draw: Draw, size: Tensor, ellipse: Tensor):
     gap = (place - (.15 + .7 * number[:, :, :2])).abs()  # (B, 5, 2, S): from the centre of each hole, along x and y
     half = (.3 + .4 * number[:, :, 2:]) * size.view(-1, 1, 1, 1)    # half its sides
     x, y = ((gap / half.clamp(min=1e-9)) ** torch.where(ellipse > .5, 2, 16).view(-1, 1, 1, 1)).unbind(2)
-    hole = ((y[..., None] + x[:, :, None]).amin(1) < 1) & (size > 0).view(-1, 1, 1)
-    return torch.lerp(batch.image, _flat_colour(draw), hole[:, None].float()), batch.image
+    hole = (y[..., None] + x[:, :, None]).amin(1) < (size > 0).float().view(-1, 1, 1)  # never below 0: none of size 0
+    return torch.lerp(batch.image, _flat_colour(draw), hole[:, None].view(torch.uint8).float()), batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #6b4bae3e
+# %% ../../nbs/tasks/03_generative.ipynb #fcf29d7b
 @task("generative", margin=Uniform(.15, .3, limits=(0, .5)))
 def outpainting(batch: Batch, draw: Draw, margin: Tensor):
     "Up to `margin` (fraction of the side) hidden on every side by one random grey or colour."
     place = (torch.arange(batch.size, device=batch.device) + .5) / batch.size
     lost = draw.uniform("sides", 2, 2, 1, low=.6, high=1.) * margin.view(-1, 1, 1, 1)
     x, y = ((place > lost[:, 0]) & (place < 1 - lost[:, 1])).unbind(1)
-    kept = (y[:, :, None] & x[:, None])[:, None].float()
+    kept = (y[:, :, None] & x[:, None])[:, None].view(torch.uint8).float()
     return torch.lerp(_flat_colour(draw), batch.image, kept), batch.image
 
 # %% ../../nbs/tasks/03_generative.ipynb #333e8582

@@ -6,7 +6,9 @@
 __all__ = ['horizontal_flip', 'vertical_flip', 'quarter_turn', 'free_rotation', 'translation', 'scaling', 'shear',
            'elastic_deformation', 'intensity_inversion', 'brightness_change']
 
-# %% ../../nbs/tasks/04_transformation.ipynb #fa6dd8a3
+# %% ../../nbs/tasks/04_transformation.ipynb #e63e58eb
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,18 +29,24 @@ def vertical_flip(batch: Batch, draw: Draw):
     "Top and bottom exchanged."
     return batch.image, batch.image.flip(-2)
 
-# %% ../../nbs/tasks/04_transformation.ipynb #15169e88
+# %% ../../nbs/tasks/04_transformation.ipynb #a63086ed
+@lru_cache(4)
+def _turned(size: int, device: torch.device) -> Tensor:
+    "(4, size²) int64: for each number of turns, the pixel that every output pixel comes from."
+    number = torch.arange(size ** 2, device=device).view(size, size)
+    return torch.stack([torch.rot90(number, k) for k in range(4)]).flatten(1)
+
 @task("transformation", title="quarter turn", turns=Choice((1, 3)))
 def quarter_turn(batch: Batch, draw: Draw, turns: Tensor):
     "Turned counter-clockwise by 90° times `turns`, 1 to 3; exact."
-    number = torch.arange(batch.size ** 2, device=batch.device).view(batch.size, batch.size)
-    source = torch.stack([torch.rot90(number, k) for k in range(4)]).flatten(1)[turns.long()]   # (B, S²)
-    return batch.image, batch.image.flatten(2).gather(2, source[:, None].expand(-1, 3, -1)).view_as(batch.image)
+    source = _turned(batch.size, batch.device)[turns.long()][:, None].expand(-1, 3, -1)
+    return batch.image, batch.image.flatten(2).gather(2, source).view_as(batch.image)
 
-# %% ../../nbs/tasks/04_transformation.ipynb #d397cca0
-def _axes(batch: Batch) -> tuple[Tensor, Tensor]:
+# %% ../../nbs/tasks/04_transformation.ipynb #facbe7d3
+@lru_cache(4)
+def _axes(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     "x (1, 1, S) and y (1, S, 1) of all pixel centres, -1 … 1 between the outer edges."
-    place = (2 * torch.arange(batch.size, device=batch.device) + 1.) / batch.size - 1
+    place = (2 * torch.arange(size, device=device) + 1.) / size - 1
     return place.view(1, 1, -1), place.view(1, -1, 1)
 
 def _look_up(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -48,10 +56,11 @@ def _look_up(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 def _affine(batch: Batch, xx=1., xy=0., yx=0., yy=1., tx=0., ty=0.) -> Tensor:
     "output(x, y) = input(xx·x + xy·y + tx, yx·x + yy·y + ty); each coefficient a number or (B,)."
-    x, y = _axes(batch)
-    given = [torch.as_tensor(c, device=batch.device) for c in (xx, xy, yx, yy, tx, ty)]
-    xx, xy, yx, yy, tx, ty = (c.expand(len(batch))[:, None, None] for c in given)
-    return _look_up(batch.image, (xx * x + tx) + xy * y, (yx * x + ty) + yy * y)
+    (x, y), whole = _axes(batch.size, batch.device), (len(batch), batch.size, batch.size)
+    given = (xx, xy, yx, yy, tx, ty)
+    xx, xy, yx, yy, tx, ty = (c[:, None, None] if isinstance(c, Tensor) else c for c in given)
+    places = (xx * x + tx) + xy * y, (yx * x + ty) + yy * y
+    return _look_up(batch.image, *(p.expand(whole) for p in places))
 
 # %% ../../nbs/tasks/04_transformation.ipynb #fdbb6b03
 @task("transformation", title="free rotation", angle=Uniform(15, 75, limits=(-360, 360), signed=True))
@@ -84,7 +93,7 @@ def shear(batch: Batch, draw: Draw, angle: Tensor, vertical: Tensor):
     slope, vertical = torch.tan(torch.deg2rad(angle.float())), vertical > .5
     return batch.image, _affine(batch, xy=torch.where(vertical, 0, -slope), yx=torch.where(vertical, slope, 0))
 
-# %% ../../nbs/tasks/04_transformation.ipynb #81ce2d14
+# %% ../../nbs/tasks/04_transformation.ipynb #4ee9730e
 @task("transformation", title="elastic deformation", strength=Uniform(.06, .1, limits=(0, .2)))
 def elastic_deformation(batch: Batch, draw: Draw, strength: Tensor):
     """Pixels moved by a smooth random field that vanishes on the border.
@@ -94,7 +103,7 @@ def elastic_deformation(batch: Batch, draw: Draw, strength: Tensor):
     field = smooth_field(draw, "field", 2, batch.size, pinned=True)
     longest = field.square().sum(1, keepdim=True).amax((2, 3), keepdim=True).sqrt()
     dx, dy = (2 * strength.view(-1, 1, 1, 1) * field / longest).unbind(1)
-    x, y = _axes(batch)
+    x, y = _axes(batch.size, batch.device)
     return batch.image, _look_up(batch.image, x + dx, y + dy)
 
 # %% ../../nbs/tasks/04_transformation.ipynb #e214e8bf

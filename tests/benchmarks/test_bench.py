@@ -2,12 +2,13 @@
 
 import io
 import json
+import time
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import bench, tasks
+from benchmarks import bench, kornia_batched, tasks
 from benchmarks.one_by_one import REFERENCES
 from taco.base import ParameterError
 from taco.data.prepare import collate
@@ -97,6 +98,28 @@ def test_results_are_written_whole_beside_those_of_other_sections(tmp_path):
     assert "/" not in json.dumps(found), "no paths"
 
 
+def test_a_quick_run_writes_nothing_and_fits_a_narrow_screen(tmp_path, capsys):
+    file = tmp_path / "latest.json"
+    result = bench.main(["tasks"], quick=True, file=file)["tasks"]
+    assert not file.exists() and set(result["tasks"]) == set(tasks.QUICK["names"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
+
+
+def test_kornia_makes_pairs_of_the_same_shape_or_says_that_it_is_not_there(rows):
+    image = collate(rows[:4]).image
+    found = kornia_batched.batched(64)
+    assert bool(found) == kornia_batched.INSTALLED and set(found) <= set(ALL_TASKS)
+    for name, make in found.items():
+        input, output = make(image)
+        assert torch.equal(input, image) and output.shape == image.shape, name
+        assert not torch.equal(input, output), name
+
+
+def test_time_is_that_of_one_thread():
+    spent = tasks.race({"sleeps": lambda _: time.sleep(0.02), "works": lambda _: sum(range(100_000))}, 0.12)
+    assert spent["sleeps"] < spent["works"]
+
+
 def test_a_misspelt_section_is_refused():
     with pytest.raises(ParameterError, match="Did you mean 'tasks'"):
         bench.main(["taskz"])
@@ -118,6 +141,7 @@ def test_the_table_holds_every_task(rows):
         below_goal={"2": [], "4": []},
         ms_per_pair_over_all_tasks={"one_by_one": 1.0, "2": 1.0, "4": 1.0},
         prepare_ms_per_record=1.0,
+        kornia="not installed",
     )
     console = Console(width=140, record=True, file=io.StringIO())
     console.print(tasks.show(result))
