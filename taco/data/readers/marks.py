@@ -33,7 +33,7 @@ __all__ = ['SHAPES', 'TABLE', 'Marks', 'to_fractions', 'columns_kind', 'check_or
            'fields_of', 'load_marked', 'list_marked', 'parse_voc', 'read_voc', 'marks_of_rows', 'parse_table',
            'list_found', 'read_marks_table']
 
-# %% ../../../nbs/data/readers/06_marks.ipynb #b5f5198f
+# %% ../../../nbs/data/readers/06_marks.ipynb #dffd4f4b
 @dataclass
 class Marks:
     "The boxes or points of one image, as a file gives them."
@@ -60,7 +60,7 @@ def _reject(marks: Marks, bad: np.ndarray | np.bool_, what: str, expected: str, 
     refusing(DataError, file=marks.file)(
         what, marks.kind, f"{numbers} ({marks.where[n]}; {int(bad.sum())} of {bad.size})", expected, fix)
 
-# %% ../../../nbs/data/readers/06_marks.ipynb #a8408208
+# %% ../../../nbs/data/readers/06_marks.ipynb #6497831c
 def _refuse_fractions(marks: Marks) -> None:
     "Raise `DataError` where all coordinates lie in the first pixel, not at its corners."
     c = np.asarray(marks.coordinates, np.float64)
@@ -71,8 +71,7 @@ def _refuse_fractions(marks: Marks) -> None:
     _reject(marks, np.full(len(c), True), "These coordinates look like fractions of the image, not like pixels.",
             "pixels", fix)
 
-
-# %% ../../../nbs/data/readers/06_marks.ipynb #03b54e74
+# %% ../../../nbs/data/readers/06_marks.ipynb #89df5898
 def to_fractions(marks: Marks, height: int, width: int, clip: bool = False) -> np.ndarray:
     """(N, 4) or (N, 2) float32 in fractions of width and height.
 
@@ -225,7 +224,7 @@ def load_marked(
     marks = marks_of() if marks_of else Marks(kind, none, [], [], str(file), outlines=[] if draws else None)
     return [source.record(image, name, file, **fields_of(source, marks, image.shape[1:]))]
 
-# %% ../../../nbs/data/readers/06_marks.ipynb #32c54a91
+# %% ../../../nbs/data/readers/06_marks.ipynb #60699e88
 def list_marked(
     source: Source,
     parse: Callable[[Source, Path], Marks],
@@ -244,10 +243,10 @@ def list_marked(
         items.append(source.item(path, name, partial(load_marked, source, name, path, marks_of)))
     for name, path in notes.items():
         if name not in images and path in files:
-            items += source.absent_image(str(source.home / path), name)
+            items += source.absent_image(str(source.home / path), name, images)
     return items
 
-# %% ../../../nbs/data/readers/06_marks.ipynb #f6e07542
+# %% ../../../nbs/data/readers/06_marks.ipynb #66a15bae
 def parse_voc(source: Source, path: Path) -> Marks:
     "The boxes of a Pascal VOC XML file, and outlines where it has `polygon`. Raises `DataError`."
     objects, sides = read_voc_file(path, source.option("encoding"))
@@ -273,7 +272,7 @@ def read_voc(source: Source) -> list[Item]:
     check_order(source)
     return list_marked(source, parse_voc)
 
-# %% ../../../nbs/data/readers/06_marks.ipynb #e72899cc
+# %% ../../../nbs/data/readers/06_marks.ipynb #66a9a84a
 def marks_of_rows(source: Source, path: Path, rows: pd.DataFrame) -> Marks:
     "The marks in these rows of a table. Raises `DataError`."
     kind, names = columns_kind(source)

@@ -24,16 +24,16 @@ from ..record import Record
 
 # %% auto #0
 __all__ = ['mask_patterns', 'read_pairs', 'left_out', 'orphan', 'absent_mask', 'mask_values', 'same_size', 'object_formula',
-           'split_objects', 'draw_masks', 'pair_labels', 'load_pair', 'read_instances', 'load_instances']
+           'split_objects', 'draw_masks', 'load_pair', 'read_instances', 'load_instances']
 
-# %% ../../../nbs/data/readers/03_masks.ipynb #e5d46db6
+# %% ../../../nbs/data/readers/03_masks.ipynb #250ed5dc
 def mask_patterns(source: Source) -> dict[str, str]:
     "Class → pattern of its mask files; the class is \"\" where one mask holds all of them."
     masks = source.option("masks")
     if isinstance(masks, dict): return masks
     return {} if masks is None else {"": source.table["masks"]}
 
-# %% ../../../nbs/data/readers/03_masks.ipynb #f0ce4d10
+# %% ../../../nbs/data/readers/03_masks.ipynb #4447e62c
 @reader("pairs", "images masks exclude spacing objects ignore unlabelled page orientation")
 def read_pairs(
     source: Source,
@@ -86,7 +86,7 @@ def absent_mask(
     numbered = np.zeros(shape, np.int32) if source.option("objects") else None
     return dict(semantic=np.zeros(shape, np.uint8), instances=numbered)
 
-# %% ../../../nbs/data/readers/03_masks.ipynb #2e86b57a
+# %% ../../../nbs/data/readers/03_masks.ipynb #f228e21b
 def mask_values(source: Source, path: Path) -> np.ndarray:
     "The values of a mask file (H, W) or (H, W, C), by what the card says of such files. Raises `DataError`."
     if is_dicom(path):
@@ -171,18 +171,7 @@ def _laid_over(below: np.ndarray, above: np.ndarray) -> np.ndarray:
     "Objects of two files; those of the second, which are counted on, lie on top."
     return np.where(above > 0, above.astype(np.int64) + int(below.max()), below)
 
-# %% ../../../nbs/data/readers/03_masks.ipynb #4439d642
-def pair_labels(
-    source: Source,
-    file: Path,                                             # of the image, for messages
-    masks: dict[str, str | None],                           # class (or "" for all of them) → path below the folder
-    image: np.ndarray,                                      # (C, H, W)
-    pixels_of: Callable | None = None,                      # as in `draw_masks`
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    "Classes and objects (H, W) of the masks of an image, None where there are none. Raises `DataError`."
-    drawn = draw_masks(source, file, masks, image, pixels_of)
-    return drawn.get("semantic"), drawn.get("instances")
-
+# %% ../../../nbs/data/readers/03_masks.ipynb #e57c4dc8
 def load_pair(source: Source, name: str, path: str, masks: dict[str, str | None]) -> list[Record]:
     "The record of one image and its masks. Raises `DataError`."
     file = source.home / path

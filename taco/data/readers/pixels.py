@@ -17,10 +17,10 @@ from ..options import options_of
 from .files import few
 
 # %% auto #0
-__all__ = ['RULES', 'ROUNDED', 'LOSSY', 'JPEG', 'value_range', 'stretch', 'finite', 'to_unit', 'ignored', 'class_rule',
-           'to_labels', 'lossy', 'object_numbers', 'numbered_anew']
+__all__ = ['RULES', 'UNKNOWN', 'ROUNDED', 'LOSSY', 'JPEG', 'value_range', 'stretch', 'finite', 'to_unit', 'to_ignore', 'ignored',
+           'class_rule', 'to_labels', 'lay', 'lossy', 'object_numbers', 'numbered_anew']
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #b9c8dcbc
+# %% ../../../nbs/data/readers/02_pixels.ipynb #1b583c7a
 def value_range(
     array: np.ndarray,                         # an image or a volume, any numeric type
     window: tuple[float, float] | None,        # the values of black and white, as the card declares them
@@ -69,14 +69,19 @@ def to_unit(
     finite(array, file)
     return stretch(array, *value_range(array, window, percentiles))
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #efbb0844
+# %% ../../../nbs/data/readers/02_pixels.ipynb #f1bd7fc8
+def to_ignore(rule: dict) -> list:
+    "The values or colours under `ignore`."
+    found = rule.get("ignore", [])
+    return found if isinstance(found, list) else [found]
+
 def ignored(
     mask: np.ndarray,  # (H, W) or (H, W, C), the values of the file
     rule: dict,        # with or without `ignore`: a value, a colour, or a list of them
 ) -> np.ndarray | None:
     "(H, W) bool: where nothing is known; None without `ignore`."
     if "ignore" not in rule: return None
-    wanted = rule["ignore"] if isinstance(rule["ignore"], list) else [rule["ignore"]]
+    wanted = to_ignore(rule)
     colours = {int(v.lstrip("#"), 16) for v in wanted if isinstance(v, str)}
     numbers = [float(v) for v in wanted if not isinstance(v, str)]
     where = np.zeros(mask.shape[:2], bool)
@@ -87,25 +92,49 @@ def ignored(
         if any(v != v for v in numbers) and flat.dtype.kind == "f": where |= np.isnan(flat).all(-1)
     return where
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #08116d7b
+# %% ../../../nbs/data/readers/02_pixels.ipynb #ea1479cb
 RULES = ("values", "colours", "threshold", "tolerance", "ignore")  # the options that say what a mask's numbers mean
 
 def class_rule(table: dict) -> dict:
     "The rule for a mask file of one class, from a `[[read]]`; what is not 0 by it is that class."
     return {"values": "one"} | {name: table[name] for name in ("reader", *RULES) if name in table}
 
+# %% ../../../nbs/data/readers/02_pixels.ipynb #6c6bba29
+UNKNOWN = -1  # among classes, where they are read as int16: nobody knows what is there
+
 def to_labels(
-    mask: np.ndarray,  # (H, W) or (H, W, C), the values of the file
-    card: Card,        # its classes are what the values may become
-    rule: dict,        # RULES, as in a `[[read]]`
-    file: str,         # for messages
+    mask: np.ndarray,   # (H, W) or (H, W, C), the values of the file
+    card: Card,         # its classes are what the values may become
+    rule: dict,         # RULES, as in a `[[read]]`
+    file: str,          # for messages
+    marked: bool = False,  # what `ignore` names becomes UNKNOWN in an int16 map; else background
 ) -> np.ndarray:
     "(H, W) uint8 classes. Raises `DataError` for values that are not declared, and for NaN without a threshold."
     unknown = ignored(mask, rule)
-    if unknown is None or not unknown.any(): return _labels(mask, card, rule, file)
-    labels = np.zeros(mask.shape[:2], np.uint8)
+    if unknown is None: return _labels(mask, card, rule, file)
+    _not_both(card, rule, file)
+    labels = np.full(mask.shape[:2], UNKNOWN, np.int16) if marked else np.zeros(mask.shape[:2], np.uint8)
     if not unknown.all(): labels[~unknown] = _labels(mask[~unknown][None], card, rule, file)[0]
     return labels
+
+def _not_both(card: Card, rule: dict, file: str) -> None:
+    "Raise `DataError` for a value under `ignore` that is a class only because the card says nothing else."
+    said = {"values", "colours", "threshold"} & set(rule)
+    both = [] if said else [v for v in to_ignore(rule) if v in card.classes]
+    if both:
+        refusing(DataError, file=file)(
+            "A value of the mask is a class and unknown at once.", "ignore", f"{both[0]} ({card.classes[both[0]]})",
+            f"a value that is no class, as {', '.join(map(str, card.classes))} are",
+            f"Declare what the other values mean, without {both[0]}: values = {{0 = 0, …}}; or take it from ignore.")
+
+# %% ../../../nbs/data/readers/02_pixels.ipynb #b980570f
+def lay(below: np.ndarray, drawn: np.ndarray, value: str | int) -> np.ndarray:
+    "Classes of several masks: `drawn` is of this class where it is not 0, or of all classes without one."
+    if not value: return drawn
+    classes = np.where(drawn > 0, np.uint8(int(value)), below)
+    for part in (below, drawn):
+        if part.dtype == np.int16: classes = np.where(part < 0, np.int16(UNKNOWN), classes)
+    return classes
 
 # %% ../../../nbs/data/readers/02_pixels.ipynb #de43d0ef
 ROUNDED = 1e-3  # a number this near to a whole one is that one: bytes times a scale, as NIfTI stores them
@@ -151,7 +180,7 @@ def _middle(found: np.ndarray) -> str:
     middle = (min(low, 0.) if low == high else low) / 2 + high / 2
     return f"{int(middle) if abs(high - low) > 2 else round(middle, 3)}"
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #f87b6eea
+# %% ../../../nbs/data/readers/02_pixels.ipynb #b59d3237
 LOSSY = (".jpg", ".jpeg", ".jfif")
 JPEG = (6, 7, 33007, 34892)  # compressions of a TIFF
 
@@ -186,7 +215,7 @@ def _foreground(flat: np.ndarray, one: bool, file: str, rule: dict) -> np.ndarra
                 + (", or values = {…}." if one else "."))
     return (flat != 0).astype(np.uint8)
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #d8fe2cf7
+# %% ../../../nbs/data/readers/02_pixels.ipynb #299b4fcb
 def _look_up_values(
     found: np.ndarray, declared: dict[int, int], tolerance: float, card: Card, file: str,
 ) -> np.ndarray:
@@ -218,7 +247,7 @@ def _one_channel(mask: np.ndarray, file: str) -> np.ndarray:
                     fix='Declare its colours in the card: colours = {"#ff0000" = 1, …}'
                         + "; and a tolerance, because compression changed them." * lossy(file))
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #cceb86c8
+# %% ../../../nbs/data/readers/02_pixels.ipynb #2e22a2d4
 def _code(mask: np.ndarray) -> np.ndarray:
     "(H, W) int64, red × 65536 + green × 256 + blue of bytes or bool; -1 for other types, which have no such colours."
     if mask.dtype == bool: mask = mask * np.uint8(255)

@@ -234,16 +234,28 @@ def image(self: Source, file: str | Path, pixels: np.ndarray | None = None) -> n
                              stored=self.option("orientation") == "stored")
     return to_unit(pixels, **self.scale, file=str(file))
 
-# %% ../../../nbs/data/readers/00_source.ipynb #a86f4b87
+# %% ../../../nbs/data/readers/00_source.ipynb #60fc1ed4
 @patch
 def labels(
     self: Source,
     pixels: np.ndarray,          # (H, W) or (H, W, C), as in the file
     file: str | Path,            # for messages
     rule: dict | None = None,    # values, colours, threshold, tolerance, where not by the card
+    marked: bool = False,        # UNKNOWN in int16, not background, where the card ignores a value
 ) -> np.ndarray:
     "(H, W) uint8 classes of the values of a mask. Raises `DataError` for undeclared ones."
-    return to_labels(pixels, self.card, self.table if rule is None else rule, str(file))
+    return to_labels(pixels, self.card, self.table if rule is None else rule, str(file), marked)
+
+# %% ../../../nbs/data/readers/00_source.ipynb #9485a430
+def _settle(known: dict) -> None:
+    "Fields of a record: what is UNKNOWN or to be ignored is background in the labels."
+    labels, unknown = known.get("semantic"), known.get("ignore")
+    if labels is not None and labels.dtype == np.int16:
+        here = labels < 0
+        unknown = known["ignore"] = here if unknown is None else unknown | here
+        known["semantic"] = np.where(here, 0, labels).astype(np.uint8)
+    for name in ("semantic", "instances") if unknown is not None else ():
+        if known.get(name) is not None: known[name] = np.where(unknown, known[name].dtype.type(0), known[name])
 
 @patch
 def record(self: Source, image: np.ndarray, name: str, file: str | Path, **more) -> Record:
@@ -254,19 +266,27 @@ def record(self: Source, image: np.ndarray, name: str, file: str | Path, **more)
     spacing = tuple(self.table["spacing"]) if "spacing" in self and "spacing" not in more else None
     known: dict[str, Any] = dict(key=tidy(name), file=str(file), dataset=self.card.name,
                                  modality=self.modality, spacing=spacing)
-    return Record(image, **known | more)
+    known |= more
+    _settle(known)
+    return Record(image, **known)
 
-# %% ../../../nbs/data/readers/00_source.ipynb #efa6018e
+# %% ../../../nbs/data/readers/00_source.ipynb #4cc59e6a
 LENIENT = "unlabelled absent_images exclude"  # options of the readers that ask the two methods below
 
 @patch
-def absent_image(self: Source, file: str, name: str) -> list[Item]:
-    "What becomes of an annotation in `file` whose image `name` is missing: an item that fails, or none."
-    if self.option("absent_images") == "skip": return []
+def absent_image(self: Source, file: str, name: str, images: Iterable[str] = ()) -> list[Item]:
+    """What becomes of an annotation in `file` whose image `name` is missing: an item that fails, or none.
+
+    One of the `images` that differs in capitals alone is meant by it, so the card cannot leave it out.
+    """
+    alike = [image for image in images if image.casefold() == name.casefold()]
+    if self.option("absent_images") == "skip" and not alike: return []
+    fix = 'Restore the image, correct the patterns, or declare absent_images = "skip".'
     return [failing(file, tidy(name), DataError(
-        "The image of an annotation is missing.", file=file, field="images", found=f"no image for {name!r}",
+        "The image of an annotation is missing.", file=file, field="images",
+        found=f"no image for {name!r}" + (f", but one for {alike[0]!r}" if alike else ""),
         expected=self.option("images"),
-        fix='Restore the image, correct the patterns, or declare absent_images = "skip".'))]
+        fix="Give image and annotation one name, in the same capitals." if alike else fix))]
 
 @patch
 def absent_annotation(self: Source, file: Path) -> None:
