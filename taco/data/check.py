@@ -23,8 +23,8 @@ from ..base import DataError, StoreError, TacoError
 from .card import SPLITS, Card, data_folder, list_cards, load_card
 from .declared import held, notes_of_declared, notes_of_tables
 from .find import assign_splits, find, load, part_equals
-from .formats.display import choices_counted, notes_on_choices
 from .folders import card_file, card_of, check_root, layouts_of
+from .formats.display import choices_counted, notes_on_choices
 from .prepare import fit_square
 from .readers.files import printable, printable_lines
 from .readers.source import Item

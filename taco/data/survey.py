@@ -22,8 +22,8 @@ __all__ = ['SEARCHED', 'PIXELS', 'EMPTY', 'PACKED', 'NEARLY', 'UNREAD', 'EXCLUDE
 # %% ../../nbs/data/10_survey.ipynb #e444eb38
 from .card import Card, list_cards
 from .find import equal_files, find
-from .formats.scans import companions
 from .folders import ARCHIVED, Found, is_archive, layouts_of
+from .formats.scans import companions
 from taco.data.readers.files import (
     AWAY,
     HIDDEN,

@@ -246,16 +246,12 @@ def labels(
     "(H, W) uint8 classes of the values of a mask. Raises `DataError` for undeclared ones."
     return to_labels(pixels, self.card, self.table if rule is None else rule, str(file), marked)
 
-# %% ../../../nbs/data/readers/00_source.ipynb #9485a430
+# %% ../../../nbs/data/readers/00_source.ipynb #3219a5f7
 def _settle(known: dict) -> None:
-    "Fields of a record: what is UNKNOWN or to be ignored is background in the labels."
-    labels, unknown = known.get("semantic"), known.get("ignore")
-    if labels is not None and labels.dtype == np.int16:
-        here = labels < 0
-        unknown = known["ignore"] = here if unknown is None else unknown | here
-        known["semantic"] = np.where(here, 0, labels).astype(np.uint8)
-    for name in ("semantic", "instances") if unknown is not None else ():
-        if known.get(name) is not None: known[name] = np.where(unknown, known[name].dtype.type(0), known[name])
+    "Fields of a record: what is UNKNOWN among the classes becomes background, and a map of its own."
+    labels = known.get("semantic")
+    if labels is None or labels.dtype != np.int16: return
+    known["ignore"], known["semantic"] = labels < 0, labels.clip(0).astype(np.uint8)
 
 @patch
 def record(self: Source, image: np.ndarray, name: str, file: str | Path, **more) -> Record:
@@ -267,7 +263,7 @@ def record(self: Source, image: np.ndarray, name: str, file: str | Path, **more)
     known: dict[str, Any] = dict(key=tidy(name), file=str(file), dataset=self.card.name,
                                  modality=self.modality, spacing=spacing)
     known |= more
-    _settle(known)
+    if "ignore" in self: _settle(known)
     return Record(image, **known)
 
 # %% ../../../nbs/data/readers/00_source.ipynb #4cc59e6a

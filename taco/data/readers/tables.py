@@ -177,7 +177,7 @@ def _lowered(word: str) -> str:
     stem, end = os.path.splitext(word)
     return stem + end.lower()
 
-# %% ../../../nbs/data/readers/05_tables.ipynb #23f32ea7
+# %% ../../../nbs/data/readers/05_tables.ipynb #fc960631
 class Finder:
     "Finds image files by the names that tables use for them."
     def __init__(self, images: dict[str, str]):
@@ -191,8 +191,7 @@ class Finder:
     def __call__(self, source: Source, word: str) -> str | None:
         "The identity of the image, None when there is none. Raises `CardError` when two fit."
         whole, found = _plain(word), []
-        for plain in dict.fromkeys([whole, _lowered(whole), whole.casefold()]):
-            fold = plain == whole.casefold() != whole
+        for plain, fold in ((whole, False), (_lowered(whole), False), (whole.casefold(), True)):
             if found := [n for n in self.places.get(Path(plain).name, []) if self._ends(n, plain, fold)]:
                 break
         if len(found) > 1:

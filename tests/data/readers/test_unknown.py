@@ -15,7 +15,7 @@ from tests.data.formats.dicoms import dicom, segmentation
 from tests.data.made import HEAD, card_of, refused
 
 MASK = np.zeros((24, 20), np.uint8)
-MASK[4:12, 3:9], MASK[14:20, 10:18], MASK[10:16, 6:12] = 1, 2, 255
+MASK[4:12, 3:9], MASK[14:20, 10:18], MASK[10:16, 6:12] = 1, 2, 255  # the last covers parts of both
 FILM = np.arange(480, dtype=np.uint8).reshape(24, 20)
 KNOWN = np.where(MASK == 255, 0, MASK)
 HEAD = HEAD.replace('"boxes"', '"semantic"')
@@ -45,7 +45,8 @@ def channels(home):
     planes = np.concatenate([planes, np.full((24, 20, 1), 255, np.uint8)], -1)  # and an opacity of 255
     (home / "masks").mkdir()
     tifffile.imwrite(home / "masks/a.tif", planes, photometric="rgb", extrasamples=["unassalpha"])
-    return 'reader = "channels"\nimages = "images/*.png"\nmasks = "masks/*.tif"\nchannels = {0 = 1, 1 = 2, 2 = 0, 3 = 0}\n'
+    lines = 'reader = "channels"\nimages = "images/*.png"\nmasks = "masks/*.tif"\n'
+    return lines + "channels = {0 = 1, 1 = 2, 2 = 0, 3 = 0}\n"
 
 
 def crops(home):
@@ -154,18 +155,26 @@ def test_a_series_of_which_a_part_is_unknown(tmp_path):
 
 
 @pytest.mark.parametrize("make", [pairs, volumes, hdf5, npz, one_dicom], ids=lambda f: f.__name__)
-def test_a_value_is_not_a_class_and_unknown_at_once(tmp_path, make):
-    (tmp_path / "toy").mkdir()
-    text = make(tmp_path / "toy")
-    refused(DataError, card_of(text + "ignore = 1\n", HEAD), tmp_path, "toy", "class and unknown", "1 (red)", "values =")
-    *_, record = read(card_of(text + "ignore = 1\nvalues = {0 = 0, 2 = 2, 255 = 1}\n", HEAD), tmp_path, "real")
-    np.testing.assert_array_equal(record.ignore, MASK == 1)  # the fix
-    np.testing.assert_array_equal(record.semantic, np.select([MASK == 255, MASK == 2], [1, 2]))
-    *_, record = read(card_of(text + "ignore = 1\nthreshold = 0\n", HEAD), tmp_path, "real")
+@pytest.mark.parametrize(
+    "more, wanted",
+    [
+        ("", np.where(MASK == 2, 2, 0)),  # class 1 is implied, and unknown all the same
+        ("values = {0 = 0, 2 = 2, 255 = 1}\n", np.select([MASK == 255, MASK == 2], [1, 2])),
+        ("threshold = 0\n", MASK > 1),
+        ('values = "nonzero"\n', MASK > 1),
+    ],
+)
+def test_one_is_not_foreground_where_it_is_ignored(tmp_path, make, more, wanted, monkeypatch):
+    if not more:
+        monkeypatch.setattr("tests.data.readers.test_unknown.MASK", np.where(MASK == 255, 0, MASK).astype(np.uint8))
+    record = read_one(tmp_path, make, "ignore = 1\n" + more)
     np.testing.assert_array_equal(record.ignore, MASK == 1)
-    np.testing.assert_array_equal(record.semantic, MASK > 1)
+    np.testing.assert_array_equal(record.semantic, wanted)
+
+
+def test_a_value_is_not_declared_as_a_class_and_as_unknown():
     with pytest.raises(CardError, match="class and unknown"):
-        card_of(text + "ignore = 1\nvalues = {1 = 1}\n", HEAD)
+        card_of('reader = "volumes"\nimages = "*.nii"\nmasks = "*_m.nii"\nignore = 1\nvalues = {1 = 1}\n', HEAD)
 
 
 def test_what_is_not_a_number_may_be_unknown_in_a_volume(tmp_path):
