@@ -19,9 +19,9 @@ __all__ = ['SEARCHED', 'PIXELS', 'EMPTY', 'PACKED', 'NEARLY', 'UNREAD', 'EXCLUDE
            'file_patterns', 'fitting', 'ending', 'fits_otherwise', 'Survey', 'survey', 'files_of', 'listening',
            'names_of_equals', 'kind_of', 'counts_of', 'Tally', 'counts_beside', 'in_words', 'all_read']
 
-# %% ../../nbs/data/10_survey.ipynb #e444eb38
+# %% ../../nbs/data/10_survey.ipynb #40189fc1
 from .card import Card, list_cards
-from .find import equal_files, find
+from .find import SameImages, equal_files, find
 from .folders import ARCHIVED, Found, is_archive, layouts_of
 from .formats.scans import companions
 from taco.data.readers.files import (
@@ -255,17 +255,20 @@ def counts_of(found: Survey, records: Counter, without: list[str]) -> dict:
                 unlabelled=records["unlabelled"], healthy=records["healthy"],
                 without_records=len(without), items_without_records=without)
 
-# %% ../../nbs/data/10_survey.ipynb #c3b6fe86
+# %% ../../nbs/data/10_survey.ipynb #86385cb5
 class Tally:
     "Counts what passes by on its way into a store."
-    def __init__(self, found: Found): self.found, self.kinds, self.without = found, Counter(), []
+    def __init__(self, found: Found):
+        self.found, self.kinds, self.without, self.same = found, Counter(), [], SameImages()
 
     def watch(self, results: Iterable[tuple]) -> Iterator[tuple]:
         "The same (item, rows or error), counted."
         for item, rows in results:
             if rows == []: self.without.append(printable(item.file))
             if isinstance(rows, list):
-                for _, line in rows: self.kinds["drawn" if self._drawn(line) else "bare"] += 1
+                for arrays, line in rows:
+                    self.kinds["drawn" if self._drawn(line) else "bare"] += 1
+                    self.same.add(item, line["key"], line["split"], arrays["image"])
             yield item, rows
 
     def _drawn(self, line: dict) -> bool: return any(line[n] for n in ("semantic", "instances", "boxes", "points"))
@@ -276,7 +279,7 @@ class Tally:
         counts = counts_of(seen, self.kinds, self.without)
         why = [{k: v for k, v in row.items() if k != "all"} for row in counts.pop("why")]
         for name in ("unlabelled", "healthy"): del counts[name]
-        return counts | dict(bare=self.kinds["bare"], why=why, notes=seen.notes)
+        return counts | dict(bare=self.kinds["bare"], why=why, notes=[*seen.notes, *self.same.notes()])
 
 # %% ../../nbs/data/10_survey.ipynb #96618c61
 def counts_beside(card: Card, root: str | Path | None) -> dict:

@@ -160,7 +160,7 @@ def between(numbers: np.ndarray, low: float, high: float) -> np.ndarray:
     out /= max(high - low, 1e-12)
     return out.clip(0, 1, out=out)
 
-# %% ../../../nbs/data/formats/07_display.ipynb #5c800141
+# %% ../../../nbs/data/formats/07_display.ipynb #e73c9081
 def dicom_picture(path: str | Path, grey_range: Callable, scaled: bool = False, frame: int | None = None) -> np.ndarray:
     "(H, W) or (H, W, 3) float32 in [0, 1] of a file, or of one of its frames; see `to_picture`. Raises `DataError`."
     data = open_dicom(Path(path))
@@ -171,14 +171,17 @@ def dicom_labels(
     frame: int | None = None,  # which of several
     rule: dict | None = None,  # what the card says of the numbers: values, threshold; None: they are not looked at
 ) -> np.ndarray:
-    "(H, W) or (H, W, 3), the stored numbers of a file, or of one of its frames. Raises `DataError`."
+    "(H, W) or (H, W, 3), the numbers of a file, or of one of its frames; places in a palette. Raises `DataError`."
     data = open_dicom(Path(path))
     if (kind := no_image(data)) and ("segmentation" in kind or "outlines" in kind):
         refuser(data)("This mask is no picture.", "masks", kind, "an image whose numbers are classes",
                       'Read the set with reader = "dicom", which draws segmentations and outlines.')
-    pixels = stored_pixels(data, Path(path))[one_frame(data, frame)]
+    frame = one_frame(data, frame)
+    pixels = stored_pixels(data, Path(path))[frame]
     if rule is not None: check_ground(data, rule, pixels)
-    return pixels
+    if data.PhotometricInterpretation == "PALETTE COLOR": return pixels
+    numbers = in_units(pixels, data, frame)
+    return pixels if np.array_equal(numbers, pixels) else numbers
 
 # %% ../../../nbs/data/formats/07_display.ipynb #e85ac164
 def check_ground(data: pydicom.Dataset, rule: dict, pixels: np.ndarray) -> None:

@@ -20,7 +20,7 @@ from ...base import DataError, TacoError, refusing
 from .grid import Scan, affine_of, canonical, settled_spacing  # noqa: F401  see below
 from .metaimage import read_metaimage
 from .nrrd import read_nrrd
-from .stacks import read_stack
+from .pages import read_stack
 
 _all_ = ["Scan", "affine_of", "canonical"]  # whoever reads scans needs these too
 

@@ -139,7 +139,7 @@ def split_objects(
     else: classes = source.labels(numbers > 0, path, bare)
     return np.where(classes > 0, numbers, 0), classes
 
-# %% ../../../nbs/data/readers/03_masks.ipynb #ce30e4bb
+# %% ../../../nbs/data/readers/03_masks.ipynb #b03457b8
 def draw_masks(
     source: Source,
     file: Path,                           # of the image, for messages
@@ -155,11 +155,10 @@ def draw_masks(
     if (masks.get("", True) is None) or ("unlabelled" in source and not any(masks.values())):
         return absent_mask(source, file, image.shape[1:])
     semantic, instances, ignore = np.zeros(image.shape[1:], np.uint8), None, None
-    coloured = bool(source.option("colours"))
     for value, mask in masks.items():
         if mask is None: continue  # one mask a class: a class may be absent
         path = source.home / mask
-        pixels = pixels_of(path, mask=not coloured) if pixels_of else mask_values(source, path)
+        pixels = pixels_of(path, mask=not source.option("colours")) if pixels_of else mask_values(source, path)
         same_size(pixels, image, path, file)
         unknown = ignored(pixels, source.table)
         if unknown is not None: ignore = unknown if ignore is None else ignore | unknown
