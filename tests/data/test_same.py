@@ -68,7 +68,8 @@ def test_one_image_under_several_keys_of_an_archive(tmp_path):
     named = {f"{split}_images": rows for split, rows in arrays.items()}
     labels = {f"{split}_label": rows // 128 for split, rows in arrays.items()}
     np.savez(tmp_path / "toy/a.npz", **named, **labels)
-    card = card_of('reader = "npz"\nfile = "a.npz"\n', HEAD.replace('"boxes"', '"semantic"').replace('"subject"', '"given"'))
+    head = HEAD.replace("\"boxes\"", "\"semantic\"").replace("\"subject\"", "\"given\"")
+    card = card_of('reader = "npz"\nfile = "a.npz"\n', head)
     expected = (
         "2 images under several keys of one file, 1 of them in several parts of the split: "
         "train-00000 (train) = test-00001 (test), train-00001 (train) = train-00003 (train)"

@@ -275,7 +275,7 @@ def test_objects_of_many_bits_stay_apart(tmp_path):
     (tmp_path / "toy").mkdir()
     objects(tmp_path / "toy")
     (record,) = read(card_of(PAIR + "objects = true\n", MAPS), tmp_path, "real")
-    assert [len(np.unique(record.instances[MASK == k])) for k in (1, 2)] == [1, 1]
+    assert [len(np.unique(record.instances[k == MASK])) for k in (1, 2)] == [1, 1]
     assert len(np.unique(record.instances)) == 3
 
 
@@ -296,7 +296,7 @@ def test_runs_of_coco(tmp_path):
     Image.fromarray((FILM // 2).astype(np.uint8)).save(home / "a.png")
     things = [
         dict(id=n, image_id=5, category_id=n, iscrowd=0, area=48, bbox=[x, y, w, h],
-             segmentation=dict(size=[24, 20], counts=rle(MASK == n)))
+             segmentation=dict(size=[24, 20], counts=rle(n == MASK)))
         for n, (x, y, w, h) in {1: (3, 4, 6, 8), 2: (10, 14, 8, 6)}.items()]
     kinds = [dict(id=1, name="red"), dict(id=2, name="white")]
     images = [dict(id=5, file_name="a.png", width=20, height=24)]

@@ -26,7 +26,7 @@ from ..record import Record
 # %% auto #0
 __all__ = ['read_npz', 'picture_size', 'load_row', 'read_hdf5', 'plane_spacing', 'load_arrays']
 
-# %% ../../../nbs/data/readers/04_arrays.ipynb #41367656
+# %% ../../../nbs/data/readers/04_arrays.ipynb #0e9dbb1b
 def _archive(source: Source) -> Path | None:
     "The file that fits the wanted size best: `name_{size}.npz` or a fixed name."
     if not source.home.is_dir(): return None
@@ -43,7 +43,7 @@ def _archive(source: Source) -> Path | None:
     if enough: return found[min(enough)]
     return found[max(found)] if found else None
 
-@reader("npz", "file variant labels")
+@reader("npz")
 def read_npz(source: Source) -> list[Item]:
     "Rows of the arrays of one .npz, every row a subject of its own (the files do not tell patients)."
     source.require("file")
@@ -115,8 +115,8 @@ def load_row(
         semantic = lay(semantic, source.labels(drawn, place, rule, marked=True), value)
     return [source.record(pixels, f"{split}-{index:05d}", file, semantic=semantic if masks else None)]
 
-# %% ../../../nbs/data/readers/04_arrays.ipynb #1531d882
-@reader("hdf5", "files image label axis slices every foreground number healthy unlabelled spacing slice exclude")
+# %% ../../../nbs/data/readers/04_arrays.ipynb #0a34ab33
+@reader("hdf5")
 def read_hdf5(source: Source) -> list[Item]:
     "Arrays under names in HDF5 files."
     source.require("files", "image")
@@ -159,7 +159,7 @@ def plane_spacing(
     refuse("This is no pixel size.", found=values, fix="Correct spacing in the card.",
            expected="two positive numbers, or one an axis of the volume")
 
-# %% ../../../nbs/data/readers/04_arrays.ipynb #05a0be21
+# %% ../../../nbs/data/readers/04_arrays.ipynb #56c51065
 def load_arrays(source: Source, name: str, path: Path, image: str, label: str | None) -> list[Record]:
     "The record of a slice, or of the chosen slices of a volume. Raises `DataError`."
     voxels, attributes = read_array(path, image)
@@ -176,7 +176,8 @@ def load_arrays(source: Source, name: str, path: Path, image: str, label: str | 
                         expected="(H, W) or (D, H, W), both alike",
                         fix="Correct image, label or channels in the card.")
     if absent and source.option("unlabelled") == "empty": labels = np.zeros(grid, np.uint8)
-    axis = _slice_axis(source, attributes, path) if len(grid) == 3 else None
+    slices = source.option("axis", 2 if "MATLAB_class" in attributes else 0)
+    axis = slices if len(grid) == 3 else None
     voxels = voxels[None] if axis is None else np.moveaxis(voxels, axis, 0)
     if labels is not None:
         labels = labels[None] if axis is None else np.moveaxis(labels, axis, 0)
@@ -220,13 +221,6 @@ def _settled(
             "The last axis may be colours.", name, voxels.shape, "(H, W), (D, H, W) or, with channels = 3, (H, W, 3)",
             "Declare channels = 3 for colours, axis for a volume of these slices, or take alpha out.")
     return voxels, labels
-
-# %% ../../../nbs/data/readers/04_arrays.ipynb #62fc614e
-def _slice_axis(source: Source, attributes: dict, path: Path) -> int:
-    "The axis of a volume that counts its slices. Raises `DataError` for one that it does not have."
-    axis = source.option("axis", 2 if "MATLAB_class" in attributes else 0)
-    if isinstance(axis, int) and not isinstance(axis, bool) and axis in (0, 1, 2): return axis
-    refusing(DataError, file=path)("A volume has no such axis.", "axis", axis, "0, 1 or 2", "Correct the card.")
 
 # %% ../../../nbs/data/readers/04_arrays.ipynb #bee89032
 def _slices(

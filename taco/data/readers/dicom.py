@@ -28,11 +28,10 @@ from ..record import Record
 # %% auto #0
 __all__ = ['OF_SERIES', 'HEADER', 'read_dicom', 'patient', 'pseudonym', 'load_dicom']
 
-# %% ../../../nbs/data/readers/11_dicom.ipynb #6cb23cc7
+# %% ../../../nbs/data/readers/11_dicom.ipynb #db8294d2
 OF_SERIES = ("axis", "slices", "every", "number", "foreground", "healthy", "where")
 
-@reader("dicom", "images masks exclude frame inverted series spacing tag segments order unlabelled "
-                 "axis slices every number foreground healthy where")
+@reader("dicom")
 def read_dicom(source: Source) -> list[Item]:
     "DICOM files, one an image or loop; with `series`, one folder a volume."
     series = source.option("series")

@@ -213,14 +213,10 @@ def scaled(source: Source, stack: Stack, array: np.ndarray, outside: np.ndarray 
     window = [-high, -low] if inverse else [low, high]
     return source.without("percentiles").changed(window=window), -array if inverse else array
 
-# %% ../../../nbs/data/readers/10_series.ipynb #66d6b047
+# %% ../../../nbs/data/readers/10_series.ipynb #41760d1e
 def read_series(source: Source) -> list[Item]:
     "One item a series; its labels are found by identity."
-    where = source.option("where", {})
-    if not isinstance(where, dict):
-        source.refuse("Slices are chosen by attributes.", "read.where", where, "{EchoNumbers = 1} or the like",
-                      "Write a table.")
-    for name in where:
+    for name in source.option("where", {}):
         if pydicom.datadict.tag_for_keyword(name) is None:
             source.refuse("DICOM has no such attribute.", f"read.where.{name}", name, "a keyword such as EchoNumbers",
                           "Correct its spelling.")

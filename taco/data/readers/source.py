@@ -26,7 +26,7 @@ from .pixels import to_labels, to_unit, value_range
 from ..record import Record
 
 # %% auto #0
-__all__ = ['READERS', 'COMMON', 'LENIENT', 'Item', 'failing', 'Reader', 'reader', 'Source', 'example_card']
+__all__ = ['READERS', 'COMMON', 'Item', 'failing', 'Reader', 'reader', 'Source', 'example_card']
 
 # %% ../../../nbs/data/readers/00_source.ipynb #949e533f
 @dataclass
@@ -51,7 +51,7 @@ def failing(file: str, subject: str, error: TacoError) -> Item:
 
 def _fail(kind: type[TacoError], what: str, parts: dict) -> NoReturn: raise kind(what, **parts)
 
-# %% ../../../nbs/data/readers/00_source.ipynb #6c7e6d88
+# %% ../../../nbs/data/readers/00_source.ipynb #6452290d
 @dataclass
 class Reader:
     "How one layout is read."
@@ -63,8 +63,8 @@ READERS: dict[str, Reader] = {}
 COMMON = ("reader", "layout", "modality", "folder", "subject", "split", "splits",
           "values", "colours", "threshold", "tolerance", "window", "percentiles", "attributes")
 
-def reader(name: str, options: str) -> Callable:
-    "Decorator: enter `function(source) -> list[Item]` as the reader of that name, with options beside `COMMON`."
+def reader(name: str, options: str = "") -> Callable:
+    "Decorator: enter `function(source) -> list[Item]` as the reader of that name; `options`: those not declared."
     def enter(function: Callable) -> Callable:
         adopt(name, options)
 
@@ -266,9 +266,7 @@ def record(self: Source, image: np.ndarray, name: str, file: str | Path, **more)
     if "ignore" in self: _settle(known)
     return Record(image, **known)
 
-# %% ../../../nbs/data/readers/00_source.ipynb #4cc59e6a
-LENIENT = "unlabelled absent_images exclude"  # options of the readers that ask the two methods below
-
+# %% ../../../nbs/data/readers/00_source.ipynb #7c19c2bd
 @patch
 def absent_image(self: Source, file: str, name: str, images: Iterable[str] = ()) -> list[Item]:
     """What becomes of an annotation in `file` whose image `name` is missing: an item that fails, or none.

@@ -132,15 +132,10 @@ def _number(text, decimal: str) -> float:
     if "_" in text or decimal != "." and "." in text: raise ValueError(text)
     return float(text.replace(decimal, "."))
 
-# %% ../../../nbs/data/readers/05_tables.ipynb #5814a07d
+# %% ../../../nbs/data/readers/05_tables.ipynb #e9ba6871
 def declared_classes(source: Source) -> dict[str, int]:
-    "Word in the file → class. Raises `CardError` for a class that the card does not have."
+    "Word in the file → class, by the `[[read]]`, else by names and numbers of the card's classes."
     known = source.card.classes
-    for name, value in source.option("classes", {}).items():
-        if isinstance(value, bool) or known and value not in (0, *known):
-            source.refuse("An object's class is not one of the card's.", "read.classes", f"{name} = {value!r}",
-                          ", ".join(map(str, (0, *known))),
-                          "Declare it under [classes], or use 0 to leave such objects out.")
     if "classes" in source:
         return {str(name): value for name, value in source.table["classes"].items()}
     return {name: value for value, name in known.items()} | {str(value): value for value in known}

@@ -100,7 +100,7 @@ def one_layer(source: Source, labels: Scan) -> Scan:
     for s in unknown: classes[frame_of(labels.voxels, s.layer) == s.value] = UNKNOWN
     return replace(labels, voxels=classes)
 
-# %% ../../../nbs/data/readers/09_volumes.ipynb #f568f957
+# %% ../../../nbs/data/readers/09_volumes.ipynb #791156e1
 def slice_distance(sizes: np.ndarray, axis: int) -> dict:
     "The attribute `slice_mm`, millimetres from one slice number to the next, where voxel sizes are known."
     return dict(slice_mm=round(float(sizes[axis]), 4)) if np.isfinite(sizes[axis]) else {}
@@ -108,10 +108,6 @@ def slice_distance(sizes: np.ndarray, axis: int) -> dict:
 def _sizes(source: Source, scan: Scan) -> np.ndarray:
     "Voxel sizes (3,) in mm, the card's where the file does not tell. Raises `TacoError` where the two differ."
     given, refuse = source.option("spacing", [np.nan] * 3), refusing(DataError, file=scan.file, field="spacing")
-    fits = lambda v: isinstance(v, (int, float)) and 0 < v < np.inf
-    if "spacing" in source and not (isinstance(given, list) and len(given) == 3 and all(map(fits, given))):
-        source.refuse("Voxels have three sizes.", "read.spacing", given, "three numbers in mm",
-                      "Give the sizes along x, y and z.")
     with np.errstate(invalid="ignore"):
         other = np.abs(scan.spacing / np.array(given, float) - 1) > .01
     if other.any():
@@ -164,9 +160,8 @@ def slice_scan(
                 attributes=slice_distance(sizes, axis)))
     return records
 
-# %% ../../../nbs/data/readers/09_volumes.ipynb #d10dd0a3
-@reader("volumes", "images masks axis frame series channel stack segments slices every number foreground healthy "
-                   "unlabelled spacing tag exclude")
+# %% ../../../nbs/data/readers/09_volumes.ipynb #15787be0
+@reader("volumes")
 def read_volumes(source: Source) -> list[Item]:
     "A volume (NIfTI, NRRD, MetaImage, TIFF stack, a file a slice) and its label volume(s); one record a slice."
     return read_stacked(source) if source.option("stack") else read_pairs(source, load_volume)

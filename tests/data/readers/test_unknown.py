@@ -53,7 +53,7 @@ def crops(home):
     save(home / "a.png", FILM)
     rows = ["image,mask,class,top,left"]
     for value, word in ((1, "red"), (2, "white")):
-        save(home / f"masks/{value}.png", np.where(MASK == 255, 255, (MASK == value) * 7).astype(np.uint8))
+        save(home / f"masks/{value}.png", np.where(MASK == 255, 255, (value == MASK) * 7).astype(np.uint8))
         rows.append(f"a.png,masks/{value}.png,{word},0,0")
     (home / "where.csv").write_text("\n".join(rows))
     columns = ", ".join(f'{n} = "{n}"' for n in ("image", "mask", "class", "top", "left"))
@@ -70,7 +70,7 @@ def apart(home):
     "A label volume a class; what one does not know is a class in the other."
     volumes(home)
     for value in (1, 2):
-        part = np.where(MASK == 255, 255 if value == 1 else 2, (MASK == value) * value).astype(np.uint8)
+        part = np.where(MASK == 255, 255 if value == 1 else 2, (value == MASK) * value).astype(np.uint8)
         nibabel.save(nibabel.Nifti1Image(volume(part), np.eye(4)), home / f"a_{value}.nii.gz")
     masks = '{1 = "*_1.nii.gz", 2 = "*_2.nii.gz"}'
     return f'reader = "volumes"\nimages = "*_img.nii.gz"\nmasks = {masks}\n{GREY}'
@@ -95,7 +95,7 @@ def npz(home):
 
 
 def npz_apart(home):
-    named = {f"train_label_{n}": np.where(MASK == 255, MASK, MASK == n)[None] for n in (1, 2)}
+    named = {f"train_label_{n}": np.where(MASK == 255, MASK, n == MASK)[None] for n in (1, 2)}
     np.savez(home / "a.npz", train_images=FILM[None], **named)
     return 'reader = "npz"\nfile = "a.npz"\nlabels = {1 = 1, 2 = 2}\n'
 
