@@ -159,13 +159,14 @@ def plane_spacing(
     refuse("This is no pixel size.", found=values, fix="Correct spacing in the card.",
            expected="two positive numbers, or one an axis of the volume")
 
-# %% ../../../nbs/data/readers/04_arrays.ipynb #56c51065
+# %% ../../../nbs/data/readers/04_arrays.ipynb #3d2c15c9
 def load_arrays(source: Source, name: str, path: Path, image: str, label: str | None) -> list[Record]:
     "The record of a slice, or of the chosen slices of a volume. Raises `DataError`."
     voxels, attributes = read_array(path, image)
     absent = bool(label) and "unlabelled" in source and not has_array(path, label)
     if absent and source.option("unlabelled") == "skip": return []
-    labels = read_array(path, label, mask=True)[0] if label and not absent else None
+    labels, told = read_array(path, label, mask=True) if label and not absent else (None, {})
+    if labels is not None: _not_missing(source, labels, told, f"{path}[{label}]")
     finite(voxels, str(path))
     voxels, labels = _settled(source, voxels, labels, path, image)
     colour = source.card.channels == 3 and voxels.ndim in (3, 4) and voxels.shape[-1] == 3
@@ -204,6 +205,18 @@ def _same_names(source: Source, labels: np.ndarray, names: dict[int, str], place
         "The file has other names for its values than the card.", "values",
         ", ".join(f"{v} = {names[v]}" for v in other), ", ".join(f"{v} = {n}" for v, n in source.card.classes.items()),
         f"Correct the classes of the card, or say which value is which class: values = {{{line}}}.")
+
+# %% ../../../nbs/data/readers/04_arrays.ipynb #a2d58658
+def _not_missing(source: Source, labels: np.ndarray, told: dict, place: str) -> None:
+    "Raise `DataError` where the file calls a number missing that is a class for the card."
+    if {"scale_factor", "add_offset", "values", "threshold"} & {*told, *source.table}: return
+    missing = [v for name in ("_FillValue", "missing_value") for v in np.ravel(told.get(name, [])).tolist()]
+    both = [v for v in missing if v in source.card.classes and v not in to_ignore(source.table) and (labels == v).any()]
+    if both:
+        refusing(DataError, file=place)(
+            "A number of the labels means missing, and a class.", "_FillValue, missing_value",
+            f"{both[0]} in {int((labels == both[0]).sum())} pixels", "a number that is no class of the card",
+            f"Declare ignore = {both[0]} if nothing is known there, or what all values mean: values = {{0 = 0, …}}.")
 
 # %% ../../../nbs/data/readers/04_arrays.ipynb #92261415
 def _settled(

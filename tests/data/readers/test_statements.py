@@ -137,3 +137,32 @@ def test_check_counts_the_files_with_several_windows(tmp_path):
     (note,) = [n for n in found.notes if "grey scales" in n]
     assert found.ok and note.startswith("1 DICOM file proposes") and "[0, 79] of [0, 79], [0, 599]" in note
     assert "a.dcm" in note
+
+
+def test_a_number_that_means_missing_is_no_class(tmp_path):
+    home = tmp_path / "toy"
+    home.mkdir()
+    with h5py.File(home / "a.h5", "w") as file:
+        file["image"], file["label"] = FILM, MASK
+        file["label"].attrs["_FillValue"] = np.uint8(1)
+    refused(DataError, card_of(HDF5, HEAD_MAPS), tmp_path, "a.h5[label]", "_FillValue", "1 in 48", "ignore = 1")
+    (record,) = read(card_of(HDF5 + "ignore = 1\n", HEAD_MAPS), tmp_path)  # the fix
+    np.testing.assert_array_equal(record.ignore, MASK == 1)
+    np.testing.assert_array_equal(record.semantic, np.where(MASK == 1, 0, MASK))
+    (record,) = read(card_of(HDF5 + "values = {0 = 0, 1 = 1, 2 = 2}\n", HEAD_MAPS), tmp_path)  # and the other
+    np.testing.assert_array_equal(record.semantic, MASK)
+    with h5py.File(home / "a.h5", "a") as file:
+        file["label"].attrs["_FillValue"] = np.uint8(0)
+    (record,) = read(card_of(HDF5, HEAD_MAPS), tmp_path)
+    np.testing.assert_array_equal(record.semantic, MASK)
+
+
+def test_a_mask_of_several_channels_has_an_advice_that_its_reader_knows(tmp_path):
+    (tmp_path / "toy").mkdir()
+    layers = np.stack([k == MASK for k in range(3)], -1)
+    np.savez(tmp_path / "toy/a.npz", train_images=FILM[None], train_label=layers[None])
+    message = refused(DataError, card_of('reader = "npz"\nfile = "a.npz"\n', HEAD_MAPS), tmp_path, "several channels")
+    assert "colours" not in message and "one number a pixel" in message
+    np.savez(tmp_path / "toy/a.npz", train_images=FILM[None], train_label=layers.argmax(-1)[None])
+    (record,) = read(card_of('reader = "npz"\nfile = "a.npz"\n', HEAD_MAPS), tmp_path)  # the fix
+    np.testing.assert_array_equal(record.semantic, MASK)

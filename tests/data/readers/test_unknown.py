@@ -2,7 +2,9 @@
 
 import h5py
 import nibabel
+import nrrd
 import numpy as np
+import pydicom
 import pytest
 import tifffile
 from PIL import Image
@@ -150,8 +152,28 @@ def test_dicom_files_of_which_a_part_is_unknown(tmp_path, make):
     check(read_one(tmp_path, make, f"ignore = {9 if make is regions else 255}\n"))
 
 
-def test_a_series_of_which_a_part_is_unknown(tmp_path):
-    check(read_one(tmp_path, series_of_files, "ignore = 255\n"))
+def series_with_a_mask_a_slice(home):
+    files = write_series(home / "p", volume(FILM.astype(np.int16)))
+    for path in files:
+        top = float(pydicom.dcmread(path).ImagePositionPatient[2]) > 0
+        Image.fromarray(MASK * top).save(home / f"p_{path.stem}.png")
+    return SERIES.replace("p)/.*", "p)/(.*)[.]dcm").replace("(?P<id>p)", "(p)") + 'masks = "re:(p)_(.*)[.]png"\n'
+
+
+def segments(home):
+    "Three named segments in one layer."
+    nibabel.save(nibabel.Nifti1Image(volume(FILM), np.eye(4)), home / "a_img.nii")
+    header = {"space": "RAS", "space directions": np.eye(3), "space origin": [0, 0, 0]}
+    for n, (name, value) in enumerate({"red": 1, "white": 2, "nobody knows": 255}.items()):
+        header |= {f"Segment{n}_Name": name, f"Segment{n}_LabelValue": str(value), f"Segment{n}_Layer": "0"}
+    nrrd.write(str(home / "a_mask.seg.nrrd"), volume(MASK), header)
+    lines = f'reader = "volumes"\nimages = "*_img.nii"\nmasks = "*_mask.seg.nrrd"\n{GREY}'
+    return lines + "segments = {red = 1, white = 2}\n"
+
+
+@pytest.mark.parametrize("make", [series_of_files, series_with_a_mask_a_slice, segments], ids=lambda f: f.__name__)
+def test_a_series_of_which_a_part_is_unknown(tmp_path, make):
+    check(read_one(tmp_path, make, "ignore = 255\n"))
 
 
 @pytest.mark.parametrize("make", [pairs, volumes, hdf5, npz, one_dicom], ids=lambda f: f.__name__)
