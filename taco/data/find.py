@@ -137,7 +137,7 @@ class SameImages:
     def add(self, item: Item, key: str, split: str | None, image: np.ndarray) -> None:
         "Remember the image of a record, if its file holds several items."
         if not (item.local or item.file.endswith("]")) or image.min() == image.max(): return
-        found = hashlib.blake2b(np.ascontiguousarray(image)).digest()
+        found = hashlib.blake2b(np.ascontiguousarray(image).tobytes()).digest()
         self.seen.setdefault(found, []).append((key, split))
 
     def notes(self) -> list[str]:

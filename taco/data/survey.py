@@ -157,7 +157,8 @@ def _known(found: Found, files: list[str]) -> dict:
     layouts = {name: _pixel_files(fitting(files, [p for t in tables for p in file_patterns(t)]))
                for name, tables in layouts_of(found.card).items() if name != found.layout}
     excluded = {f for t in found.tables if t.get("exclude") for f in matches(files, str(t["exclude"]))}
-    beside = {p.relative_to(found.folder).as_posix() for f in _pixel_files(fits) for p in companions(found.folder / f)}
+    home = found.folder or Path()
+    beside = {p.relative_to(home).as_posix() for f in _pixel_files(fits) for p in companions(home / f)}
     return dict(files=files, fitted=fitted, beside=beside, pixels=_pixel_files(fits), layouts=layouts,
                 excluded=excluded, patterns=[compile_pattern(_opened(p)) for n, p in patterns if n in PIXELS],
                 endings={ending(f) for f in fitted})

@@ -188,7 +188,8 @@ class Stack:
     @property
     def shape(self) -> tuple[int, int, int]:
         "Planes, rows and columns."
-        return len(self.planes), *(int(self.planes[0][1].get(n)) for n in ("Rows", "Columns"))
+        first = self.planes[0][1]
+        return len(self.planes), int(first.get("Rows")), int(first.get("Columns"))
 
     @property
     def sheared(self) -> bool:

@@ -183,7 +183,7 @@ def load_arrays(source: Source, name: str, path: Path, image: str, label: str | 
     if labels is not None:
         labels = labels[None] if axis is None else np.moveaxis(labels, axis, 0)
         place, shape = f"{path}[{label}]", labels.shape
-        _same_names(source, labels, value_names(path, label), place)
+        _same_names(source, labels, value_names(path, label or ""), place)
         flat = labels.reshape(len(labels), -1)
         labels = source.labels(flat, place, marked=True).reshape(shape)
     spacing = plane_spacing(source, attributes, axis, path)
