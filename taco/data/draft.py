@@ -14,8 +14,8 @@ from pathlib import Path
 from ..base import CardError, DataError, TacoError, refusing
 from .card import parse_card
 from .guess.layouts import LAYOUTS, Layout
+from .guess.look import spread
 from .guess.names import PARTS, ending, kind_of
-from .guess.survey import spread
 from .readers import catalogue  # noqa: F401  enters all readers
 from .readers.attributes import list_items
 from .readers.files import list_files

@@ -140,7 +140,7 @@ declare("colours", "pairs instances dicom crops", by_colour,
 declare("threshold", f"{VALUED} channels crops", number(), "pixels above it are foreground", "127")
 declare("tolerance", f"{VALUED} channels crops", number(0), "how far a value may lie from a declared one", "63", "0")
 
-# %% ../../nbs/data/02_options.ipynb #d8e0bb67
+# %% ../../nbs/data/02_options.ipynb #0999bbc6
 declare("channels", "channels", by_channel,
         "channel of the mask → class, counted from 0", "{0 = 1, 1 = 2}")
 declare("order", "channels crops dicom voc yolo coco polygons", order,
@@ -155,7 +155,7 @@ declare("classes", f"crops {MARKED}", by_word,
         "word in the file → class; 0 leaves out", "{RBC = 1, Platelets = 0}", "the card's names and numbers")
 declare("objects", "pairs", either(plain(FLAG), plain(FORMULA)),
         "the mask's numbers are objects, or class and object in one", '"class*1000+number"', "false")
-declare("ignore", "pairs channels instances", ignore,
+declare("ignore", f"{DRAWN} {STACKED} npz", ignore,
         "values of the mask where nothing is known: no task draws there", "255", "none")
 declare("segments", "volumes dicom", by_word,
         "name of a segment or outline → class; 0 leaves it out", '{"left kidney" = 1, notes = 0}')

@@ -12,8 +12,8 @@ from taco.base import CardError, DataError
 from taco.data.card import load_card, parse_card
 from taco.data.draft import draft, write_draft
 from taco.data.find import read
+from taco.data.guess.look import varying
 from taco.data.guess.names import families, parts_of
-from taco.data.guess.survey import varying
 from tests.data.made import coco, told, voc, yolo
 from tests.data.readers import toys as toys
 

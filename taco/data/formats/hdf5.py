@@ -14,9 +14,9 @@ import numpy as np
 from ...base import DataError, refusing
 
 # %% auto #0
-__all__ = ['OTHERS', 'NUMERIC', 'open_hdf5', 'array_names', 'no_array', 'read_array', 'has_array']
+__all__ = ['OTHERS', 'NUMERIC', 'open_hdf5', 'array_names', 'no_array', 'read_array', 'value_names', 'has_array']
 
-# %% ../../../nbs/data/formats/04_hdf5.ipynb #63739f26
+# %% ../../../nbs/data/formats/04_hdf5.ipynb #56b68014
 OTHERS = {
     b"MATLAB 5.0 MAT": ("a MATLAB file of version 5 to 7", "Save it again in MATLAB: save(name, '-v7.3')."),
     b"MATLAB 4": ("a MATLAB file of version 4", "Save it again in MATLAB: save(name, '-v7.3')."),
@@ -53,7 +53,7 @@ def no_array(path: Path, name: str, names: list[str]) -> DataError:
     return DataError("The file has no such array.", file=path, field=name, found=listed or "no arrays",
                      expected=name, fix="Correct image or label in the card.")
 
-# %% ../../../nbs/data/formats/04_hdf5.ipynb #ef6bb8d3
+# %% ../../../nbs/data/formats/04_hdf5.ipynb #d3c782cf
 def _inside(file: h5py.File, name: str, path: Path) -> h5py.Dataset | h5py.Group | None:
     "What a name means in the file itself, None where it is absent. Raises `DataError` for ways out of it."
     fix = "Read the numbers with h5py, delete the name, and write them under it in the file itself."
@@ -159,7 +159,7 @@ def _as_image(array: np.ndarray, told: dict, mask: bool, refuse) -> np.ndarray:
                "Correct the attribute.")
     return array[::-1 if corner[0] == "L" else 1, ::-1 if corner[1] == "R" else 1]
 
-# %% ../../../nbs/data/formats/04_hdf5.ipynb #4c6254f2
+# %% ../../../nbs/data/formats/04_hdf5.ipynb #3102dd9b
 def read_array(
     path: Path, name: str,
     mask: bool = False,  # of labels: holes and palettes are numbers like others
@@ -180,6 +180,14 @@ def read_array(
     if "MATLAB_class" in told: values = values.T
     values = _as_image(_in_units(np.asarray(values), told, mask, refuse), told, mask, refuse)
     return values, {**common, **told}
+
+# %% ../../../nbs/data/formats/04_hdf5.ipynb #34e9908f
+def value_names(path: Path, name: str) -> dict[int, str]:
+    "Number → name of the values of an array of an enumerated type; {} for plain numbers. Raises `DataError`."
+    with open_hdf5(path) as file:
+        array = _inside(file, name, path)
+        names = h5py.check_enum_dtype(array.dtype) if isinstance(array, h5py.Dataset) else None
+    return {int(number): str(word) for word, number in (names or {}).items()}
 
 def has_array(path: Path, name: str) -> bool:
     "Whether the file has an array of this name. Raises `DataError` for a name that leads out of it."

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...base import TacoError
+from .look import Look, Match, caught, keys_of, match, open_file
 from .names import DOUBTFUL, Family, families, kind_of
-from .survey import Look, Match, caught, keys_of, match, open_file
 
 # %% auto #0
 __all__ = ['LAYOUTS', 'Row', 'Layout', 'layout', 'steps', 'classes_of', 'names_for', 'Choice', 'choose', 'overlap', 'found_by',

@@ -14,8 +14,8 @@ import numpy as np
 import pydicom
 
 from .drawn import Layout, Row, classes_of, layout
+from .look import match, spread
 from .names import DOUBTFUL, Family, ending, families, kind_of
-from .survey import match, spread
 
 # %% auto #0
 __all__ = ['SPELT', 'npz', 'hdf5', 'dicom']

@@ -17,10 +17,10 @@ from ..options import options_of
 from .files import few
 
 # %% auto #0
-__all__ = ['RULES', 'ROUNDED', 'LOSSY', 'JPEG', 'value_range', 'stretch', 'finite', 'to_unit', 'ignored', 'class_rule',
-           'to_labels', 'lossy', 'object_numbers', 'numbered_anew']
+__all__ = ['RULES', 'UNKNOWN', 'ROUNDED', 'LOSSY', 'JPEG', 'value_range', 'stretch', 'finite', 'to_unit', 'to_ignore', 'ignored',
+           'class_rule', 'to_labels', 'with_unknown', 'lay', 'lossy', 'object_numbers', 'numbered_anew']
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #b9c8dcbc
+# %% ../../../nbs/data/readers/02_pixels.ipynb #1b583c7a
 def value_range(
     array: np.ndarray,                         # an image or a volume, any numeric type
     window: tuple[float, float] | None,        # the values of black and white, as the card declares them
@@ -69,14 +69,19 @@ def to_unit(
     finite(array, file)
     return stretch(array, *value_range(array, window, percentiles))
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #efbb0844
+# %% ../../../nbs/data/readers/02_pixels.ipynb #f1bd7fc8
+def to_ignore(rule: dict) -> list:
+    "The values or colours under `ignore`."
+    found = rule.get("ignore", [])
+    return found if isinstance(found, list) else [found]
+
 def ignored(
     mask: np.ndarray,  # (H, W) or (H, W, C), the values of the file
     rule: dict,        # with or without `ignore`: a value, a colour, or a list of them
 ) -> np.ndarray | None:
     "(H, W) bool: where nothing is known; None without `ignore`."
     if "ignore" not in rule: return None
-    wanted = rule["ignore"] if isinstance(rule["ignore"], list) else [rule["ignore"]]
+    wanted = to_ignore(rule)
     colours = {int(v.lstrip("#"), 16) for v in wanted if isinstance(v, str)}
     numbers = [float(v) for v in wanted if not isinstance(v, str)]
     where = np.zeros(mask.shape[:2], bool)
@@ -87,36 +92,53 @@ def ignored(
         if any(v != v for v in numbers) and flat.dtype.kind == "f": where |= np.isnan(flat).all(-1)
     return where
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #08116d7b
+# %% ../../../nbs/data/readers/02_pixels.ipynb #ea1479cb
 RULES = ("values", "colours", "threshold", "tolerance", "ignore")  # the options that say what a mask's numbers mean
 
 def class_rule(table: dict) -> dict:
     "The rule for a mask file of one class, from a `[[read]]`; what is not 0 by it is that class."
     return {"values": "one"} | {name: table[name] for name in ("reader", *RULES) if name in table}
 
+# %% ../../../nbs/data/readers/02_pixels.ipynb #740bac93
+UNKNOWN = -1  # among classes, where they are read as int16: nobody knows what is there
+
 def to_labels(
-    mask: np.ndarray,  # (H, W) or (H, W, C), the values of the file
-    card: Card,        # its classes are what the values may become
-    rule: dict,        # RULES, as in a `[[read]]`
-    file: str,         # for messages
+    mask: np.ndarray,   # (H, W) or (H, W, C), the values of the file
+    card: Card,         # its classes are what the values may become
+    rule: dict,         # RULES, as in a `[[read]]`
+    file: str,          # for messages
+    marked: bool = False,  # what `ignore` names becomes UNKNOWN in an int16 map; else background
 ) -> np.ndarray:
     "(H, W) uint8 classes. Raises `DataError` for values that are not declared, and for NaN without a threshold."
     unknown = ignored(mask, rule)
-    if unknown is None or not unknown.any(): return _labels(mask, card, rule, file)
-    labels = np.zeros(mask.shape[:2], np.uint8)
+    if unknown is None: return _labels(mask, card, rule, file)
+    labels = np.full(mask.shape[:2], UNKNOWN, np.int16) if marked else np.zeros(mask.shape[:2], np.uint8)
     if not unknown.all(): labels[~unknown] = _labels(mask[~unknown][None], card, rule, file)[0]
     return labels
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #de43d0ef
+# %% ../../../nbs/data/readers/02_pixels.ipynb #77d7f750
+def with_unknown(labels: np.ndarray, where: np.ndarray | None) -> np.ndarray:
+    "The same classes, in int16 with UNKNOWN at those places; as they are without places."
+    return labels if where is None else np.where(where, np.int16(UNKNOWN), labels)
+
+def lay(below: np.ndarray, drawn: np.ndarray, value: str | int) -> np.ndarray:
+    "Classes of several masks: `drawn` is of this class where it is not 0, or of all classes without one."
+    if not value: return drawn
+    classes = np.where(drawn > 0, np.uint8(int(value)), below)
+    for part in (below, drawn):
+        if part.dtype == np.int16: classes = np.where(part < 0, np.int16(UNKNOWN), classes)
+    return classes
+
+# %% ../../../nbs/data/readers/02_pixels.ipynb #9cc44513
 ROUNDED = 1e-3  # a number this near to a whole one is that one: bytes times a scale, as NIfTI stores them
 
 def _labels(mask: np.ndarray, card: Card, rule: dict, file: str) -> np.ndarray:
     if rule.get("colours"): return _from_colours(mask, card, rule, file)
     values = rule.get("values") if "threshold" not in rule else None
-    flat = _code(mask) if values in ("nonzero", "one") and _coloured(mask) else _one_channel(mask, file)
+    flat = _code(mask) if values in ("nonzero", "one") and _coloured(mask) else _one_channel(mask, file, rule)
     if "threshold" in rule: return (flat > rule["threshold"]).astype(np.uint8)
     if values in ("nonzero", "one"): return _foreground(flat, values == "one", file, rule)
-    found = _numbers(flat, file, rule)
+    found = _numbers(flat, file)
     tolerance = max(rule.get("tolerance", 0), ROUNDED)
     if flat.dtype.kind == "f" and (np.abs(found - np.round(found)) > tolerance).any():
         raise DataError("The mask must hold whole numbers.", file=file, field="mask", found=few(found),
@@ -127,22 +149,22 @@ def _labels(mask: np.ndarray, card: Card, rule: dict, file: str) -> np.ndarray:
     target = _look_up_values(found, declared, tolerance, card, file)
     return target[np.searchsorted(found, flat)]
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #e1881af5
+# %% ../../../nbs/data/readers/02_pixels.ipynb #ccacc1e5
 def _distinct(flat: np.ndarray) -> np.ndarray:
     "The distinct values, sorted; bytes are counted, because sorting a large mask takes longer than reading it."
     if flat.dtype != np.uint8: return np.unique(flat)
     parts = np.array_split(flat.ravel(), max(1, flat.size >> 20))
     return np.flatnonzero(sum(np.bincount(part, minlength=256) for part in parts)).astype(np.uint8)
 
-def _numbers(flat: np.ndarray, file: str, rule: dict) -> np.ndarray:
+def _numbers(flat: np.ndarray, file: str) -> np.ndarray:
     "The distinct values of a mask, sorted. Raises `DataError` for NaN."
     found = _distinct(flat)
     if found.dtype.kind == "f" and np.isnan(found).any():
-        known, may = found[np.isfinite(found)], "reader" not in rule or "ignore" in options_of(rule["reader"])
+        known = found[np.isfinite(found)]
         raise DataError("The mask holds values that are not numbers.", file=file, field="mask",
                         found=f"{int(np.isnan(flat).sum())} NaN pixels; else {few(known)}", expected="numbers",
                         fix=f"Declare threshold = {_middle(known)} if what is not a number is background, "
-                            + "ignore = nan if it is unknown, " * may + "or save the mask with 0 in its place.")
+                            "ignore = nan if it is unknown, or save the mask with 0 in its place.")
     return found
 
 def _middle(found: np.ndarray) -> str:
@@ -151,7 +173,7 @@ def _middle(found: np.ndarray) -> str:
     middle = (min(low, 0.) if low == high else low) / 2 + high / 2
     return f"{int(middle) if abs(high - low) > 2 else round(middle, 3)}"
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #f87b6eea
+# %% ../../../nbs/data/readers/02_pixels.ipynb #b59d3237
 LOSSY = (".jpg", ".jpeg", ".jfif")
 JPEG = (6, 7, 33007, 34892)  # compressions of a TIFF
 
@@ -169,13 +191,13 @@ def lossy(file: str) -> bool:
     with tifffile.TiffFile(path) as tiff:
         return any(page.compression in JPEG for page in tiff.pages)
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #c58002ea
+# %% ../../../nbs/data/readers/02_pixels.ipynb #650fef23
 def _foreground(flat: np.ndarray, one: bool, file: str, rule: dict) -> np.ndarray:
     """(H, W) uint8: 1 where a mask is not 0; with `one`, there must be one value beside 0.
 
     Raises `DataError` where not being 0 means nothing.
     """
-    found = _numbers(flat, file, rule)
+    found = _numbers(flat, file)
     beside = found[found != 0]
     parts = (beside != np.round(beside)).any() if found.dtype.kind == "f" else False
     if len(beside) > 1 and (one or parts or lossy(file)):
@@ -186,7 +208,7 @@ def _foreground(flat: np.ndarray, one: bool, file: str, rule: dict) -> np.ndarra
                 + (", or values = {…}." if one else "."))
     return (flat != 0).astype(np.uint8)
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #d8fe2cf7
+# %% ../../../nbs/data/readers/02_pixels.ipynb #81e3c61f
 def _look_up_values(
     found: np.ndarray, declared: dict[int, int], tolerance: float, card: Card, file: str,
 ) -> np.ndarray:
@@ -206,19 +228,21 @@ def _look_up_values(
                         fix=f"Declare {few(strange)} under values in {place}, or set a tolerance.")
     return np.array([declared[int(k)] for k in nearest], np.uint8)
 
-def _one_channel(mask: np.ndarray, file: str) -> np.ndarray:
+# %% ../../../nbs/data/readers/02_pixels.ipynb #e4b82f8a
+def _one_channel(mask: np.ndarray, file: str, rule: dict) -> np.ndarray:
     "(H, W) from a mask that may carry equal colour channels and alpha."
     if mask.ndim == 2: return mask.astype(np.uint8) if mask.dtype == bool else mask
     if mask.ndim == 3 and mask.shape[2] in (2, 4) and (mask[..., -1] == mask.flat[-1]).all():
         mask = mask[..., :-1]  # opaque everywhere
     if mask.ndim == 3 and mask.shape[2] in (1, 3) and (mask == mask[..., :1]).all():
         return mask[..., 0]
-    raise DataError("The mask is a colour image.", file=file, field="mask", found=mask.shape,
-                    expected="one channel, or equal channels",
-                    fix='Declare its colours in the card: colours = {"#ff0000" = 1, …}'
-                        + "; and a tolerance, because compression changed them." * lossy(file))
+    refuse = refusing(DataError, file=file, field="mask", found=mask.shape, expected="one channel, or equal channels")
+    if "reader" in rule and "colours" not in options_of(rule["reader"]):
+        refuse("The mask has several channels.", fix="Save it with one number a pixel, the class.")
+    refuse("The mask is a colour image.", fix='Declare its colours in the card: colours = {"#ff0000" = 1, …}'
+           + "; and a tolerance, because compression changed them." * lossy(file))
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #cceb86c8
+# %% ../../../nbs/data/readers/02_pixels.ipynb #2e22a2d4
 def _code(mask: np.ndarray) -> np.ndarray:
     "(H, W) int64, red × 65536 + green × 256 + blue of bytes or bool; -1 for other types, which have no such colours."
     if mask.dtype == bool: mask = mask * np.uint8(255)
@@ -259,7 +283,7 @@ def _nearest_colours(found: np.ndarray, known: np.ndarray, tolerance: float) -> 
         nearest[part] = np.where(far.min(1) <= tolerance, known[far.argmin(1)], -1)
     return nearest
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #527e3bb1
+# %% ../../../nbs/data/readers/02_pixels.ipynb #059598f6
 def object_numbers(mask: np.ndarray, file: str) -> np.ndarray:
     "(H, W) whole numbers from 0, one an object. Raises `DataError` for what cannot be numbers of objects."
     refuse = refusing(DataError, file=file, field="mask")
@@ -267,9 +291,9 @@ def object_numbers(mask: np.ndarray, file: str) -> np.ndarray:
         refuse("JPEG does not keep the numbers of objects.", found="JPEG", expected="PNG or TIFF",
                fix="Declare a threshold: what is connected above it is an object; or leave out objects.")
     if _coloured(mask): flat = _code(mask)
-    else: flat = _one_channel(mask, file)
+    else: flat = _one_channel(mask, file, {})
     if (flat.size and flat.dtype.kind == "f") or flat.dtype.kind == "i":
-        found = _numbers(flat, file, {})
+        found = _numbers(flat, file)
         if found[0] < 0 or (np.abs(found - np.round(found)) > ROUNDED).any():
             refuse("The numbers of objects must be whole, and not negative.", found=few(found),
                    expected="0 for the background, 1 and more for objects",

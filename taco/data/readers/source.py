@@ -26,7 +26,7 @@ from .pixels import to_labels, to_unit, value_range
 from ..record import Record
 
 # %% auto #0
-__all__ = ['READERS', 'COMMON', 'LENIENT', 'Item', 'failing', 'Reader', 'reader', 'Source', 'example_card']
+__all__ = ['READERS', 'COMMON', 'Item', 'failing', 'Reader', 'reader', 'Source', 'example_card']
 
 # %% ../../../nbs/data/readers/00_source.ipynb #949e533f
 @dataclass
@@ -51,7 +51,7 @@ def failing(file: str, subject: str, error: TacoError) -> Item:
 
 def _fail(kind: type[TacoError], what: str, parts: dict) -> NoReturn: raise kind(what, **parts)
 
-# %% ../../../nbs/data/readers/00_source.ipynb #6c7e6d88
+# %% ../../../nbs/data/readers/00_source.ipynb #6452290d
 @dataclass
 class Reader:
     "How one layout is read."
@@ -63,8 +63,8 @@ READERS: dict[str, Reader] = {}
 COMMON = ("reader", "layout", "modality", "folder", "subject", "split", "splits",
           "values", "colours", "threshold", "tolerance", "window", "percentiles", "attributes")
 
-def reader(name: str, options: str) -> Callable:
-    "Decorator: enter `function(source) -> list[Item]` as the reader of that name, with options beside `COMMON`."
+def reader(name: str, options: str = "") -> Callable:
+    "Decorator: enter `function(source) -> list[Item]` as the reader of that name; `options`: those not declared."
     def enter(function: Callable) -> Callable:
         adopt(name, options)
 
@@ -234,16 +234,24 @@ def image(self: Source, file: str | Path, pixels: np.ndarray | None = None) -> n
                              stored=self.option("orientation") == "stored")
     return to_unit(pixels, **self.scale, file=str(file))
 
-# %% ../../../nbs/data/readers/00_source.ipynb #a86f4b87
+# %% ../../../nbs/data/readers/00_source.ipynb #60fc1ed4
 @patch
 def labels(
     self: Source,
     pixels: np.ndarray,          # (H, W) or (H, W, C), as in the file
     file: str | Path,            # for messages
     rule: dict | None = None,    # values, colours, threshold, tolerance, where not by the card
+    marked: bool = False,        # UNKNOWN in int16, not background, where the card ignores a value
 ) -> np.ndarray:
     "(H, W) uint8 classes of the values of a mask. Raises `DataError` for undeclared ones."
-    return to_labels(pixels, self.card, self.table if rule is None else rule, str(file))
+    return to_labels(pixels, self.card, self.table if rule is None else rule, str(file), marked)
+
+# %% ../../../nbs/data/readers/00_source.ipynb #3219a5f7
+def _settle(known: dict) -> None:
+    "Fields of a record: what is UNKNOWN among the classes becomes background, and a map of its own."
+    labels = known.get("semantic")
+    if labels is None or labels.dtype != np.int16: return
+    known["ignore"], known["semantic"] = labels < 0, labels.clip(0).astype(np.uint8)
 
 @patch
 def record(self: Source, image: np.ndarray, name: str, file: str | Path, **more) -> Record:
@@ -254,19 +262,25 @@ def record(self: Source, image: np.ndarray, name: str, file: str | Path, **more)
     spacing = tuple(self.table["spacing"]) if "spacing" in self and "spacing" not in more else None
     known: dict[str, Any] = dict(key=tidy(name), file=str(file), dataset=self.card.name,
                                  modality=self.modality, spacing=spacing)
-    return Record(image, **known | more)
+    known |= more
+    if "ignore" in self: _settle(known)
+    return Record(image, **known)
 
-# %% ../../../nbs/data/readers/00_source.ipynb #efa6018e
-LENIENT = "unlabelled absent_images exclude"  # options of the readers that ask the two methods below
-
+# %% ../../../nbs/data/readers/00_source.ipynb #7c19c2bd
 @patch
-def absent_image(self: Source, file: str, name: str) -> list[Item]:
-    "What becomes of an annotation in `file` whose image `name` is missing: an item that fails, or none."
-    if self.option("absent_images") == "skip": return []
+def absent_image(self: Source, file: str, name: str, images: Iterable[str] = ()) -> list[Item]:
+    """What becomes of an annotation in `file` whose image `name` is missing: an item that fails, or none.
+
+    One of the `images` that differs in capitals alone is meant by it, so the card cannot leave it out.
+    """
+    alike = [image for image in images if image.casefold() == name.casefold()]
+    if self.option("absent_images") == "skip" and not alike: return []
+    fix = 'Restore the image, correct the patterns, or declare absent_images = "skip".'
     return [failing(file, tidy(name), DataError(
-        "The image of an annotation is missing.", file=file, field="images", found=f"no image for {name!r}",
+        "The image of an annotation is missing.", file=file, field="images",
+        found=f"no image for {name!r}" + (f", but one for {alike[0]!r}" if alike else ""),
         expected=self.option("images"),
-        fix='Restore the image, correct the patterns, or declare absent_images = "skip".'))]
+        fix="Give image and annotation one name, in the same capitals." if alike else fix))]
 
 @patch
 def absent_annotation(self: Source, file: Path) -> None:

@@ -71,7 +71,7 @@ def read_table(
     found = {n: [row[place] for row in body] for n, place in places.items()}
     return pd.DataFrame(found, dtype=object).assign(line=np.array(lines[1:] if header else lines, int))
 
-# %% ../../../nbs/data/readers/05_tables.ipynb #77a5b884
+# %% ../../../nbs/data/readers/05_tables.ipynb #a29e10e5
 def _place(path, name: str, column: str | int, names: list[str], width: int, first: list[str]) -> int:
     "The position of a column. Raises `DataError` unless it is there once."
     refuse = refusing(DataError, file=path, field=f"columns.{name}")
@@ -132,15 +132,10 @@ def _number(text, decimal: str) -> float:
     if "_" in text or decimal != "." and "." in text: raise ValueError(text)
     return float(text.replace(decimal, "."))
 
-# %% ../../../nbs/data/readers/05_tables.ipynb #504065da
+# %% ../../../nbs/data/readers/05_tables.ipynb #e9ba6871
 def declared_classes(source: Source) -> dict[str, int]:
-    "Word in the file → class. Raises `CardError` for a class that the card does not have."
+    "Word in the file → class, by the `[[read]]`, else by names and numbers of the card's classes."
     known = source.card.classes
-    for name, value in source.option("classes", {}).items():
-        if isinstance(value, bool) or known and value not in (0, *known):
-            source.refuse("An object's class is not one of the card's.", "read.classes", f"{name} = {value!r}",
-                          ", ".join(map(str, (0, *known))),
-                          "Declare it under [classes], or use 0 to leave such objects out.")
     if "classes" in source:
         return {str(name): value for name, value in source.table["classes"].items()}
     return {name: value for value, name in known.items()} | {str(value): value for value in known}
@@ -167,7 +162,7 @@ def to_classes(
                         fix=f"Declare it under classes in {source.card_file}, with 0 for objects to leave out.")
     return np.array([known[word] for word in words], np.int64)
 
-# %% ../../../nbs/data/readers/05_tables.ipynb #e77f151a
+# %% ../../../nbs/data/readers/05_tables.ipynb #ceb67f3b
 def _plain(word: str) -> str:
     "A path as this chapter compares it: forward slashes, letters and their accents in one."
     return unicodedata.normalize("NFC", word.replace("\\", "/"))
@@ -177,22 +172,22 @@ def _lowered(word: str) -> str:
     stem, end = os.path.splitext(word)
     return stem + end.lower()
 
-# %% ../../../nbs/data/readers/05_tables.ipynb #a9ef5627
+# %% ../../../nbs/data/readers/05_tables.ipynb #fc960631
 class Finder:
     "Finds image files by the names that tables use for them."
     def __init__(self, images: dict[str, str]):
         self.places: dict[str, list[str]] = {}
         for name, path in images.items():
             plain = Path(_plain(path))
-            for word in {plain.name, plain.stem, _lowered(plain.name)}:
-                self.places.setdefault(word, []).append(name)
+            words = {plain.name, plain.stem, _lowered(plain.name)}
+            for word in words | {w.casefold() for w in words}: self.places.setdefault(word, []).append(name)
         self.images = images
 
     def __call__(self, source: Source, word: str) -> str | None:
         "The identity of the image, None when there is none. Raises `CardError` when two fit."
         whole, found = _plain(word), []
-        for plain in dict.fromkeys([whole, _lowered(whole)]):
-            if found := [n for n in self.places.get(Path(plain).name, []) if self._ends(n, plain)]:
+        for plain, fold in ((whole, False), (_lowered(whole), False), (whole.casefold(), True)):
+            if found := [n for n in self.places.get(Path(plain).name, []) if self._ends(n, plain, fold)]:
                 break
         if len(found) > 1:
             both = " and ".join(self.images[n] for n in found[:2])
@@ -200,12 +195,13 @@ class Finder:
                           fix="Narrow the pattern of the images, or write the ending or the folder into the table.")
         return found[0] if found else None
 
-    def _ends(self, name: str, word: str) -> bool:
-        path = Path(_plain(self.images[name]))
+    def _ends(self, name: str, word: str, fold: bool) -> bool:
+        "Whether the path ends in the word, or the word in the path; `fold`: in small letters."
+        path = Path(_plain(self.images[name]).casefold() if fold else _plain(self.images[name]))
         ends = {"/" + path.as_posix(), "/" + path.with_suffix("").as_posix(), "/" + _lowered(path.as_posix())}
         return any(e.endswith("/" + word.lstrip("./")) or ("/" + word).endswith(e) for e in ends)
 
-# %% ../../../nbs/data/readers/05_tables.ipynb #c878087b
+# %% ../../../nbs/data/readers/05_tables.ipynb #af236f55
 def deal_rows(
     source: Source,
     notes: Iterable[str],       # the tables, below the folder

@@ -7,7 +7,14 @@ import pytest
 
 from taco.base import DataError
 from taco.data.formats.dicom import open_dicom, stored_pixels
-from taco.data.formats.display import dicom_labels, dicom_picture, header_window, to_picture
+from taco.data.formats.display import (
+    choices_counted,
+    dicom_labels,
+    dicom_picture,
+    header_window,
+    notes_on_choices,
+    to_picture,
+)
 from taco.data.readers.source import Source
 from tests.data.formats.dicoms import dicom, item
 from tests.data.readers.bodies import card, refused
@@ -67,17 +74,11 @@ def test_black_and_white(tmp_path, header, expected):
 @pytest.mark.parametrize(
     "header, words",
     [
-        (dict(WindowCenter=[32, 40], WindowWidth=[32, 64]), ("several grey scales", "window = [16, 47]")),
         (dict(WindowCenter=[32, 40], WindowWidth=32), ("as many centres",)),
         (dict(WindowCenter=32), ("as many centres", "percentiles")),
         (dict(WindowCenter=32, WindowWidth=0), ("WindowWidth", "at least 1")),
         (dict(WindowCenter=32, WindowWidth=-5, VOILUTFunction="SIGMOID"), ("WindowWidth",)),
         (dict(WindowCenter=32, WindowWidth=8, VOILUTFunction="CUBIC"), ("CUBIC", "window = [")),
-        (
-            dict(WindowCenter=32, WindowWidth=8, VOILUTSequence=[table([0, 9, 255])]),
-            ("several grey scales", "1 tables"),
-        ),
-        (dict(VOILUTSequence=[table([0, 9, 255]), table([0, 255, 9])]), ("2 tables", "window = [")),
     ],
 )
 def test_scales_among_which_the_card_chooses(tmp_path, header, words):
@@ -86,6 +87,43 @@ def test_scales_among_which_the_card_chooses(tmp_path, header, words):
         seen(path)
     refused(error, "a.dcm", *words)
     np.testing.assert_allclose(seen(path, scaled=True), RAMP / 63, atol=1e-6)  # the advice works
+
+
+SOFT = ((RAMP - 16) / 31).clip(0, 1)
+
+
+@pytest.mark.parametrize(
+    "header, expected, views",
+    [
+        (dict(WindowCenter=[32, 40], WindowWidth=[32, 64]), SOFT, "[16, 47] of [16, 47], [8, 71]"),
+        (
+            dict(WindowCenter=[32, 40, 0], WindowWidth=[32, 64, 9], VOILUTFunction="SIGMOID"),
+            1 / (1 + np.exp(-4 * (RAMP - 32.0) / 32)),
+            "around 32 of around 32, a window, a window",
+        ),
+        (
+            dict(WindowCenter=32, WindowWidth=32, VOILUTSequence=[table([0, 9, 255])]),
+            SOFT,
+            "[16, 47] of [16, 47], a table",
+        ),
+        (
+            dict(VOILUTSequence=[table([0, 9, 255]), table([0, 255, 9])]),
+            np.array([0, 9, 255])[RAMP.clip(0, 2)] / 255,
+            "a table of a table, a table",
+        ),
+    ],
+)
+def test_the_first_of_several_scales_is_taken_and_counted(tmp_path, header, expected, views):
+    path = dicom(tmp_path / "a.dcm", RAMP, **header)
+    with choices_counted() as chosen:
+        np.testing.assert_allclose(seen(path), expected, atol=1e-5)
+    assert chosen == {str(path): views}
+    (note,) = notes_on_choices(chosen)
+    assert note.startswith("1 DICOM file proposes several grey scales") and views in note and "window = [" in note
+    with choices_counted() as chosen:
+        np.testing.assert_allclose(seen(path, scaled=True), RAMP / 63, atol=1e-6)
+        seen(dicom(tmp_path / "b.dcm", RAMP, WindowCenter=[32, 32], WindowWidth=[32, 32]))
+    assert not chosen and not notes_on_choices(chosen)
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,9 @@ def unknown(folder: Path) -> dict:
     return lines
 
 
-scene("pairs", "ignore", 3)
+for name in ("pairs", "volumes", "hdf5", "npz"):
+    scene(name, "ignore", 3, more={"values": {0: 0, 1: 1, 2: 2}})
+scene("crops", "ignore", 200)
 scene("instances", "ignore", 1)
 scene("channels", "ignore", 77, unknown)
 scene("instances", "colours", {"#000000": 0, "#ff0000": 1}, recoloured("instances"))

@@ -140,6 +140,7 @@ ELSEWHERE = {
     ("hdf5", "healthy"): "test_arrays.py::test_hdf5_pictures_without_foreground",
     ("dicom", "unlabelled"): "test_dicom.py::test_images_without_a_mask",
     ("dicom", "colours"): "test_dicom.py::test_numbers_of_a_mask_have_a_meaning",
+    ("dicom", "ignore"): "test_unknown.py::test_dicom_files_of_which_a_part_is_unknown",
     ("dicom", "order"): "test_series.py::test_regions_that_overlap",
     ("dicom", "segments"): "test_series.py::test_segments_of_a_series_become_classes_by_name",
     ("dicom", "frame"): "test_dicom.py::test_a_loop_of_frames",
