@@ -83,7 +83,7 @@ def with_strangers(
     moved = strangers.assign(record=strangers["record"] + len(known), split="test")
     return pd.concat([*plans, moved], ignore_index=True)
 
-# %% ../../nbs/atlas/00_embedding.ipynb #7e4cd117
+# %% ../../nbs/atlas/00_embedding.ipynb #376bdf29
 @torch.inference_mode()
 def embed_blocks_by(
     encoders: dict[str, nn.Module],  # each (input, output) → (features, embedding)
@@ -99,7 +99,8 @@ def embed_blocks_by(
         input, output = input.to(device), output.to(device)
         for name, encoder in encoders.items():
             vectors = encoder(input, output)[1].float().cpu().numpy()
-            out.setdefault(name, np.empty((count, vectors.shape[1]), np.float32))[rows] = vectors
+            if name not in out: out[name] = np.empty((count, vectors.shape[1]), np.float32)
+            out[name][rows] = vectors
         tick(len(rows))
     if encoders and not out:
         raise TacoError("There are no pairs to embed.", field="pairs", found="none", fix="Plan some.")
