@@ -153,7 +153,7 @@ def query_groups(bank: pd.DataFrame, queries: pd.DataFrame) -> dict[str, np.ndar
 
 # %% ../../nbs/atlas/01_neighbours.ipynb #46903685
 def keep_compiled(*modules: ModuleType) -> None:
-    "Let numba keep the machine code of these modules' functions in its cache, for the next process; they stay the same."
+    "Let numba keep the machine code of these modules' functions in its cache, for the next process."
     from numba.core.registry import CPUDispatcher
     for function in (f for module in modules for f in vars(module).values() if isinstance(f, CPUDispatcher)):
         # One with a signature was compiled when it was imported.

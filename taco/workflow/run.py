@@ -200,12 +200,14 @@ def _most(pid: int) -> float:
 def peak_memory() -> dict[str, int]:
     "MiB that this process has held at most, and the `largest` among it and all that it has started."
     import psutil
-    try: import resource
+    try:
+        import resource
     except ImportError: return {}  # Windows
     unit = 2**20 if platform.system() == "Darwin" else 2**10
     own, ended = (resource.getrusage(who).ru_maxrss / unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     own = _most(os.getpid()) or own  # the other begins with the size of the process that started this one
-    return dict(own=round(own), largest=round(max(own, ended, *(_most(c.pid) for c in psutil.Process().children(True)), 0)))
+    largest = max([own, ended, *(_most(child.pid) for child in psutil.Process().children(recursive=True))])
+    return dict(own=round(own), largest=round(largest))
 
 # %% ../../nbs/workflow/01_run.ipynb #9b5a643e
 @patch
@@ -214,7 +216,8 @@ def finish(self: Run) -> None:
     about = dict(
         experiment=self.name, notebook=f"nbs/experiments/{self.name}.ipynb", parameters=self.parameters,
         commit=git_commit(project_root()), code=self.code(), data=self.data, device=self.device, versions=versions(),
-        seconds=round(time.time() - self.started, 1), memory=peak_memory(), figures=self.figures, metrics=self.metrics, needs=self.needs)
+        seconds=round(time.time() - self.started, 1), memory=peak_memory(),
+        figures=self.figures, metrics=self.metrics, needs=self.needs)
     if is_under(self.folder):
         write_json(self.folder / FINISHING, about)  # the executed notebook is not whole yet
     else: seal(self.folder, about)
