@@ -101,14 +101,16 @@ def dependencies(source: str, root: Path | None = None) -> list[Path]:
 
 # %% ../nbs/03_fingerprint.ipynb #894a387e
 def notebook_cells(file: str | Path) -> list[tuple[str, str, list[str]]]:
-    "Kind, source and tags of each cell of a notebook; raises what nbformat does for a file that is none."
+    "Kind, source and tags of each cell of a notebook; raises what nbformat raises."
     try:
         book = json.loads(Path(file).read_text(encoding="utf-8"))
         if book["nbformat"] == 4:
-            return [(c["cell_type"], "".join(c["source"]), c["metadata"].get("tags", [])) for c in book["cells"]]
+            return [(c["cell_type"], "".join(c["source"]), c["metadata"].get("tags", []))
+                    for c in book["cells"]]
     except (ValueError, KeyError, TypeError, AttributeError): pass
-    import nbformat  # for what is older or damaged: its import takes longer than all else of a command
-    return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in nbformat.read(file, 4).cells]
+    import nbformat  # of what is older or damaged; its import takes longer than a command
+    cells = nbformat.read(file, 4).cells
+    return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in cells]
 
 def code_hash(files: Iterable[Path], start: str = "") -> str:
     "Hash (64 digits) of a text and of the code of files, in their order, without lines of comment."

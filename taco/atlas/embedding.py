@@ -178,7 +178,10 @@ def embed_by(
     return {name: check_finite(vectors) for name, vectors in found.items()}
 
 def task_parts(plan: pd.DataFrame, count: int) -> list[np.ndarray]:
-    "Row numbers of a plan in at most `count` parts of whole tasks, so that each part has the blocks that all have."
+    """Row numbers of a plan in at most `count` parts of whole tasks.
+
+    The blocks of a part are then those that the whole plan has.
+    """
     groups = list(plan.groupby("task", sort=False).indices.values())
     return [np.concatenate(groups[i::count]) for i in range(min(count, len(groups)))]
 

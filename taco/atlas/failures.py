@@ -105,17 +105,21 @@ def failed_pairs(
 
 def embed_failures(encoder: nn.Module, store: Store, plan: pd.DataFrame, block: int = 256, device="cpu") -> np.ndarray:
     "Embeddings of the failed pairs of `plan_failures`, (N, D) float32, rows of unit length."
-    return embed_blocks_by({"": encoder}, failed_pairs(store, plan, block, device), len(plan), device)[""]
+    made = failed_pairs(store, plan, block, device)
+    return embed_blocks_by({"": encoder}, made, len(plan), device)[""]
 
-def embed_arms(encoders: dict[str, nn.Module], store: Store, plan: pd.DataFrame, device="cpu") -> dict[str, np.ndarray]:
-    "Embeddings of one of `failure_plans` by encoder; its pairs, correct or failed, are made once for all."
+def embed_arms(
+    encoders: dict[str, nn.Module], store: Store, plan: pd.DataFrame, device="cpu",
+) -> dict[str, np.ndarray]:
+    "Embeddings of one of `failure_plans` by encoder; its pairs are made once for all."
     if "failure" not in plan: return embed_by(encoders, store, plan, device=device)
     return embed_blocks_by(encoders, failed_pairs(store, plan, device=device), len(plan), device)
 
 def embed_plans(encoder: nn.Module, store: Store, plans: dict[str, pd.DataFrame],
                 device="cpu") -> dict[str, np.ndarray]:
     "Embeddings of `failure_plans` by the same names."
-    return {name: embed_arms({"": encoder}, store, plan, device)[""] for name, plan in plans.items()}
+    one = {"": encoder}
+    return {name: embed_arms(one, store, plan, device)[""] for name, plan in plans.items()}
 
 # %% ../../nbs/atlas/11_failures.ipynb #180bbba7
 def typicality(

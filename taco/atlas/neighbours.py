@@ -153,12 +153,14 @@ def query_groups(bank: pd.DataFrame, queries: pd.DataFrame) -> dict[str, np.ndar
 
 # %% ../../nbs/atlas/01_neighbours.ipynb #46903685
 def keep_compiled(*modules: ModuleType) -> None:
-    "Let numba keep the machine code of these modules' functions in its cache, for the next process."
+    "Let numba keep the machine code of these modules' functions for the next process."
     from numba.core.registry import CPUDispatcher
-    for function in (f for module in modules for f in vars(module).values() if isinstance(f, CPUDispatcher)):
+    for function in (f for module in modules for f in vars(module).values()):
+        if not isinstance(function, CPUDispatcher): continue
         # One with a signature was compiled when it was imported.
         if function.signatures: continue
-        with contextlib.suppress(RuntimeError): function.enable_caching()  # where no folder can be written
+        # Where no folder can be written, it stays as it is.
+        with contextlib.suppress(RuntimeError): function.enable_caching()
 
 def umap_of(vectors: np.ndarray, neighbours: int = 15, seed: int = 0, min_dist: float = .25) -> np.ndarray:
     "(N, 2) UMAP of (N, D) vectors by cosine; `min_dist` is how tightly points may lie."

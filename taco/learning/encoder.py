@@ -101,21 +101,28 @@ def channels(x: Tensor, y: Tensor, fusion: str) -> Tensor:
 
 # %% ../../nbs/learning/03_encoder.ipynb #e8b91d13
 class Block(nn.Module):
-    "Convolutions beside a shortcut: two of 3 × 3 (basic), or one between two of 1 × 1 that ends four times as wide."
+    """Convolutions beside a shortcut.
+
+    Two of 3 × 3 (basic), or one between two of 1 × 1, which ends four times as wide (bottleneck).
+    """
     def __init__(self, kind: str, inside: int, planes: int, stride: int = 1):
         super().__init__()
         sides, wide = dict(basic=((3, 3), planes), bottleneck=((1, 3, 1), 4 * planes))[kind]
         # made before the others, as in MONAI, so that a seed gives the same weights
         fits = stride == 1 and inside == wide
-        shortcut = [] if fits else [nn.Conv2d(inside, wide, 1, stride, bias=False), nn.BatchNorm2d(wide)]
+        shortcut = None
+        if not fits:
+            shrink = nn.Conv2d(inside, wide, 1, stride, bias=False)
+            shortcut = nn.Sequential(shrink, nn.BatchNorm2d(wide))
         self.inside, self.wide, self.count = inside, wide, len(sides)
         for i, side in enumerate(sides):
             out = wide if i + 1 == len(sides) else planes
             step = stride if i == sides.index(3) else 1
-            self.add_module(f"conv{i + 1}", nn.Conv2d(inside, out, side, step, side // 2, bias=False))
+            convolution = nn.Conv2d(inside, out, side, step, side // 2, bias=False)
+            self.add_module(f"conv{i + 1}", convolution)
             self.add_module(f"bn{i + 1}", nn.BatchNorm2d(out))
             inside = out
-        self.act, self.downsample = nn.ReLU(inplace=True), nn.Sequential(*shortcut) if shortcut else None
+        self.act, self.downsample = nn.ReLU(inplace=True), shortcut
 
     def forward(self, x: Tensor) -> Tensor:
         "(B, inside, S, S) → (B, wide, S / stride, S / stride)."
@@ -128,9 +135,11 @@ class Block(nn.Module):
 
 # %% ../../nbs/learning/03_encoder.ipynb #2a62c2a4
 class ResNet(nn.Module):
-    "A ResNet without a classifier, (B, inside, S, S) → (B, in_planes). Names of weights are torchvision's."
-    def __init__(self, kind: str, layers: Sequence[int], planes: Sequence[int], inside: int, stem: int = 7,
-                 pool: bool = True):
+    "(B, inside, S, S) → (B, in_planes), without a classifier. Its weights are named as torchvision's."
+    def __init__(
+        self, kind: str, layers: Sequence[int], planes: Sequence[int], inside: int,
+        stem: int = 7, pool: bool = True,
+    ):
         super().__init__()
         self.conv1 = nn.Conv2d(inside, planes[0], stem, 2, stem // 2, bias=False)
         self.bn1, self.act = nn.BatchNorm2d(planes[0]), nn.ReLU(inplace=True)

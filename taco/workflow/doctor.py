@@ -79,7 +79,7 @@ def stale(folder: Path, done: dict) -> list[str]:
 
 # %% ../../nbs/workflow/09_doctor.ipynb #1533eedf
 def place_of(place: str | Path) -> Path:
-    "The folder that a text names, from here, in the project, or among its runs. Raises `TacoError`."
+    "The folder that a text names: from here, in the project, among its runs. Raises `TacoError`."
     choices = [Path(place), project_root() / place, project_root() / "runs" / place]
     if folder := next((p.resolve() for p in choices if p.is_dir()), None): return folder
     refusing(TacoError, file=place)(
@@ -98,7 +98,7 @@ def examine(place: str | Path) -> dict[str, list[Finding]]:
         expected="runs, each with its done.json", fix="Give the folder of a run: runs/quick")
 
 def cost(place: str | Path, name: str) -> str:
-    "Time and memory, in words, of the finished run `name` among those that `examine` names; nothing where unknown."
+    "Time and memory, in words, of a finished run that `examine` names; nothing where unknown."
     folder = place_of(place)
     try: done = read_done(folder if is_run(folder) else folder / name, "")
     except ExperimentError: return ""

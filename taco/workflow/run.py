@@ -198,15 +198,17 @@ def _most(pid: int) -> float:
     return int(said[1]) / 1024 if said else 0.
 
 def peak_memory() -> dict[str, int]:
-    "MiB that this process has held at most, and the `largest` among it and all that it has started."
+    "MiB that this process has held at most, and the `largest` of it and all it has started."
     import psutil
     try:
         import resource
     except ImportError: return {}  # Windows
     unit = 2**20 if platform.system() == "Darwin" else 2**10
-    own, ended = (resource.getrusage(who).ru_maxrss / unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    own = _most(os.getpid()) or own  # the other begins with the size of the process that started this one
-    largest = max([own, ended, *(_most(child.pid) for child in psutil.Process().children(recursive=True))])
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    own, ended = (resource.getrusage(who).ru_maxrss / unit for who in kinds)
+    own = _most(os.getpid()) or own  # the other begins with the size of whoever started this one
+    living = psutil.Process().children(recursive=True)
+    largest = max([own, ended, *(_most(child.pid) for child in living)])
     return dict(own=round(own), largest=round(largest))
 
 # %% ../../nbs/workflow/01_run.ipynb #9b5a643e
@@ -300,12 +302,17 @@ def part(self: Run, state: Path, name: str, make: Callable[[], np.ndarray]) -> n
     return made
 
 @patch
-def parts(self: Run, state: Path, names: Mapping[str, str],
-          make: Callable[[list[str]], dict[str, np.ndarray]], beside: Iterable[str] = ()) -> dict[str, np.ndarray]:
-    "Several, by name → file: `make` is asked once, for all that are not there and what is wanted `beside`, not kept."
-    wanted = [*(name for name, file in names.items() if not (state / f"{file}.npy").exists()), *beside]
-    made = make(wanted) if wanted else {}
-    return {n: self.part(state, file, lambda n=n: made[n]) for n, file in names.items()} | {n: made[n] for n in beside}
+def parts(
+    self: Run, state: Path,
+    names: Mapping[str, str],    # name → file
+    make: Callable[[list[str]], dict[str, np.ndarray]],  # asked once, for all that are not there
+    beside: Iterable[str] = (),  # made with them, and not kept
+) -> dict[str, np.ndarray]:
+    "Several arrays of a state by name, each as `part` keeps it."
+    missing = [name for name, file in names.items() if not (state / f"{file}.npy").exists()]
+    made = make([*missing, *beside]) if missing or [*beside] else {}
+    found = {n: self.part(state, file, lambda n=n: made[n]) for n, file in names.items()}
+    return found | {n: made[n] for n in beside}
 
 @patch
 def kept(self: Run, state: Path, name: str, make: Callable[[], dict]) -> dict:
