@@ -29,8 +29,8 @@ from ..tasks.failure import FAILURE_KINDS, FAILURES, failures_of, solve_wrongly
 from ..tasks.task import get_task
 
 # %% auto #0
-__all__ = ['Scored', 'ARMS', 'plan_failures', 'failure_plans', 'failed_pairs', 'embed_failures', 'embed_arms', 'embed_plans',
-           'typicality', 'auroc', 'mean_auroc', 'failure_scores', 'still_accepted', 'failure_aurocs', 'failure_metrics',
+__all__ = ['Scored', 'ARMS', 'plan_failures', 'failure_plans', 'failed_pairs', 'embed_failures', 'embed_arms', 'typicality',
+           'auroc', 'mean_auroc', 'failure_scores', 'still_accepted', 'failure_aurocs', 'failure_metrics',
            'draw_failures', 'failure_panel']
 
 # %% ../../nbs/atlas/11_failures.ipynb #3d5d8d96
@@ -108,18 +108,10 @@ def embed_failures(encoder: nn.Module, store: Store, plan: pd.DataFrame, block: 
     made = failed_pairs(store, plan, block, device)
     return embed_blocks_by({"": encoder}, made, len(plan), device)[""]
 
-def embed_arms(
-    encoders: dict[str, nn.Module], store: Store, plan: pd.DataFrame, device="cpu",
-) -> dict[str, np.ndarray]:
+def embed_arms(encoders: dict, store: Store, plan: pd.DataFrame, device="cpu") -> dict[str, np.ndarray]:
     "Embeddings of one of `failure_plans` by encoder; its pairs are made once for all."
     if "failure" not in plan: return embed_by(encoders, store, plan, device=device)
     return embed_blocks_by(encoders, failed_pairs(store, plan, device=device), len(plan), device)
-
-def embed_plans(encoder: nn.Module, store: Store, plans: dict[str, pd.DataFrame],
-                device="cpu") -> dict[str, np.ndarray]:
-    "Embeddings of `failure_plans` by the same names."
-    one = {"": encoder}
-    return {name: embed_arms(one, store, plan, device)[""] for name, plan in plans.items()}
 
 # %% ../../nbs/atlas/11_failures.ipynb #180bbba7
 def typicality(

@@ -19,7 +19,7 @@ from .publish import DIGESTS
 from .seal import DONE, faults, read_done
 
 # %% auto #0
-__all__ = ['Finding', 'wrong', 'examine_run', 'stale', 'place_of', 'examine', 'cost', 'is_run', 'examine_published']
+__all__ = ['Finding', 'wrong', 'examine_run', 'stale', 'place_of', 'examine', 'is_run', 'cost', 'examine_published']
 
 # %% ../../nbs/workflow/09_doctor.ipynb #d5a7c6d5
 @dataclass(frozen=True)
@@ -97,6 +97,12 @@ def examine(place: str | Path) -> dict[str, list[Finding]]:
         "This folder holds no runs.", found=f"{len(list(folder.iterdir()))} other things",
         expected="runs, each with its done.json", fix="Give the folder of a run: runs/quick")
 
+def is_run(folder: Path) -> bool:
+    "Whether a folder is, or was to become, that of a run."
+    signs = (DONE, "executed.ipynb", "running.ipynb", "stderr.txt", ".lock", ".finishing.json")
+    return any((folder / name).exists() for name in signs) or any(folder.glob("state-*"))
+
+# %% ../../nbs/workflow/09_doctor.ipynb #c0571a2c
 def cost(place: str | Path, name: str) -> str:
     "Time and memory, in words, of a finished run that `examine` names; nothing where unknown."
     folder = place_of(place)
@@ -105,11 +111,6 @@ def cost(place: str | Path, name: str) -> str:
     most = done.get("memory", {}).get("largest")
     time = [f"{done['seconds']:.0f} s"] if "seconds" in done else []
     return ", ".join(time + ([f"at most {most / 1024:.1f} GiB in one process"] if most else []))
-
-def is_run(folder: Path) -> bool:
-    "Whether a folder is, or was to become, that of a run."
-    signs = (DONE, "executed.ipynb", "running.ipynb", "stderr.txt", ".lock", ".finishing.json")
-    return any((folder / name).exists() for name in signs) or any(folder.glob("state-*"))
 
 # %% ../../nbs/workflow/09_doctor.ipynb #715904ed
 def examine_published(folder: Path) -> list[Finding]:

@@ -9,7 +9,6 @@ from taco.atlas.failures import (
     draw_failures,
     embed_arms,
     embed_failures,
-    embed_plans,
     failed_pairs,
     failure_aurocs,
     failure_metrics,
@@ -28,6 +27,11 @@ from taco.base import TacoError
 from taco.data.store import Store
 from taco.tasks.catalogue import ALL_TASKS
 from taco.tasks.failure import failures_of
+
+
+def embed_plans(encoder, store, plans) -> dict[str, np.ndarray]:
+    "All plans, shown to one encoder."
+    return {name: embed_arms(dict(one=encoder), store, plan)["one"] for name, plan in plans.items()}
 
 
 @pytest.fixture(scope="module")
