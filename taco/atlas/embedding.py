@@ -153,6 +153,7 @@ def planned(
             records, seeds = (plan[column].to_numpy()[part] for column in ("record", "seed"))
             yield part, make_pairs(store, get_task(str(name)), records, torch.from_numpy(seeds), device=device)
 
+# %% ../../nbs/atlas/00_embedding.ipynb #e5a1c0a1
 def embed(
     encoder: nn.Module,   # (input, output) → (features, embedding)
     store: Store,
@@ -177,6 +178,7 @@ def embed_by(
     found = embed_blocks_by(encoders, blocks, len(plan), device, tick)
     return {name: check_finite(vectors) for name, vectors in found.items()}
 
+# %% ../../nbs/atlas/00_embedding.ipynb #e5a1c0b1
 def task_parts(plan: pd.DataFrame, count: int) -> list[np.ndarray]:
     """Row numbers of a plan in at most `count` parts of whole tasks.
 

@@ -109,17 +109,15 @@ class Block(nn.Module):
         super().__init__()
         sides, wide = dict(basic=((3, 3), planes), bottleneck=((1, 3, 1), 4 * planes))[kind]
         # made before the others, as in MONAI, so that a seed gives the same weights
-        fits = stride == 1 and inside == wide
         shortcut = None
-        if not fits:
+        if stride != 1 or inside != wide:
             shrink = nn.Conv2d(inside, wide, 1, stride, bias=False)
             shortcut = nn.Sequential(shrink, nn.BatchNorm2d(wide))
         self.inside, self.wide, self.count = inside, wide, len(sides)
         for i, side in enumerate(sides):
             out = wide if i + 1 == len(sides) else planes
             step = stride if i == sides.index(3) else 1
-            convolution = nn.Conv2d(inside, out, side, step, side // 2, bias=False)
-            self.add_module(f"conv{i + 1}", convolution)
+            self.add_module(f"conv{i + 1}", nn.Conv2d(inside, out, side, step, side // 2, bias=False))
             self.add_module(f"bn{i + 1}", nn.BatchNorm2d(out))
             inside = out
         self.act, self.downsample = nn.ReLU(inplace=True), shortcut
