@@ -23,8 +23,8 @@ from ..reading import read_array, read_json, read_table, steadily
 from ..tasks.task import get_task
 
 # %% auto #0
-__all__ = ['plan_pairs', 'with_strangers', 'embed_blocks', 'in_blocks', 'check_finite', 'planned', 'embed', 'Embeddings',
-           'embed_splits']
+__all__ = ['plan_pairs', 'with_strangers', 'embed_blocks_by', 'embed_blocks', 'in_blocks', 'check_finite', 'planned', 'embed',
+           'embed_by', 'task_parts', 'Embeddings', 'embed_splits']
 
 # %% ../../nbs/atlas/00_embedding.ipynb #e645cbeb
 def plan_pairs(
@@ -83,8 +83,30 @@ def with_strangers(
     moved = strangers.assign(record=strangers["record"] + len(known), split="test")
     return pd.concat([*plans, moved], ignore_index=True)
 
-# %% ../../nbs/atlas/00_embedding.ipynb #e4c68b02
+# %% ../../nbs/atlas/00_embedding.ipynb #376bdf29
 @torch.inference_mode()
+def embed_blocks_by(
+    encoders: dict[str, nn.Module],  # each (input, output) → (features, embedding)
+    blocks: Iterable[tuple[np.ndarray, Tensor, Tensor]],  # as `embed_blocks` takes them
+    count: int,
+    device: str | torch.device = "cpu",
+    tick: Callable[[int], None] = lambda rows: None,
+) -> dict[str, np.ndarray]:
+    "`embed_blocks` by encoder: a block is made once, and shown to all of them."
+    out: dict[str, np.ndarray] = {}
+    for encoder in encoders.values(): encoder.to(device).eval()
+    for rows, input, output in blocks:
+        input, output = input.to(device), output.to(device)
+        for name, encoder in encoders.items():
+            vectors = encoder(input, output)[1].float().cpu().numpy()
+            if name not in out: out[name] = np.empty((count, vectors.shape[1]), np.float32)
+            out[name][rows] = vectors
+        tick(len(rows))
+    if encoders and not out:
+        raise TacoError("There are no pairs to embed.", field="pairs", found="none", fix="Plan some.")
+    return out
+
+# %% ../../nbs/atlas/00_embedding.ipynb #77c29687
 def embed_blocks(
     encoder: nn.Module,   # (input, output) → (features, embedding)
     blocks: Iterable[tuple[np.ndarray, Tensor, Tensor]],  # row numbers (B,), images (B, 3, S, S) twice
@@ -96,15 +118,7 @@ def embed_blocks(
 
     Raises `TacoError` when there is nothing to embed.
     """
-    encoder, out = encoder.to(device).eval(), None
-    for rows, input, output in blocks:
-        vectors = encoder(input.to(device), output.to(device))[1].float().cpu().numpy()
-        if out is None: out = np.empty((count, vectors.shape[1]), np.float32)
-        out[rows] = vectors
-        tick(len(rows))
-    if out is None:
-        raise TacoError("There are no pairs to embed.", field="pairs", found="none", fix="Plan some.")
-    return out
+    return embed_blocks_by({"": encoder}, blocks, count, device, tick)[""]
 
 # %% ../../nbs/atlas/00_embedding.ipynb #a46701a6
 def in_blocks(
@@ -128,7 +142,7 @@ def check_finite(
     raise TacoError("The encoder gave embeddings that are not numbers.", field="embedding", fix=fix,
                     found=found or f"{int((~good).sum())} of {len(vectors)} {counted}")
 
-# %% ../../nbs/atlas/00_embedding.ipynb #00ec66a2
+# %% ../../nbs/atlas/00_embedding.ipynb #c9006a1b
 def planned(
     store: Store, plan: pd.DataFrame, block: int = 256, device: str | torch.device = "cpu",
 ) -> Iterator[tuple[np.ndarray, Pairs]]:
@@ -139,6 +153,7 @@ def planned(
             records, seeds = (plan[column].to_numpy()[part] for column in ("record", "seed"))
             yield part, make_pairs(store, get_task(str(name)), records, torch.from_numpy(seeds), device=device)
 
+# %% ../../nbs/atlas/00_embedding.ipynb #e5a1c0a1
 def embed(
     encoder: nn.Module,   # (input, output) → (features, embedding)
     store: Store,
@@ -151,9 +166,26 @@ def embed(
 
     Raises `TacoError` when one is not finite.
     """
+    return embed_by({"": encoder}, store, plan, block, device, tick)[""]
+
+def embed_by(
+    encoders: dict[str, nn.Module], store: Store, plan: pd.DataFrame, block: int = 256,
+    device: str | torch.device = "cpu", tick: Callable[[int], None] = lambda rows: None,
+) -> dict[str, np.ndarray]:
+    "`embed` by encoder, for the price of making the pairs once."
     made = planned(store, plan, block, device)
     blocks = ((rows, pairs.input, pairs.output) for rows, pairs in made)
-    return check_finite(embed_blocks(encoder, blocks, len(plan), device, tick))
+    found = embed_blocks_by(encoders, blocks, len(plan), device, tick)
+    return {name: check_finite(vectors) for name, vectors in found.items()}
+
+# %% ../../nbs/atlas/00_embedding.ipynb #e5a1c0b1
+def task_parts(plan: pd.DataFrame, count: int) -> list[np.ndarray]:
+    """Row numbers of a plan in at most `count` parts of whole tasks.
+
+    The blocks of a part are then those that the whole plan has.
+    """
+    groups = list(plan.groupby("task", sort=False).indices.values())
+    return [np.concatenate(groups[i::count]) for i in range(min(count, len(groups)))]
 
 # %% ../../nbs/atlas/00_embedding.ipynb #b0fee63f
 @dataclass

@@ -8,13 +8,16 @@ from taco.atlas.embedding import (
     check_finite,
     embed,
     embed_blocks,
+    embed_by,
     embed_splits,
     in_blocks,
     plan_pairs,
+    task_parts,
     with_strangers,
 )
 from taco.base import StoreError, TacoError
 from taco.data.store import Store
+from taco.learning.encoder import EncoderConfig, PairEncoder
 
 TWO = ["deblurring", "binary_segmentation"]
 
@@ -49,6 +52,21 @@ def test_blocks_change_nothing(store):
     small = embed_blocks(Means(), in_blocks(*images, block=4), 11)
     assert np.allclose(small, embed_blocks(Means(), in_blocks(*images), 11), atol=1e-6)
     assert small.shape == (11, 7) and small.dtype == np.float32
+
+
+def test_encoders_side_by_side_and_plans_in_parts_give_the_same_numbers(store):
+    "To the last bit: the pairs are made once, each block is what it was."
+    plan = plan_pairs(store, TWO, "train", per_cell=5)
+    encoders, told = dict(means=Means(), net=PairEncoder(EncoderConfig("resnet10", width=.25, size=32))), []
+    alone = {name: embed(encoder, store, plan, block=4) for name, encoder in encoders.items()}
+    both = embed_by(encoders, store, plan, block=4, tick=told.append)
+    assert list(both) == list(encoders) and sum(told) == len(plan)
+    for name in encoders: assert np.array_equal(both[name], alone[name])
+    parts = task_parts(plan, 5)
+    assert len(parts) == len(TWO) and sorted(np.concatenate(parts)) == list(range(len(plan)))
+    for rows in parts:
+        found = embed_by(encoders, store, plan.iloc[rows], block=4)
+        for name in encoders: assert np.array_equal(found[name], alone[name][rows])
 
 
 def test_what_is_no_embedding_is_refused(store):

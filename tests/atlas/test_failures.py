@@ -7,8 +7,8 @@ from taco.atlas.embedding import embed, plan_pairs
 from taco.atlas.failures import (
     auroc,
     draw_failures,
+    embed_arms,
     embed_failures,
-    embed_plans,
     failed_pairs,
     failure_aurocs,
     failure_metrics,
@@ -27,6 +27,11 @@ from taco.base import TacoError
 from taco.data.store import Store
 from taco.tasks.catalogue import ALL_TASKS
 from taco.tasks.failure import failures_of
+
+
+def embed_plans(encoder, store, plans) -> dict[str, np.ndarray]:
+    "All plans, shown to one encoder."
+    return {name: embed_arms(dict(one=encoder), store, plan)["one"] for name, plan in plans.items()}
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +109,14 @@ def test_failed_pairs_are_embedded_at_their_rows(store, asked):
     assert np.allclose(small, vectors["wrong"], atol=1e-5)
     rows = np.concatenate([rows for rows, _, _ in failed_pairs(store, plans["wrong"], 3)])
     assert sorted(rows) == list(range(len(plans["wrong"])))
+
+
+@pytest.mark.parametrize("name", ["right", "wrong"])
+def test_all_arms_are_shown_the_same_pairs(store, asked, name):
+    vectors, plans = asked
+    arms = embed_arms(dict(one=PixelEncoder(), other=PixelEncoder(8)), store, plans[name])
+    assert np.array_equal(arms["one"], vectors[name])
+    assert np.array_equal(arms["other"], embed_plans(PixelEncoder(8), store, plans)[name])
 
 
 def test_scores_are_typicality_with_and_without_known_failures(asked):

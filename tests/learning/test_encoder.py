@@ -120,3 +120,30 @@ def test_encode_in_blocks(store):
     assert encoder.training and not embedding.requires_grad
     assert torch.allclose(encode(encoder, [pairs[:3], pairs[3:]], device="cpu")[1], embedding, atol=1e-5)
     with pytest.raises(EncoderError, match="no pairs"): encode(encoder, [], device="cpu")
+
+
+@pytest.mark.parametrize("kind, layers", [
+    ("basic", (1, 1, 1, 1)), ("basic", (2, 1, 3, 1)), ("bottleneck", (1, 2, 1, 1))])
+@pytest.mark.parametrize("stem, pool", [(7, True), (3, False)])
+def test_the_backbone_is_monais(kind, layers, stem, pool):
+    "Names and values of all weights for one seed, what comes out, and every gradient, to the last bit."
+    from monai.networks.nets.resnet import ResNet as Theirs
+
+    from taco.learning.encoder import ResNet
+    planes, x, made = [8, 12, 16, 24], torch.rand(3, 5, 32, 32), []
+    for make in (
+        lambda: ResNet(kind, layers, planes, 5, stem, pool),
+        lambda: Theirs(kind, list(layers), planes, spatial_dims=2, n_input_channels=5, conv1_t_size=stem,
+                       conv1_t_stride=2, no_max_pool=not pool, feed_forward=False, bias_downsample=False),
+    ):
+        torch.manual_seed(0)
+        net = make()
+        drawn = torch.rand(1).item()  # both have taken as many random numbers
+        first = {name: value.clone() for name, value in net.state_dict().items()}
+        found = net(x)
+        (found * torch.arange(found.shape[1])).sum().backward()
+        gradients = {name: value.grad for name, value in net.named_parameters()}
+        made.append((first, dict(found=found), gradients, dict(net.state_dict()), dict(quiet=net.eval()(x)), drawn))
+    for ours, theirs in zip(*made):
+        if isinstance(ours, float): assert ours == theirs
+        else: assert list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)

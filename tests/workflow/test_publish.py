@@ -185,6 +185,11 @@ def test_the_first_time_what_is_missing_is_said(project, capsys):
 def test_the_doctor(project, capsys):
     code, text = status(["doctor", "runs/mine"], capsys)
     assert code == 0 and text.count("sound") == 2
+    about = json.loads((project / "runs/mine/pack/done.json").read_text())
+    told = {k: v for k, v in about.items() if k not in ("files", "digest")} | dict(seconds=12.3)
+    seal(project / "runs/mine/pack", told | dict(memory=dict(own=900, largest=1536)))
+    assert "pack: 12 s, at most 1.5 GiB in one process" in status(["doctor", "runs/mine"], capsys)[1]
+    assert "pack: 12 s, at most 1.5 GiB in one process" in status(["doctor", "runs/mine/pack"], capsys)[1]
     again("train", 1., steps=9)
     assert [(f.kind, f.words) for f in examine("mine")["train"]] == [("stale", "steps is 9, and 5 in the profile")]
     (project / "runs/mine/pack/fig_pack.png").write_bytes(b"")

@@ -1,5 +1,7 @@
 "A run: what it opens, what it says when that is absent, and what it leaves."
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ from matplotlib.figure import Figure
 from taco.base import StoreError
 from taco.workflow.execute import execute
 from taco.workflow.parameters import ExperimentError
-from taco.workflow.run import Run, content_key
+from taco.workflow.run import Run, content_key, peak_memory
 from taco.workflow.seal import finished
 
 
@@ -32,6 +34,36 @@ def test_a_figure_is_saved_once_and_referred_to(tmp_path, capsys):
     run.finish()
     assert (tmp_path / "fig2_map.png").exists()
     assert finished(tmp_path, "map")["figures"] == {"fig2_map": {"caption": "A caption."}}
+
+
+def test_a_run_says_what_memory_it_took(tmp_path):
+    "Its own, and that of a process it has started, whether that lives or has ended."
+    code = "block = bytearray(b'1' * (700 << 20)); print('made', flush=True); import sys; sys.stdin.read()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    living = peak_memory()
+    process.communicate()
+    ended = peak_memory()
+    assert living["largest"] >= 700 and ended["largest"] >= 700 and living["own"] > 20
+    run = Run("map", tmp_path, {})
+    run.finish()
+    said = finished(tmp_path, "map")["memory"]
+    assert said["own"] >= ended["own"] and said["largest"] >= 700
+
+
+def test_parts_that_are_there_are_not_made_again(tmp_path):
+    run, asked = Run("embed", tmp_path, {}), []
+    def make(names):
+        asked.append(list(names))
+        return {name: np.full(2, len(asked)) for name in names}
+    files = dict(a="a-0", b="b-0")
+    first = run.parts(tmp_path / "state", files, make, beside=["c"])
+    assert list(first) == ["a", "b", "c"] and asked == [["a", "b", "c"]]
+    (tmp_path / "state/b-0.npy").unlink()
+    again = run.parts(tmp_path / "state", files, make, beside=["c"])
+    assert {name: values[0] for name, values in again.items()} == dict(a=1, b=2, c=2) and asked[1] == ["b", "c"]
+    assert run.parts(tmp_path / "state", files, make)["b"][0] == 2 and len(asked) == 2
+    assert sorted(f.name for f in (tmp_path / "state").iterdir()) == ["a-0.npy", "b-0.npy"]
 
 
 def test_state_depends_on_parameters_and_inputs_and_on_no_folder(tmp_path):

@@ -1,0 +1,84 @@
+"What is loaded by what: large libraries where they are used, and nowhere else. By lists of modules, not by a clock."
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAINING = {"monai", "lightning", "torchmetrics", "torch._dynamo"}  # of trainings alone
+SLOW = TRAINING | {"nbformat", "jsonschema", "umap", "numba", "papermill"}
+DRAWING = {"matplotlib", "seaborn", "IPython"}
+TRAINERS = ("train", "image_contrast", "ums_rep", "sequence_ssl", "real")
+
+
+def imports(notebook: Path) -> str:
+    "The import statements of a notebook's cells that are not inside of anything, without its own module's."
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    trees = [ast.parse("".join(c["source"])).body for c in cells if c["cell_type"] == "code"]
+    found = [node for tree in trees for node in tree if isinstance(node, (ast.Import, ast.ImportFrom))]
+    found = [node for node in found if getattr(node, "module", "") != "__future__"]
+    return "\n".join(ast.unparse(node) for node in found)
+
+
+def loaded(code: str, *, root: Path = ROOT) -> set[str]:
+    "Modules that a process of its own has loaded after this code."
+    tell = "\nimport sys, json; print('\\n' + json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code + tell], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_door_loads_nothing():
+    assert not loaded("import taco") & (SLOW | DRAWING | {"numpy", "pandas", "torch", "scipy"})
+
+
+def test_a_command_loads_neither_network_nor_drawing():
+    found = loaded("import taco.cli.main, taco.cli.data, taco.cli.atlas")
+    assert not found & (SLOW | DRAWING | {"torch", "scipy", "skimage", "sklearn"})
+    assert not {name for name in found if name.startswith("taco.data.phantoms")}
+
+
+def test_checking_data_loads_no_training(tmp_path):
+    "`taco data list` and `taco data check`, run to their end."
+    code = f"import os; os.chdir({str(tmp_path)!r})\nfrom taco.cli.main import app"
+    for words in (["data", "list"], ["data", "check", "acdc"]):
+        code += f"\nprint(app({words!r}, standalone_mode=False))"
+    found = loaded(code)
+    assert "taco.data.check" in found and not found & SLOW
+
+
+def test_no_analysis_loads_what_trains():
+    "All analysis experiments in one process, and what they open: a store, an encoder, embeddings."
+    books = [p for p in sorted((ROOT / "nbs/experiments").glob("*.ipynb")) if p.stem not in TRAINERS]
+    opened = "import taco.data.store, taco.atlas.embedding\nfrom taco import EncoderConfig, PairEncoder"
+    found = loaded("\n".join([*map(imports, books), opened, "PairEncoder(EncoderConfig(size=32, width=.25))"]))
+    assert {"torch", "sklearn", "matplotlib"} <= found and len(books) > 10  # or nothing was looked at
+    assert not found & SLOW
+
+
+def test_packing_draws_nothing():
+    behind = "\nimport taco.data.pack, taco.data.phantoms.catalogue"
+    found = loaded(imports(ROOT / "nbs/experiments/pack.ipynb") + behind)
+    assert not found & (SLOW | DRAWING | {"sklearn"})
+
+
+def test_only_trainings_load_lightning():
+    assert "lightning" in loaded(imports(ROOT / "nbs/experiments/train.ipynb"))
+
+
+def test_chapters_load_what_they_are_about():
+    "Chapters that train load Lightning; MONAI is loaded where its losses, scores and layers are used."
+    trains = ("learning/06", "learning/07", "learning/08", "rivals/02", "transfer", "experiments", "index", "tour",
+              "decisions", "guides")
+    chapters = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb"))
+                if not any(part in p.relative_to(ROOT / "nbs").as_posix() for part in trains)]
+    found = loaded("\n".join(map(imports, chapters)))
+    assert len(chapters) > 90 and "skimage" in found
+    assert not found & (TRAINING | {"umap", "numba", "papermill"})
+
+
+def test_reading_parameters_needs_no_schema():
+    "A schema of notebooks costs more to load than all else of a command."
+    code = "import taco.workflow.publish, taco.workflow.doctor, taco.workflow.parameters as known"
+    assert not loaded(code + "\nknown.declared_parameters('train')") & {"nbformat", "jsonschema"}
