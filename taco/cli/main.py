@@ -37,6 +37,7 @@ from taco.workflow.parameters import (
 )
 from taco.workflow.profile import (
     differences,
+    differences_at,
     folder_for,
     load_profile,
     plain_words,
@@ -193,10 +194,9 @@ def publish_profile(
 # %% ../../nbs/cli/00_main.ipynb #aab15c3b
 def as_in_profile(profile: dict, runs: dict[str, Path], where: Path) -> None:
     "Raise `ParameterError` for a finished run (step → folder) whose parameters are not those of the profile."
-    folders = profile_folders(profile, where)
     for step, folder in runs.items():
-        ran = read_done(folder, f"Run it again: {run_command(folder, step)}").get("parameters", {})
-        for parameter, (found, wanted) in differences(profile, step, folders, ran).items():
+        done = read_done(folder, f"Run it again: {run_command(folder, step)}")
+        for parameter, (found, wanted) in differences_at(profile, step, where, done).items():
             refusing(ParameterError, file=folder)(
                 "This run was made with other parameters than the profile's.", f"{step}: {parameter}", repr(found),
                 f"{wanted!r}, as in profiles/{profile['name']}.yaml",

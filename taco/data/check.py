@@ -21,7 +21,7 @@ from skimage.segmentation import find_boundaries
 
 from ..base import DataError, StoreError, TacoError
 from .card import SPLITS, Card, data_folder, list_cards, load_card
-from .declared import held, notes_of_declared, notes_of_tables
+from .declared import held, marked, notes_of_declared, notes_of_tables
 from .find import assign_splits, find, load, part_equals
 from .folders import card_file, card_of, check_root, layouts_of
 from .prepare import fit_square
@@ -188,11 +188,10 @@ def _check_item(result: Check, item: Item, splits: dict, keys: dict[str, list[st
         result.records[record.split] += 1
         assert record.split is not None  # `load` marks every record
         result.subjects[record.split].add(record.subject)
-        if record.semantic is None: continue
-        values, counts = np.unique(record.semantic, return_counts=True)
-        for value, count in zip(values.tolist(), counts.tolist()):
-            result.images[value] += 1
-            result.pixels[value] += count
+        drawn = {} if record.semantic is None else dict(
+            zip(*(a.tolist() for a in np.unique(record.semantic, return_counts=True))))
+        result.images.update(marked(record).union(drawn))
+        result.pixels.update(drawn)
 
 # %% ../../nbs/data/12_check.ipynb #78043e87
 def _check_whole(result: Check, keys: dict[str, list[str]]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
-import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -260,10 +259,6 @@ def read(
     The other parameters are those of `find`. Raises `DataError` or `CardError`.
     """
     found = find(card, root, source, size, subjects, seed)
-    splits = assign_splits(found.card, found.items, found.source, seed)
-    for group in equal_files(found.items) if found.source == "real" else ():
-        if len({splits[i.subject] for i in group}) > 1:
-            names = " = ".join(printable(i.file) for i in group)
-            warnings.warn(f"One photograph lies in two parts of the split: {names}", stacklevel=2)
+    splits = part_equals(found, assign_splits(found.card, found.items, found.source, seed), seed)
     for item in choose_subjects(found, splits, subjects, seed):
         yield from load(found.card, item, splits)

@@ -297,3 +297,58 @@ def test_names_in_parts():
         and "|" in varying(["a1", "b1"])
     )
     assert families(Path(), []) == []
+
+
+def scan(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+
+
+def test_tables_with_numbers_of_their_own(tmp_path):
+    "A CT and an MR whose labels count otherwise: one name is one class, and each table says its modality."
+    folder, noise = tmp_path / "toy", np.random.default_rng(0)
+    scan(folder / "case_ct.nii.gz", noise.integers(-1000, 900, (12, 14, 10)).astype(np.int16))
+    scan(folder / "case_mr.nii.gz", noise.integers(0, 900, (13, 15, 10)).astype(np.int16))
+    ct, mr = np.zeros((12, 14, 10), np.uint8), np.zeros((13, 15, 10), np.uint8)
+    ct[1:6, 1:6], ct[7:11, 7:13] = 1, 2
+    mr[1:6, 1:6], mr[7:11, 7:13], mr[1:3, 9:13] = 2, 1, 3
+    scan(folder / "case_ct_seg.nii.gz", ct)
+    scan(folder / "case_mr_seg.nii.gz", mr)
+    lists = {"all": {"1": "liver", "2": "aorta", "3": "lung"}, "all_mr": {"1": "aorta", "2": "liver", "3": "spine"}}
+    (folder / "names.json").write_text(json.dumps(lists))
+    made, card, records = drafted(folder)
+    assert card.modality == ["CT", "MR"] and not made.edits and "under 'all_mr'" in made.text
+    assert card.classes == {1: "liver", 2: "aorta", 3: "spine"}
+    for record in records:
+        values = {int(record.semantic[i]) for i in [(3, 3), (9, 9)]}
+        assert values == {1, 2} and record.semantic[3, 3] == 1, record.key
+        assert (3 in record.semantic) == (record.modality == "MR")
+    assert {r.modality for r in records} == {"CT", "MR"} and len(records) == 20
+    (folder / "names.json").unlink()  # nothing tells: asked, not guessed by name
+    made, card, _ = drafted(folder)
+    assert card.classes == {n: f"class {n}" for n in (1, 2, 3)}
+    assert any("translate it by values" in doubt for doubt in made.doubts)
+
+
+def test_a_table_knows_the_patient(tmp_path):
+    folder = tmp_path / "toy"
+    for n in range(6):
+        picture(folder / f"images/film{n}.png", n)
+        mask(folder / f"masks/film{n}.png")
+    rows = ["patientid,age,filename", *(f"p{n // 2},40,film{n}.png" for n in range(6)), "p9,50,elsewhere.png"]
+    (folder / "about.csv").write_text("\n".join(rows))
+    made, card, records = drafted(folder)
+    assert card.read[0]["subject"] == dict(table="about.csv", row="filename", column="patientid")
+    assert len({r.subject for r in records}) == 3 and any("3 in 6 images" in guess for guess in made.guesses)
+    assert [r.subject for r in records] == ["p0", "p0", "p1", "p1", "p2", "p2"]
+    (folder / "about.csv").write_text("\n".join(rows[:4]))  # three films are not in it
+    assert "subject" not in drafted(folder)[1].read[0]
+
+
+def test_what_is_left_is_named(tmp_path):
+    for n in range(4):
+        picture(tmp_path / f"toy/case{n}.png", n)
+        mask(tmp_path / f"toy/case{n}_mask.png")
+    mask(tmp_path / "toy/case2_mask_1.png")
+    made, _, records = drafted(tmp_path / "toy")
+    assert len(records) == 4 and any("case2_mask_1.png" in doubt for doubt in made.doubts)
