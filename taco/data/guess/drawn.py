@@ -21,7 +21,7 @@ __all__ = ['LAYOUTS', 'MARKS', 'Row', 'Layout', 'layout', 'steps', 'classes_of',
            'found_by', 'choices_of', 'images_among', 'modality_of', 'tell_modalities', 'join_classes', 'renumber',
            'drawn', 'row_of', 'colours_of', 'bare']
 
-# %% ../../../nbs/data/guess/02_drawn.ipynb #b9d26f2e
+# %% ../../../nbs/data/guess/02_drawn.ipynb #d0392918
 @dataclass
 class Row:
     "One `[[read]]`."
@@ -33,7 +33,7 @@ class Layout:
     "What a folder looks like."
     words: str                                        # in words
     why: str                                          # the evidence
-    annotation: str
+    annotation: str | list[str]
     reads: list[Row]
     classes: dict[int, str] = field(default_factory=dict)
     classes_why: str = ""
@@ -145,7 +145,7 @@ def overlap(images: Family, one: Match, other: Match) -> float:
         if x.any() and y.any(): return float((x & y).sum() / max(x.sum(), y.sum()))
     return 1.
 
-# %% ../../../nbs/data/guess/02_drawn.ipynb #ff4daf10
+# %% ../../../nbs/data/guess/02_drawn.ipynb #0d4fbb4a
 def found_by(choice: Choice) -> Choice:
     "The same with those images only for which there are labels."
     key = keys_of(choice.labels[0].rule)
@@ -157,7 +157,7 @@ def found_by(choice: Choice) -> Choice:
         m.labels = ours.seen(m.labels) if len(ours) == len(m.labels) else ours  # others' labels may hold other values
     return Choice(kept.seen(choice.images), choice.labels, choice.others)
 
-# %% ../../../nbs/data/guess/02_drawn.ipynb #ecef1938
+# %% ../../../nbs/data/guess/02_drawn.ipynb #81986f67
 def choices_of(images: list[Family], labels: list[Family]) -> list[Choice]:
     "The families of images with labels; those alone whose names leave no doubt, if there are any."
     choices = [c for family in images if (c := choose(family, labels))]
@@ -203,7 +203,7 @@ def tell_modalities(whole: list[Choice], rows: list[Row]) -> tuple[str | list[st
     for row, (modality, why) in zip(rows, seen): row.entries.append(("modality", modality, why))
     return list(dict.fromkeys(m for m, _ in seen)), "each table says from what"
 
-# %% ../../../nbs/data/guess/02_drawn.ipynb #a78eef04
+# %% ../../../nbs/data/guess/02_drawn.ipynb #9ede6d7d
 def join_classes(rows: list[Row], named: list[tuple[dict[int, str], str]]) -> tuple[dict[int, str], list[str]]:
     "The classes of several rows, and what is doubtful of them; rows that count otherwise are told how in `values`."
     classes: dict[int, str] = {}
@@ -230,7 +230,7 @@ def renumber(row: Row, place: dict[int, int]) -> None:
     row.entries[:] = [e for e in row.entries if e[0] != "values"]
     row.entries.append(("values", {v: place.get(n, n) for v, n in before.items()}, "the numbers of the other table"))
 
-# %% ../../../nbs/data/guess/02_drawn.ipynb #5a537b79
+# %% ../../../nbs/data/guess/02_drawn.ipynb #b7eb647d
 @layout
 def drawn(folder: Path, files: list[str]) -> Layout | None:
     "Pictures or scans with masks."
@@ -304,7 +304,7 @@ def colours_of(look: Look) -> tuple[tuple[dict[int, str], str], list[tuple]]:
     return ({n: f"colour {c}" for c, n in table.items() if n}, "EDIT: their names; colours by how common they are"), \
         [("colours", table, "of a few masks")]
 
-# %% ../../../nbs/data/guess/02_drawn.ipynb #4a0caa37
+# %% ../../../nbs/data/guess/02_drawn.ipynb #62eaca49
 def bare(folder: Path, files: list[str], images: list[Family]) -> Layout:
     "Images without labels."
     first = images[0]
@@ -318,10 +318,8 @@ def bare(folder: Path, files: list[str], images: list[Family]) -> Layout:
         table = {word: n for n, word in enumerate(sorted(kinds))}
         entries.append(("attributes", {"kind": {"pattern": "re:([^/]+)/[^/]+$", "values": table}},
                         "folders: " + ", ".join(f"{k} ({n})" for k, n in kinds.most_common(8))))
-    return Layout(
-        "images without labels",
-        f"{len(names)} × {names[0].path}",
-        "none",
-        [Row(entries, [n.path for n in names])],
-        channels=3 if first.look.colours else 1,
-    )
+    others = Counter(kind for f in files if (kind := kind_of(folder, f)) in ("json", "xml", "text"))
+    doubts = [f"{n} files of {kind} are not read: the page of readers says what can be" for kind, n in others.items()]
+    return Layout("images without labels", f"{len(names)} × {names[0].path}", "none",
+                  [Row(entries, [n.path for n in names])], channels=3 if first.look.colours else 1,
+                  doubts=doubts if sum(others.values()) > len(names) / 2 else [])

@@ -64,7 +64,7 @@ def by_stem(paths: list[str], others: list[str]) -> tuple[list[str], str, str]:
         spell([o for o in others if stem_of(o) in {stem_of(m) for m in mine}] or others),
     )
 
-# %% ../../../nbs/data/guess/04_layouts.ipynb #9bbd4a06
+# %% ../../../nbs/data/guess/04_layouts.ipynb #68ef2472
 @layout
 def coco(folder: Path, files: list[str]) -> Layout | None:
     "COCO: images, annotations and categories in one JSON file."
@@ -77,10 +77,13 @@ def coco(folder: Path, files: list[str]) -> Layout | None:
         names = [str(kind.get("name")) for kind in content["categories"]]
         entries = [("reader", "coco", f"{path} has images, annotations and categories"),
                    ("images", pattern_of(folder, images), f"{len(images)} pictures"), ("annotations", path, "")]
+        outlined = sum(bool(note.get("segmentation")) for note in content["annotations"])
+        drawn = 0 < outlined == len(content["annotations"])
+        some = f", {outlined} of them with outlines" if outlined else ""
         return Layout(
-            "COCO boxes",
-            f"{path}: {len(content['images'])} images, {len(content['annotations'])} annotations",
-            "boxes",
+            "COCO boxes and outlines" if drawn else "COCO boxes",
+            f"{path}: {len(content['images'])} images, {len(content['annotations'])} annotations{some}",
+            ["semantic", "instances", "boxes"] if drawn else "boxes",
             [Row(entries, images)],
             numbered(names),
             f"the categories of {path}",
