@@ -162,6 +162,7 @@ def draft(folder: str | Path, name: str | None = None) -> Draft:
     "A card for the files below a folder, by default named like it. Raises `DataError` where no reader knows any."
     folder = Path(folder)
     refuse = refusing(DataError, file=folder)
+    if folder.is_file(): refuse("This is a file.", "folder", "a file", "a folder", "Name the folder that holds it.")
     if not folder.is_dir(): refuse("There is no such folder.", "folder", fix="Check the path.")
     files = list_files(folder)
     if not files:

@@ -155,7 +155,10 @@ def load_run(folder: str | Path) -> Known:
     folder = Path(folder)
     for name, file in (("train", "train/encoder/encoder.json"), ("embed", "embed/embeddings/pairs.csv")):
         if (folder / file).exists(): continue
-        fix = f"Run it first: taco run {name} --profile {folder.resolve().name}; or give another folder."
+        profile = folder.resolve().name
+        there = (Path("profiles") / f"{profile}.yaml").exists()
+        fix = f"Run it first: taco run {name} --profile {profile}; or give another folder." if there else \
+            "Give the runs of a trained profile: --encoder runs/quick"
         refusing(StoreError, file=folder / file)(f"This run folder lacks what {name!r} makes.", "encoder",
                                                  "no such file", "a trained profile, for example runs/quick", fix)
     embeddings, places = Embeddings.load(folder / "embed/embeddings"), folder / "map/coordinates.npz"
