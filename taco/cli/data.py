@@ -70,9 +70,6 @@ def each(names: list[str], work: Callable[[str], None]) -> None:
 
 def _of_system(error: OSError) -> TacoError:
     "What the system refused, in the words of all errors."
-    if isinstance(error, (FileExistsError, NotADirectoryError)):
-        return TacoError("A file lies where a folder is needed.", file=error.filename, found="a file",
-                         fix="Move it away, or choose another place.")
     return TacoError("The system refuses a file or folder.", file=error.filename, found=error.strerror or str(error),
                      fix="Correct the path or your rights to it.")
 

@@ -183,7 +183,8 @@ def publish_profile(
         keep = list(read_published(target, before.name).get("runs", {}))
     folders = {f.name: f for f in there if (f / "done.json").exists()}
     if not folders:
-        fix = f"make reproduce PROFILE={name}" if known else suggest(name, [p.stem for p in root.glob("profiles/*.yaml")])
+        others = [p.stem for p in root.glob("profiles/*.yaml")]
+        fix = f"make reproduce PROFILE={name}" if known else suggest(name, others)
         if runs != Path("runs"): fix = f"Name the folder that holds {name}/: --runs FOLDER"
         raise TacoError("No run of this profile has finished.", file=root / runs / name, fix=fix)
     if known: as_in_profile(known, folders, runs)

@@ -255,9 +255,10 @@ def write_draft(folder: str | Path, out: str | Path | None = None) -> tuple[Draf
     "Draft a card and write it, by default as NAME.toml here. Raises `DataError`; `CardError` if the file is there."
     path = Path(out) if out else Path(f"{name_of(Path(folder))}.toml")
     made = draft(folder, None if path.stem == "card" else path.stem)
-    if path.exists():
-        refusing(CardError, file=path)("There is such a file already.", "out", path, "a new file",
-                                       "Choose another with -o.")
+    refuse = refusing(CardError, file=path)
+    if path.exists(): refuse("There is such a file already.", "out", path, "a new file", "Choose another with -o.")
+    if any(above.is_file() for above in path.parents):
+        refuse("A file lies where a folder is needed.", "out", path, fix="Move it away, or choose another place.")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(made.text, encoding="utf-8")
     return made, path

@@ -239,7 +239,8 @@ def _gather_tables(name: str, groups: Groups, count: int) -> torch.Tensor:
         begins = np.repeat(part.starts[name][rows], lengths[where])
         block = out[where]
         block[inside] = values = part.tables[name][begins + np.nonzero(inside)[1]]
-        part.compare(name, rows, np.split(values, np.cumsum(lengths[where])[:-1]))
+        if not part.compared[name][rows].all():
+            part.compare(name, rows, np.split(values, np.cumsum(lengths[where])[:-1]))
         out[where] = block
     return torch.from_numpy(out)
 

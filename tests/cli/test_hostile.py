@@ -109,7 +109,7 @@ def toy(tmp_path, monkeypatch):
     return tmp_path
 
 
-ADVICE = [  # what was typed, what is said, and the words by which the advice is followed (none: it names what to look for)
+ADVICE = [  # what was typed, what is said, and what was meant by the advice; None: another folder, which is not here
     ("data check toy.toml --root file", "The root is a file", "data check toy.toml --root root"),
     ("data check toy.toml --root nowhere", "does not exist", "data check toy.toml --root root"),
     ("data check toy.toml --root empty", "not there", "data check toy.toml --root root"),
@@ -142,7 +142,8 @@ def test_advice_that_is_followed_works(typed, said, advice, toy, capsys):
     if advice: assert end(advice.split(), capsys)[0] == 0, advice
 
 
-@pytest.mark.parametrize("typed, said", [("publish quik", "Did you mean 'quick'"), ("run trian", "Did you mean 'train'"),
+@pytest.mark.parametrize("typed, said", [("publish quik", "Did you mean 'quick'"),
+                                         ("run trian", "Did you mean 'train'"),
                                          ("run train --profile quik", "Did you mean 'quick'"),
                                          ("run train --profile quick -p stpes=3", "Did you mean 'steps'")])
 def test_in_the_project_names_are_suggested(typed, said, root, capsys, monkeypatch):

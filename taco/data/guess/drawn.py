@@ -187,17 +187,18 @@ def images_among(found: list[Family]) -> list[Family]:
 MARKS = {"ct": "CT", "mr": "MR", "mri": "MR", "flair": "MR"}
 
 def modality_of(images: Family) -> tuple[str, str]:
-    "The modality that the values of a family of images, or their names, speak of, and the evidence; else two empty texts."
+    "The modality that values or names of a family of images speak of, and the evidence; else two empty texts."
     look, first = images.look, images.names[0].path
     if images.kind == "scan" and not look.soft and -3100 <= look.low <= -900:
         return "CT", f"values down to {look.low:g}, as of air in Hounsfield units"
     named = {MARKS[word]: word for word in words(first) if word in MARKS}
-    return (*named, f"{[*named.values()][0]!r} in {first}") if len(named) == 1 and images.kind == "scan" else ("", "")
+    if len(named) != 1 or images.kind != "scan": return "", ""
+    return next(iter(named)), f"{next(iter(named.values()))!r} in {first}"
 
 def tell_modalities(whole: list[Choice], rows: list[Row]) -> tuple[str | list[str], str]:
     "The modality of all images, and the evidence; if they differ a list, and each row is told its own."
     seen = [modality_of(choice.images) for choice in whole]
-    if len(set(m for m, _ in seen)) == 1 or not all(m for m, _ in seen):
+    if len({m for m, _ in seen}) == 1 or not all(m for m, _ in seen):
         by_value = [(m, why) for m, why in seen if why.startswith("values")]
         return by_value[0] if by_value else ("", "")
     for row, (modality, why) in zip(rows, seen): row.entries.append(("modality", modality, why))
@@ -248,7 +249,8 @@ def drawn(folder: Path, files: list[str]) -> Layout | None:
     why_of = [f"{len(c.images)} × {c.images.names[0].path} with {c.labels[0].labels.names[0].path}" for c in whole]
     if len(whole) > 1 and not isinstance(modality, list): doubts.append("one modality is taken for all tables: check")
     return Layout(kind, "; ".join(why_of[:3]), "instances" if objects else "semantic", rows,
-                  dict(sorted(classes.items())), "; ".join(dict.fromkeys(why for _, why in named)), 3 if first.images.look.colours else 1, modality=modality,
+                  dict(sorted(classes.items())), "; ".join(dict.fromkeys(why for _, why in named)),
+                  3 if first.images.look.colours else 1, modality=modality,
                   modality_why=modality_why, doubts=[*_doubts(folder, files, whole), *doubts])
 
 # %% ../../../nbs/data/guess/02_drawn.ipynb #658ff62a

@@ -194,7 +194,7 @@ def _drawn_on(folder: Path, images: list[str], drawn: list[str], entries: list, 
         pydicom.dcmread(folder / path, stop_before_pixels=True)).values() if name]
     numbers = {name: n for n, name in enumerate(dict.fromkeys(names), 1)}
     if spelt is None or not numbers:
-        left = f"{len(drawn)} files of segments or outlines are not read, such as {drawn[0]}: masks and segments say how"
+        left = f"{len(drawn)} files of segments or outlines are not read, such as {drawn[0]}: see masks and segments"
         exclude = "re:" + "|".join(re.escape(path) for path in drawn)
         return ({}, ""), [("exclude", exclude, "segments or outlines, no images")], [left]
     entries[1] = ("images", spelt[0], "one folder a series; its labels share the folders above")
