@@ -23,7 +23,7 @@ from .readers.source import Source
 from .record import MODALITIES
 
 # %% auto #0
-__all__ = ['SPOKEN', 'PATIENT', 'PERSONS', 'NO_ATTRIBUTE', 'STATED', 'spoken', 'guess_subject', 'guess_person', 'guess_split',
+__all__ = ['SPOKEN', 'PERSONS', 'PATIENT', 'NO_ATTRIBUTE', 'STATED', 'spoken', 'guess_subject', 'guess_split', 'guess_person',
            'guess_attributes', 'toml', 'line', 'Draft', 'name_of', 'draft', 'compose', 'reading', 'attempt',
            'write_draft']
 
@@ -59,7 +59,6 @@ def spoken(folder: Path, files: list[str]) -> tuple[str, str]:
     return best, f"{word!r} in {where}"
 
 # %% ../../nbs/data/14_draft.ipynb #3b11825c
-PATIENT = r"(?i)(patient|subject|person|participant|case)[ _-]?(id|no|number|name|code)?"
 PERSONS = (r"sub-[A-Za-z0-9]+", r"(?:patient|subject|pat|case|person)[-_ ]?\d+")
 
 def guess_subject(images: list[str]) -> tuple[str, str] | None:
@@ -79,6 +78,17 @@ def guess_subject(images: list[str]) -> tuple[str, str] | None:
             return "re:" + pattern, f"{where}: {len(kinds)} in {len(images)} images, such as {found[0]}"
     return None
 
+def guess_split(images: list[str]) -> tuple[str, dict, str] | None:
+    "A pattern for the part, what its words mean, and the evidence; None unless folders are named so."
+    found = Counter(part for path in images for part in path.lower().split("/")[:-1] if part in PARTS)
+    if len({PARTS[word] for word in found}) < 2 or sum(found.values()) != len(images): return None
+    spelt = {part for path in images for part in path.split("/")[:-1] if part.lower() in PARTS}
+    return (f"re:(?:^|/)({'|'.join(sorted(spelt))})/", {word: PARTS[word.lower()] for word in sorted(spelt)},
+            "folders " + ", ".join(f"{word} ({n})" for word, n in found.items()))
+
+# %% ../../nbs/data/14_draft.ipynb #fd6ade24
+PATIENT = r"(?i)(patient|subject|person|participant|case)[ _-]?(id|no|number|name|code)?"
+
 def guess_person(folder: Path, files: list[str], images: list[str]) -> tuple[dict, str] | None:
     "Where a table names the person on every image, some of them more than once, and the evidence; else None."
     for path in (f for f in files if kind_of(folder, f) == "table"):
@@ -92,14 +102,6 @@ def guess_person(folder: Path, files: list[str], images: list[str]) -> tuple[dic
             table = dict(table=path, row=row, column=column) | (dict(separator=separator) if separator != "," else {})
             return table, f"{path} has a column {column}: {len(set(found))} in {len(images)} images"
     return None
-
-def guess_split(images: list[str]) -> tuple[str, dict, str] | None:
-    "A pattern for the part, what its words mean, and the evidence; None unless folders are named so."
-    found = Counter(part for path in images for part in path.lower().split("/")[:-1] if part in PARTS)
-    if len({PARTS[word] for word in found}) < 2 or sum(found.values()) != len(images): return None
-    spelt = {part for path in images for part in path.split("/")[:-1] if part.lower() in PARTS}
-    return (f"re:(?:^|/)({'|'.join(sorted(spelt))})/", {word: PARTS[word.lower()] for word in sorted(spelt)},
-            "folders " + ", ".join(f"{word} ({n})" for word, n in found.items()))
 
 # %% ../../nbs/data/14_draft.ipynb #d24c677b
 NO_ATTRIBUTE = r"(?i).*(file|path|url|bytes|size|sha|md5|hash|digest|index|split|width|height).*|id|#|"
