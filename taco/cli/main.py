@@ -22,7 +22,7 @@ __all__ = ['app', 'console', 'NAME', 'PAIR', 'AGAIN', 'main', 'called', 'tasks',
            'json_parameters', 'run', 'of_profile', 'publish_profile', 'as_in_profile', 'unfinished', 'read_metrics',
            'metrics', 'doctor']
 
-# %% ../../nbs/cli/00_main.ipynb #862cfeb7
+# %% ../../nbs/cli/00_main.ipynb #39af1cae
 from ..base import ParameterError, TacoError, refusing, suggest
 from .atlas import add_atlas_commands
 from .data import data_app
@@ -37,6 +37,7 @@ from taco.workflow.parameters import (
 )
 from taco.workflow.profile import (
     differences,
+    differences_at,
     folder_for,
     load_profile,
     plain_words,
@@ -163,7 +164,7 @@ def of_profile(profile: str, step: str, typed: dict) -> dict:
                                  "another folder for other parameters", "Leave `-p folder=…` out, or name another.")
     return given | dict(experiment=own)
 
-# %% ../../nbs/cli/00_main.ipynb #768e5db7
+# %% ../../nbs/cli/00_main.ipynb #8ce8a50e
 @app.command(name="publish")
 def publish_profile(
     profile: Annotated[str, typer.Argument(help="Name of the profile that has run.")] = "quick",
@@ -182,21 +183,22 @@ def publish_profile(
         keep = list(read_published(target, before.name).get("runs", {}))
     folders = {f.name: f for f in there if (f / "done.json").exists()}
     if not folders:
-        raise TacoError("No run of this profile has finished.", file=root / runs / name,
-                        fix=f"make reproduce PROFILE={name}")
+        others = [p.stem for p in root.glob("profiles/*.yaml")]
+        fix = f"make reproduce PROFILE={name}" if known else suggest(name, others)
+        if runs != Path("runs"): fix = f"Name the folder that holds {name}/: --runs FOLDER"
+        raise TacoError("No run of this profile has finished.", file=root / runs / name, fix=fix)
     if known: as_in_profile(known, folders, runs)
     unfinished(known, folders, [f for f in there if f.name not in folders], target, partial)
     publish(folders, target, keep)
     metrics(target)
     console.print(f"Figures, metrics.json and manifest.json are in [bold]figures/{escape(name)}[/].")
 
-# %% ../../nbs/cli/00_main.ipynb #9c184474
+# %% ../../nbs/cli/00_main.ipynb #a5557e3c
 def as_in_profile(profile: dict, runs: dict[str, Path], where: Path) -> None:
     "Raise `ParameterError` for a finished run (step → folder) whose parameters are not those of the profile."
-    folders = profile_folders(profile, where)
     for step, folder in runs.items():
-        ran = read_done(folder, f"Run it again: {run_command(folder, step)}").get("parameters", {})
-        for parameter, (found, wanted) in differences(profile, step, folders, ran).items():
+        done = read_done(folder, f"Run it again: {run_command(folder, step)}")
+        for parameter, (found, wanted) in differences_at(profile, step, where, done).items():
             refusing(ParameterError, file=folder)(
                 "This run was made with other parameters than the profile's.", f"{step}: {parameter}", repr(found),
                 f"{wanted!r}, as in profiles/{profile['name']}.yaml",

@@ -16,7 +16,7 @@ from .readers.source import Source
 from .record import Record
 
 # %% auto #0
-__all__ = ['LABELS', 'held', 'notes_of_declared', 'notes_of_tables']
+__all__ = ['LABELS', 'held', 'marked', 'notes_of_declared', 'notes_of_tables']
 
 # %% ../../nbs/data/11_declared.ipynb #9116cfe7
 LABELS = ("semantic", "instances", "boxes", "points")
@@ -25,6 +25,11 @@ def held(record: Record) -> list[str]:
     "grey or colour, and which labels a record has; colours that differ no more than a JPEG's noise are grey."
     colour = len(record.image) == 3 and bool((np.ptp(record.image[:, ::2, ::2], 0) > .05).any())
     return ["colour" if colour else "grey", *(name for name in LABELS if getattr(record, name) is not None)]
+
+def marked(record: Record) -> set[int]:
+    "The classes of a record's boxes and points."
+    known = (record.box_classes, record.point_classes)
+    return {int(value) for classes in known if classes is not None for value in classes}
 
 def notes_of_declared(card: Card, held: Counter) -> list[str]:
     "Where `channels` and `annotation` of a card are not what was read; `held`: what → records."

@@ -232,14 +232,14 @@ def _gather_tables(name: str, groups: Groups, count: int) -> torch.Tensor:
     "Boxes or points, (count, most, width) float32, NaN beyond each table's end."
     lengths = np.zeros(count, np.int64)
     for part, where, rows in groups: lengths[where] = np.diff(part.starts[name])[rows]
-    most = max(1, int(lengths.max(initial=0)))
-    out = np.full((count, most, TABLES[name]), np.nan, np.float32)
+    out = np.full((count, most := max(1, int(lengths.max(initial=0))), TABLES[name]), np.nan, np.float32)
     for part, where, rows in groups:
         inside = np.arange(most) < lengths[where, None]  # (rows, most)
         begins = np.repeat(part.starts[name][rows], lengths[where])
         block = out[where]
         block[inside] = values = part.tables[name][begins + np.nonzero(inside)[1]]
-        part.compare(name, rows, np.split(values, np.cumsum(lengths[where])[:-1]))
+        known = part.compared[name][rows].all()
+        if not known: part.compare(name, rows, np.split(values, np.cumsum(lengths[where])[:-1]))
         out[where] = block
     return torch.from_numpy(out)
 

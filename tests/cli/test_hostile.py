@@ -14,6 +14,7 @@ from taco.base import TacoError
 from taco.cli import main as door
 from taco.cli.ending import of_system, status_of
 from taco.cli.main import app, main
+from tests.data.made import make_card, write_pairs
 
 COMMANDS = {
     "tasks": [],
@@ -91,6 +92,64 @@ def test_every_argument(command, word, capsys, tmp_path, monkeypatch):
     status, text = end([*command.split(), *out, "--", word], capsys)
     assert status == 2 and "foresee" not in text, text
     assert not Path("pwned").exists()
+
+
+# ── advice that works ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    "A folder with a dataset, its card, a file and an empty folder, where one stands."
+    monkeypatch.delenv("TACO_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / "root", 4, 1)
+    make_card(tmp_path)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+ADVICE = [  # what was typed, what is said, and what was meant by the advice; None: another folder, which is not here
+    ("data check toy.toml --root file", "The root is a file", "data check toy.toml --root root"),
+    ("data check toy.toml --root nowhere", "does not exist", "data check toy.toml --root root"),
+    ("data check toy.toml --root empty", "not there", "data check toy.toml --root root"),
+    ("data check toy.toml --root root --sourc real", "--source", "data check toy.toml --root root --source real"),
+    ("data check toy.toml --root root --source rael", "'real'", "data check toy.toml --root root --source real"),
+    ("data chek toy.toml", "Did you mean 'check'", "data check toy.toml --root root -v"),
+    ("data pack toy.toml --root root --out file", "A file lies where a folder is needed",
+     "data pack toy.toml --root root --out packed --size 16"),
+    ("data pack toy.toml --root root --size 2", "greater than or equal to 4",
+     "data pack toy.toml --root root --size 4 --out packed"),
+    ("data show toy.toml --root root -o x.xyz", ".png", "data show toy.toml --root root -o x.png"),
+    ("data new file", "holds it", "data new root/toy -o new.toml"),
+    ("data new empty", "Name the folder that holds them", "data new root/toy -o new.toml"),
+    ("data new root/toy -o toy.toml", "Choose another with -o", "data new root/toy -o other.toml"),
+    ("data new root/toy -o file/x.toml", "Move it away, or choose another place", "data new root/toy -o place/x.toml"),
+    ("data new root/toy/masks", "Name the folder that holds both", "data new root/toy -o new.toml"),
+    ("data show empty", "taco data new empty writes", None),
+    ("place root --encoder empty", "--encoder runs/quick", None),
+    ("publish quik", "No run of this profile", None),
+    ("publish quick --runs nowhere", "--runs FOLDER", None),
+    ("metrics file", "name another folder", None),
+    ("doctor file", "Give the folder of a run", None),
+]
+
+
+@pytest.mark.parametrize("typed, said, advice", ADVICE)
+def test_advice_that_is_followed_works(typed, said, advice, toy, capsys):
+    status, text = end(typed.split(), capsys)
+    assert status == 2 and said in text and "foresee" not in text, text
+    if advice: assert end(advice.split(), capsys)[0] == 0, advice
+
+
+@pytest.mark.parametrize("typed, said", [("publish quik", "Did you mean 'quick'"),
+                                         ("run trian", "Did you mean 'train'"),
+                                         ("run train --profile quik", "Did you mean 'quick'"),
+                                         ("run train --profile quick -p stpes=3", "Did you mean 'steps'")])
+def test_in_the_project_names_are_suggested(typed, said, root, capsys, monkeypatch):
+    monkeypatch.chdir(root)
+    status, text = end(typed.split(), capsys)
+    assert status == 2 and said in text
 
 
 @pytest.mark.parametrize("word", [w for w in BAD if w not in (".", "..")])

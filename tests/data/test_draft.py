@@ -12,8 +12,10 @@ from taco.base import CardError, DataError
 from taco.data.card import load_card, parse_card
 from taco.data.draft import draft, write_draft
 from taco.data.find import read
+from taco.data.formats.stack import write_series
 from taco.data.guess.look import varying
 from taco.data.guess.names import families, parts_of
+from tests.data.formats.dicoms import segmentation
 from tests.data.made import coco, told, voc, yolo
 from tests.data.readers import toys as toys
 
@@ -297,3 +299,109 @@ def test_names_in_parts():
         and "|" in varying(["a1", "b1"])
     )
     assert families(Path(), []) == []
+
+
+def scan(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+
+
+def test_tables_with_numbers_of_their_own(tmp_path):
+    "A CT and an MR whose labels count otherwise: one name is one class, and each table says its modality."
+    folder, noise = tmp_path / "toy", np.random.default_rng(0)
+    scan(folder / "case_ct.nii.gz", noise.integers(-1000, 900, (12, 14, 10)).astype(np.int16))
+    scan(folder / "case_mr.nii.gz", noise.integers(0, 900, (13, 15, 10)).astype(np.int16))
+    ct, mr = np.zeros((12, 14, 10), np.uint8), np.zeros((13, 15, 10), np.uint8)
+    ct[1:6, 1:6], ct[7:11, 7:13] = 1, 2
+    mr[7:11, 7:13], mr[1:6, 1:6], mr[1:3, 9:13] = 2, 1, 3
+    scan(folder / "case_ct_seg.nii.gz", ct)
+    scan(folder / "case_mr_seg.nii.gz", mr)
+    lists = {"all": {"1": "liver", "2": "aorta", "3": "lung"}, "all_mr": {"1": "aorta", "2": "liver", "3": "spine"}}
+    (folder / "names.json").write_text(json.dumps(lists))
+    made, card, records = drafted(folder)
+    assert card.modality == ["CT", "MR"] and not made.edits and "under 'all_mr'" in made.text
+    assert card.classes == {1: "liver", 2: "aorta", 3: "spine"}
+    for record in records:
+        sizes = [int((record.semantic == n).sum()) for n in (1, 2, 3)]
+        assert sizes == ([25, 24, 0] if record.modality == "CT" else [24, 25, 8]), record.key
+    assert {r.modality for r in records} == {"CT", "MR"} and len(records) == 20
+    (folder / "names.json").unlink()  # nothing tells: asked, not guessed by name
+    made, card, _ = drafted(folder)
+    assert card.classes == {n: f"class {n}" for n in (1, 2, 3)}
+    assert any("translate it by values" in doubt for doubt in made.doubts)
+
+
+def test_a_table_knows_the_patient(tmp_path):
+    folder = tmp_path / "toy"
+    for n in range(6):
+        picture(folder / f"images/film{n}.png", n)
+        mask(folder / f"masks/film{n}.png")
+    rows = ["patientid,age,filename", *(f"p{n // 2},40,film{n}.png" for n in range(6)), "p9,50,elsewhere.png"]
+    (folder / "about.csv").write_text("\n".join(rows))
+    made, card, records = drafted(folder)
+    assert card.read[0]["subject"] == dict(table="about.csv", row="filename", column="patientid")
+    assert len({r.subject for r in records}) == 3 and any("3 in 6 images" in guess for guess in made.guesses)
+    assert [r.subject for r in records] == ["p0", "p0", "p1", "p1", "p2", "p2"]
+    (folder / "about.csv").write_text("\n".join(rows[:4]))  # three films are not in it
+    assert "subject" not in drafted(folder)[1].read[0]
+
+
+def test_what_is_left_is_named(tmp_path):
+    for n in range(4):
+        picture(tmp_path / f"toy/case{n}.png", n)
+        mask(tmp_path / f"toy/case{n}_mask.png")
+    mask(tmp_path / "toy/case2_mask_1.png")
+    made, _, records = drafted(tmp_path / "toy")
+    assert len(records) == 4 and any("case2_mask_1.png" in doubt for doubt in made.doubts)
+
+
+def test_outlines_of_coco_become_masks(tmp_path):
+    picture(tmp_path / "toy/a.png", 0, (60, 80))
+    notes = [dict(id=n, image_id=1, category_id=4, bbox=[x, 10, 20, 10], area=200, iscrowd=0,
+                  segmentation=[[x, 10, x + 20, 10, x + 20, 20, x, 20]]) for n, x in enumerate((5, 40))]
+    content = dict(images=[dict(id=1, file_name="a.png", width=80, height=60)], annotations=notes,
+                   categories=[dict(id=4, name="cell")])
+    (tmp_path / "toy/all.json").write_text(json.dumps(content))
+    _, card, (record,) = drafted(tmp_path / "toy")
+    assert card.annotation == ["semantic", "instances", "boxes"] and len(record.boxes) == 2
+    assert (record.semantic == 1).sum() == 400 and len(np.unique(record.instances)) == 3
+    del notes[0]["segmentation"]
+    (tmp_path / "toy/all.json").write_text(json.dumps(content))
+    made, card, (record,) = drafted(tmp_path / "toy")
+    assert card.annotation == ["boxes"] and record.semantic is None and "1 of them with outlines" in made.guesses[0]
+
+
+def test_a_table_of_diagnoses(tmp_path):
+    for n in range(4): picture(tmp_path / f"toy/images/p{n}.png", n)
+    rows = ["image,diagnosis,age,sha256", *(f"p{n},{'nevus melanoma'.split()[n % 2]},{30 + n},{n}ab" for n in range(4))]
+    (tmp_path / "toy/labels.csv").write_text("\n".join(rows))
+    made, card, records = drafted(tmp_path / "toy")
+    assert card.annotation == ["none"] and list(card.read[0]["attributes"]) == ["diagnosis", "age"]
+    assert [r.attributes for r in records][:2] == [dict(diagnosis="nevus", age=30), dict(diagnosis="melanoma", age=31)]
+
+
+@pytest.mark.parametrize("image, label", [("CT", "SEG/1-1.dcm"), (".", "seg.dcm"), ("1-CT-7", "2-SEG-{}/1.dcm")])
+def test_a_series_and_its_segmentation(image, label, tmp_path):
+    left, right = np.zeros((2, 20, 24), np.uint8)
+    left[4:16, 2:9], right[4:16, 14:21] = 1, 1
+    for n in range(3):
+        place = tmp_path / f"toy/P{n}" / image
+        paths = write_series(place, np.full((24, 20, 4), 50 * n), (0.5, 1.0, 3.0), PatientID=f"P{n}")
+        if n == 2: continue  # nobody has drawn on it
+        target = tmp_path / f"toy/P{n}" / label.format(n)
+        target.parent.mkdir(exist_ok=True)
+        segmentation(target, np.stack([left, right]), [1, 2], {1: "left lung", 2: "right lung"}, paths[1:3])
+    made, card, records = drafted(tmp_path / "toy")
+    assert card.modality == ["CT"] and card.classes == {1: "left lung", 2: "right lung"}, made.text
+    assert not made.edits and "1 series have no such file" in made.text
+    drawn = {n: sum(int((r.semantic == n).sum()) for r in records if r.semantic is not None) for n in (1, 2)}
+    assert drawn == {1: 2 * 84, 2: 2 * 84} and len({r.subject for r in records}) == 3
+
+
+def test_segmentations_that_no_folder_leads_to_are_left_out_and_named(tmp_path):
+    for n in range(2):
+        paths = write_series(tmp_path / f"toy/{n}", np.zeros((24, 20, 4), int), (0.5, 1.0, 3.0), PatientID=f"P{n}")
+        (tmp_path / "toy/labels").mkdir(exist_ok=True)
+        segmentation(tmp_path / f"toy/labels/s{n}.dcm", np.ones((1, 20, 24), np.uint8), [1], {1: "lung"}, paths[:1])
+    made, card, records = drafted(tmp_path / "toy")
+    assert len(records) == 8 and card.annotation == ["none"] and "labels/s0.dcm" in made.doubts[0] and not made.edits

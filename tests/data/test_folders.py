@@ -13,7 +13,7 @@ from taco.base import CardError, DataError
 from taco.cli.data import data_app
 from taco.data.card import data_folder
 from taco.data.check import check, resolve, state_of
-from taco.data.find import find, read
+from taco.data.find import assign_splits, find, read
 from taco.data.folders import check_root, named_folder
 from taco.data.pack import pack
 from taco.data.store import Part
@@ -275,15 +275,20 @@ def test_equal_files_are_packed_into_one_part_and_a_given_split_is_refused(tmp_p
             else:
                 again.write_bytes(first.read_bytes())
     card = make_card(tmp_path)
-    with pytest.warns(UserWarning, match="two parts of the split"):
-        assert len({r.split for r in read(card, tmp_path)}) == 3
+    assert len(set(assign_splits(card, find(card, tmp_path).items, "real").values())) == 3
+    assert [r.split for r in read(card, tmp_path)] == 12 * ["train"]
     table = Part(pack(card, tmp_path, tmp_path / "out", 16)).lines()
     assert set(table.split) == {"train"} and len(table) == 12
+    assert set(check(card, tmp_path).records) == {"train"}
     fixed = 'fixed = {train = ["p0[0-5]*"], test = ["*"]}'
     text = (CARD + CLASSES + PAIRS + BY_SUBJECT).replace('rule = "subject"', f'rule = "fixed"\n{fixed}')
     with pytest.raises(DataError) as error:
         pack(make_card(tmp_path, text), tmp_path, tmp_path / "out2", 16)
     told(error, "One photograph lies in two parts", "split", 'rule = "subject"')
+    with pytest.raises(DataError) as again:
+        next(read(make_card(tmp_path, text), tmp_path))
+    assert str(again.value) == str(error.value)
+    assert str(error.value).splitlines()[0] in check(make_card(tmp_path, text), tmp_path).faults[0]
 
 
 def test_empty_frames_are_no_photographs(tmp_path):

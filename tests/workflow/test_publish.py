@@ -139,10 +139,10 @@ def project(tmp_path, root, monkeypatch):
     return tmp_path
 
 
-def again(step: str, value: float = 1., **changed):
+def again(step: str, value: float = 1., runs: str = "runs", **changed):
     "The run of a step, finished with the parameters of the profile but those."
     known = load_profile("mine")
-    folders = profile_folders(known)
+    folders = profile_folders(known, runs)
     defaults = {n: p.default for n, p in declared_parameters(step).items()}
     from pathlib import Path
     return done(Path(folders[step]), step, value, defaults | plan(known, step, folders) | changed)
@@ -161,6 +161,36 @@ def test_only_what_the_profile_says_is_published(project, capsys):
     assert json.loads((project / "figures/mine/metrics.json").read_text())["train_n"]["value"] == 1
     again("train", 2., device="cuda")  # changes no number
     assert status(["publish", "mine"], capsys)[0] == 0
+
+
+@pytest.mark.parametrize("way", ["moved", "relative", "absolute", "outside"])
+def test_runs_that_lie_elsewhere_are_published(way, project, tmp_path_factory, capsys):
+    "However their folders are written, and wherever the runs were made: moved afterwards, or made there."
+    place = tmp_path_factory.mktemp("disk") if way == "outside" else project / "elsewhere"
+    given = "elsewhere" if way == "relative" else str(place)
+    shutil.move(project / "runs/mine", place / "mine")
+    if way != "moved":
+        for step in ("pack", "train"): again(step, 2., runs=given if way != "outside" else str(place))
+    assert status(["publish", "mine", "--runs", given], capsys)[0] == 0
+    assert status(["publish", "mine", "--runs", str(place)], capsys)[0] == 0
+    published = json.loads((project / "figures/mine/metrics.json").read_text())
+    assert published["train_n"]["value"] == (1 if way == "moved" else 2)
+    again("train", 3., runs=given, steps=6)
+    code, text = status(["publish", "mine", "--runs", given], capsys)
+    assert code == 2 and "train: steps" in text and "pack_run" not in text
+
+
+def test_moved_runs_must_have_read_those_beside_them(project, capsys):
+    from taco.disk import file_digest
+    shutil.move(project / "runs/mine", project / "elsewhere/mine")
+    folder = project / "elsewhere/mine/train"
+    about = json.loads((folder / "done.json").read_text())
+    about["needs"] = {"runs/mine/pack": file_digest(project / "elsewhere/mine/pack/done.json")}
+    seal(folder, {k: v for k, v in about.items() if k not in ("files", "digest")})
+    assert status(["publish", "mine", "--runs", "elsewhere"], capsys)[0] == 0
+    again("pack", 5., runs="elsewhere")
+    code, text = status(["publish", "mine", "--runs", "elsewhere"], capsys)
+    assert code == 2 and "a run that it has read" in text and "runs/mine/pack" in text
 
 
 def test_what_is_not_finished_is_named_and_never_mixed(project, capsys):

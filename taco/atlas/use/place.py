@@ -155,7 +155,8 @@ def load_run(folder: str | Path) -> Known:
     folder = Path(folder)
     for name, file in (("train", "train/encoder/encoder.json"), ("embed", "embed/embeddings/pairs.csv")):
         if (folder / file).exists(): continue
-        fix = f"Run it first: taco run {name} --profile {folder.resolve().name}; or give another folder."
+        fix, profile = "Give the runs of a trained profile: --encoder runs/quick", folder.resolve().name
+        if Path(f"profiles/{profile}.yaml").exists(): fix = f"Run it first: taco run {name} --profile {profile}. {fix}"
         refusing(StoreError, file=folder / file)(f"This run folder lacks what {name!r} makes.", "encoder",
                                                  "no such file", "a trained profile, for example runs/quick", fix)
     embeddings, places = Embeddings.load(folder / "embed/embeddings"), folder / "map/coordinates.npz"
