@@ -30,8 +30,9 @@ from .readers.source import Item
 from .record import MODALITIES, Record
 from .store import PACK_VERSION, read_manifest, row_shape, verify, write_manifest
 from .survey import Tally, files_of
-from ..disk import REST, end_with, sweep
+from ..disk import REST, sweep
 from ..fingerprint import code_hash, modules_behind
+from ..lock import end_with_parent
 
 # %% auto #0
 __all__ = ['Loaded', 'Rows', 'NOT_USED', 'Progress', 'Appender', 'Writer', 'row_of', 'code_of', 'list_sources', 'pack_key',
@@ -151,7 +152,7 @@ def _results(
     jobs = _load_here(found, items, splits)
     if workers == 1: return zip(items, (_work(*arguments(*job)) for job in jobs))
     here, work = os.getcwd(), joblib.delayed(_work_in)
-    begin = dict(initializer=end_with, initargs=(os.getpid(),))  # before anything slow is imported
+    begin = dict(initializer=end_with_parent, initargs=(os.getpid(), False))  # before anything slow is imported
     pool = joblib.Parallel(workers, "loky", return_as="generator", pre_dispatch=2 * workers, batch_size=1, **begin)
     return zip(items, pool(work(here, *arguments(*job)) for job in jobs))
 

@@ -17,7 +17,7 @@ from ..base import atomic, refusing, write_json
 from ..disk import folder_digests
 from ..reading import check_files, read_json, read_notebook
 from .parameters import ExperimentError, project_root, read_parameters, run_command
-from .seal import finished
+from .seal import fault_of, finished
 from .tables import study_tables
 
 # %% auto #0
@@ -112,6 +112,10 @@ def whole(folder: Path, step: str) -> dict:
     for name in done["figures"]:
         if not (folder / f"{name}.png").is_file():
             refuse("A figure of this run is missing.", name, "no such file")
+    shown = ["executed.ipynb", *(f"{name}{suffix}" for name in done["figures"] for suffix in (".png", ".svg"))]
+    for name in (n for n in shown if n in done.get("files", {})):
+        if words := fault_of(folder, name, done["files"][name]):
+            refuse("This file is not as the run left it.", "digest", words, "as in done.json", file=folder / name)
     return done
 
 def publish_run(step: str, folder: Path, done: dict, spare: Path, manifest: dict) -> None:

@@ -12,7 +12,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ __all__ = ['DATA_KINDS', 'versions', 'git_commit', 'check_needs', 'run_folder', 
 
 # %% ../../nbs/workflow/01_run.ipynb #c544a7d1
 from ..base import ParameterError, atomic, keep_memory, limit_threads, pick_device, refusing, suggest, write_json
-from ..disk import file_digest
+from ..disk import file_digest, folder_digests
 from ..fingerprint import fingerprint
 from ..lock import PARENT, Lock, end_by_signal, end_with_parent, is_under, take
 from ..reading import read_array, read_json, read_text
@@ -272,10 +272,12 @@ def keep_only(self: Run, state: Path | None) -> None:
 @patch
 def part(self: Run, state: Path, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     "An array of a state: read where a stopped run has left it, else made and kept. `StoreError` for a damaged one."
-    file = state / f"{name}.npy"
-    if file.exists(): return read_array(file, fix="Delete it; it is made again.")
+    file, sign, again = state / f"{name}.npy", state / f"{name}.npy.json", "Delete it; it is made again."
+    if file.exists() and sign.exists():
+        return read_array(file, fix=again, digest=read_json(sign, fix=again, seal=True)[file.name])
     made = make()
     with atomic(file) as spare: np.save(spare, made)
+    write_json(sign, folder_digests(state, [file.name]), seal=True)
     return made
 
 @patch
@@ -285,6 +287,26 @@ def kept(self: Run, state: Path, name: str, make: Callable[[], dict]) -> dict:
     if not file.exists(): write_json(file, make(), seal=True)
     table = read_json(file, fix=again, seal=True)
     return {key: value for key, value in table.items() if key != "digest"}
+
+# %% ../../nbs/workflow/01_run.ipynb #80a05d2c
+@patch
+def parts(
+    self: Run, state: Path, name: str,
+    groups: Sequence[np.ndarray],               # of row numbers; together all of them, each once
+    make: Callable[[np.ndarray], np.ndarray],   # the rows (n, …) of a group
+    seconds: float = 20.,
+) -> np.ndarray:
+    "The rows of all groups, in the order of their numbers. All `seconds`, what was made is kept as a `part`."
+    made, at = [], 0
+    def some() -> np.ndarray:
+        until, got = time.monotonic() + seconds, [make(groups[at])]
+        while at + len(got) < len(groups) and time.monotonic() < until: got.append(make(groups[at + len(got)]))
+        return np.concatenate(got)
+    while at < len(groups):
+        made.append(self.part(state, f"{name}-{at}", some))
+        left = len(made[-1])
+        while left > 0: left, at = left - len(groups[at]), at + 1
+    return np.concatenate(made)[np.argsort(np.concatenate(groups))]
 
 # %% ../../nbs/workflow/01_run.ipynb #157d6e36
 def known_encoder(seeds: dict[str, list[str]], name: str, field: str, embed: str | Path) -> list[str]:

@@ -11,6 +11,7 @@ from taco.workflow.execute import execute
 from taco.workflow.parameters import ExperimentError
 from taco.workflow.run import Run, content_key
 from taco.workflow.seal import finished
+from tests.spoil import FEW, MANY, unnoticed
 
 
 def test_missing_input_says_what_to_run(tmp_path):
@@ -97,6 +98,41 @@ def test_numbers_of_a_stopped_run_are_taken_up_and_a_damaged_part_is_named(tmp_p
     file.write_text(file.read_text().replace("0.1", "0.2"))
     with pytest.raises(StoreError, match="taco.json") as error: run.kept(state, "taco", made)
     assert "Delete it" in str(error.value)
+
+
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", ["taco.npy", "taco.npy.json"])
+def test_no_damage_of_a_part_is_silent(tmp_path, name, count):
+    run = Run("embed", tmp_path, {})
+    vectors, made = np.random.default_rng(0).normal(size=(20, 8)), []
+    make = lambda: made.append(1) or vectors
+    read = lambda: run.part(tmp_path, "taco", make)
+    read()
+    silent, odd, counts = unnoticed(tmp_path / name, read, lambda now: np.array_equal(now, vectors), count)
+    assert silent == [] and odd == [] and len(made) == 1 and counts["refused"] > 2 * count
+    (tmp_path / name).unlink()  # as the error says
+    assert np.array_equal(read(), vectors) and len(made) == 2
+
+
+@pytest.mark.parametrize("seconds", [0, 100])
+@pytest.mark.parametrize("after", range(6))
+def test_rows_that_are_made_in_parts_are_those_of_one_piece(tmp_path, after, seconds):
+    rng, made = np.random.default_rng(0), []
+    wanted = rng.normal(size=(40, 3)).astype(np.float32)
+    groups = np.split(rng.permutation(40), [3, 4, 20, 31])
+
+    def make(rows):
+        if len(made) == after: raise KeyboardInterrupt
+        made.append(len(rows))
+        return wanted[rows]
+
+    call = lambda: Run("embed", tmp_path, {}).parts(tmp_path / "state", "taco", groups, make, seconds)
+    if after < 5:
+        with pytest.raises(KeyboardInterrupt): call()
+    after = 100
+    found = call()
+    assert np.array_equal(found, wanted) and found.dtype == np.float32
+    assert seconds or made == [len(rows) for rows in groups]  # none of them twice
 
 
 def test_a_run_needs_no_git(tmp_path, monkeypatch):

@@ -19,7 +19,8 @@ import pandas as pd
 import torch
 
 from ...base import ParameterError, StoreError, atomic, pick_device, refusing, suggest, write_json
-from ...disk import end_with, folder_digests
+from ...disk import folder_digests
+from ...lock import end_with_parent
 from ...learning.loop import FitConfig, fit
 from ...reading import read_json, read_table
 from ..moco import MoCo, MoCoConfig, moco_fit_config, scaled_queue
@@ -215,7 +216,7 @@ def _beside(cells: list[Cell], work: Callable, workers: int, tell: Callable) -> 
     first = sorted(first.values(), key=lambda c: c.pretraining != "all")  # the longest first
     with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
         def run(call: Callable, some: list[Cell]):
-            begin = dict(initializer=end_with, initargs=(os.getpid(),))  # they end with this process
+            begin = dict(initializer=end_with_parent, initargs=(os.getpid(), False))  # they end with this process
             crew = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=workers, **begin)
             return crew(joblib.delayed(_alone)(call, *work(c)) for c in some)
         for _ in run(pretrain_cell, first): pass

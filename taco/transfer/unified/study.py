@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,8 @@ from ...base import ParameterError, StoreError, atomic, refusing, write_json
 from ...data.card import load_card
 from ...data.pack import pack
 from ...data.store import Store, read_manifest
-from ...disk import end_with, folder_digests
+from ...disk import folder_digests
+from ...lock import end_with_parent
 from ...learning.loop import FitConfig
 from ...reading import read_json, read_table
 from ..unet import WIDTHS
@@ -87,18 +89,34 @@ def study_arms(
 # %% ../../../nbs/transfer/unified/04_study.ipynb #d1a07e3b
 Scored = tuple[pd.DataFrame, dict]  # scores, one row a test image, and cost
 
+def _network(place: Path, make: Callable[[], Scored]) -> Scored:
+    "Scores and cost of one network: read where a stopped run has left them, else made and kept."
+    if (place / "cost.json").exists():
+        cost = read_cost(place, "cost")
+        how = dict(digest=cost["files"]["scores.csv"], float_precision="round_trip")
+        return read_table(place / "scores.csv", StoreError, f"Delete the folder {place}.", **how), cost
+    scores, cost = make()
+    with atomic(place / "scores.csv") as spare: scores.to_csv(spare, index=False)
+    write_json(place / "cost.json", cost | dict(files=folder_digests(place, ["scores.csv"])), seal=True)
+    return scores, cost
+
+# %% ../../../nbs/transfer/unified/04_study.ipynb #831efcd6
 def _train_set(
     arm: Arm, setting: Setting, representation: Representation | None, train: Examples, test: Examples,
-    seed: int, known: dict, labelled: Examples,
+    seed: int, known: dict, labelled: Examples, working: Path | None,
 ) -> Scored:
     "An arm trained on one choice of labelled images."
-    def one(start, targets: Sequence[Target], strategy: str, noisy: int | None = setting.noisy) -> Scored:
-        net, cost = fine_tune(start, labelled, train, targets, setting.fit(arm.budget), strategy,
-                              setting.widths, setting.size, rate=setting.rate, seed=seed, noisy=noisy)
-        return score_images(net, test, targets), cost
+    def one(start, targets: Sequence[Target], strategy: str, noisy=setting.noisy, name: str = "") -> Scored:
+        place = working and working / (name or "+".join(t.name for t in targets))
+        def make() -> Scored:
+            net, cost = fine_tune(start, labelled, train, targets, setting.fit(arm.budget), strategy,
+                                  setting.widths, setting.size, rate=setting.rate, seed=seed, noisy=noisy, folder=place)
+            return score_images(net, test, targets), cost
+        return _network(place, make) if place else make()
     def alone(target: Target) -> Scored:
         if target.kind != "denoising": return one(None, [replace(target, within=None)], "full")
-        if arm.budget not in known: known[arm.budget] = one(None, [target], "full", None)
+        if arm.budget not in known:
+            known[arm.budget] = one(None, [target], "full", None, f"../denoising-{arm.budget}")  # of all arms
         return known[arm.budget]
     if arm.strategy == "separate": found = [alone(t) for t in setting.targets]
     elif arm.strategy == "joint": found = [one(None, setting.targets, "full")]
@@ -115,6 +133,7 @@ def train_arm(
     test: Examples,
     seed: int,
     known: dict | None = None,   # networks for denoising alone, by budget
+    working: Path | None = None, # where a stopped run goes on
 ) -> Scored:
     """Scores, one row a test image and set of labelled images, and cost, mean over the sets.
 
@@ -124,7 +143,8 @@ def train_arm(
     known, trained = {} if known is None else known, []
     for take in range(arm.sets):
         labelled = train.take(choose_labelled(train, arm.labelled, by, seed, take))
-        trained.append(_train_set(arm, setting, representation, train, test, seed, known, labelled))
+        place = working and working / f"{arm.file}-{take}"
+        trained.append(_train_set(arm, setting, representation, train, test, seed, known, labelled, place))
     scores = [s.assign(set=take, image=range(len(s))) for take, (s, _) in enumerate(trained)]
     cost = {k: float(np.mean([c[k] for _, c in trained])) for k in trained[0][1]}
     return pd.concat(scores, ignore_index=True), cost
@@ -180,13 +200,15 @@ def run_study(
         refusing(ParameterError)("A subject lies in two splits.", "split", fix="Pack again.")
     folder.mkdir(parents=True, exist_ok=True)
     representation, known = _first_stage(folder, modality, train, setting, seed), {}
-    make = lambda arm: train_arm(arm, setting, representation, train, test, seed, known)
+    working = folder / "working"
+    make = lambda arm: train_arm(arm, setting, representation, train, test, seed, known, working)
     for arm in arms: _keep(folder, arm, make)
     if equal_to is not None:
         cost = lambda arm: read_cost(folder, arm.file)["flops"]
         spent = cost(equal_to) + representation.flops
         budget = spent / cost(Arm("separate", equal_to.labelled))
         _keep(folder, Arm("separate", equal_to.labelled, budget, "equal compute"), make)
+    shutil.rmtree(working, ignore_errors=True)
     return folder
 
 # %% ../../../nbs/transfer/unified/04_study.ipynb #e3be384b
@@ -238,5 +260,5 @@ def run_studies(
         [m.packed], m.name, m.finding, arms, replace(setting, targets=m.targets), seed,
         m.folder(state, seed), threads, equal_to)
     jobs = [study(m, seed) for seed in seeds for m in modalities]
-    begin = dict(initializer=end_with, initargs=(os.getpid(),)) if workers > 1 and on_cpu else {}
+    begin = dict(initializer=end_with_parent, initargs=(os.getpid(), False)) if workers > 1 and on_cpu else {}
     yield from joblib.Parallel(workers if on_cpu else 1, return_as="generator", **begin)(jobs)

@@ -294,5 +294,6 @@ def fine_tune(
     cost = dict(flops=total_flops(module, draw), weights=count(module.learns()), all_weights=count(net.parameters()))
     began = time.perf_counter()
     history = fit(module, draw, config, folder)
-    cost |= dict(seconds=time.perf_counter() - began, loss=float(history["loss"].iloc[-1]))
+    whole = config.steps / max(1, config.steps - module.start)  # a stopped run has done some of the steps before
+    cost |= dict(seconds=whole * (time.perf_counter() - began), loss=float(history["loss"].iloc[-1]))
     return net, cost
