@@ -84,7 +84,8 @@ def status_of(call: Callable[[], object]) -> int:
     try:
         with terminated() as came: result = call()
         sys.stdout.flush()
-        return result if isinstance(result, int) and not isinstance(result, bool) else 0
+        status = result if isinstance(result, int) and not isinstance(result, bool) else 0
+        return stopped(came[0]) if came and status else status  # typer may have answered Ctrl-C, without a word
     except BaseException as error:  # whatever a signal became on its way through a library, it was the signal
         return stopped(came[0]) if came else ended(error)
 

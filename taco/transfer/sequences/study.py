@@ -20,8 +20,8 @@ import torch
 
 from ...base import ParameterError, StoreError, atomic, pick_device, refusing, suggest, write_json
 from ...disk import folder_digests
-from ...lock import end_with_parent
 from ...learning.loop import FitConfig, fit
+from ...lock import end_with_parent
 from ...reading import read_json, read_table
 from ..moco import MoCo, MoCoConfig, moco_fit_config, scaled_queue
 from .batches import LabelledBatches, PretextBatches, SliceBatches

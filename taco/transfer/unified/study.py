@@ -22,8 +22,8 @@ from ...data.card import load_card
 from ...data.pack import pack
 from ...data.store import Store, read_manifest
 from ...disk import folder_digests
-from ...lock import end_with_parent
 from ...learning.loop import FitConfig
+from ...lock import end_with_parent
 from ...reading import read_json, read_table
 from ..unet import WIDTHS
 from .scores import score_images
@@ -93,8 +93,8 @@ def _network(place: Path, make: Callable[[], Scored]) -> Scored:
     "Scores and cost of one network: read where a stopped run has left them, else made and kept."
     if (place / "cost.json").exists():
         cost = read_cost(place, "cost")
-        how = dict(digest=cost["files"]["scores.csv"], float_precision="round_trip")
-        return read_table(place / "scores.csv", StoreError, f"Delete the folder {place}.", **how), cost
+        digest, fix = cost["files"]["scores.csv"], f"Delete the folder {place} and run the study again."
+        return read_table(place / "scores.csv", StoreError, fix, digest=digest), cost
     scores, cost = make()
     with atomic(place / "scores.csv") as spare: scores.to_csv(spare, index=False)
     write_json(place / "cost.json", cost | dict(files=folder_digests(place, ["scores.csv"])), seal=True)
@@ -106,8 +106,8 @@ def _train_set(
     seed: int, known: dict, labelled: Examples, working: Path | None,
 ) -> Scored:
     "An arm trained on one choice of labelled images."
-    def one(start, targets: Sequence[Target], strategy: str, noisy=setting.noisy, name: str = "") -> Scored:
-        place = working and working / (name or "+".join(t.name for t in targets))
+    def one(start, targets: Sequence[Target], strategy: str, noisy=setting.noisy, place=None) -> Scored:
+        place = place or working and working / "+".join(t.name for t in targets)
         def make() -> Scored:
             net, cost = fine_tune(start, labelled, train, targets, setting.fit(arm.budget), strategy,
                                   setting.widths, setting.size, rate=setting.rate, seed=seed, noisy=noisy, folder=place)
@@ -116,7 +116,8 @@ def _train_set(
     def alone(target: Target) -> Scored:
         if target.kind != "denoising": return one(None, [replace(target, within=None)], "full")
         if arm.budget not in known:
-            known[arm.budget] = one(None, [target], "full", None, f"../denoising-{arm.budget}")  # of all arms
+            ours = working and working.parent / f"denoising-{arm.budget}"  # of all arms
+            known[arm.budget] = one(None, [target], "full", None, ours)
         return known[arm.budget]
     if arm.strategy == "separate": found = [alone(t) for t in setting.targets]
     elif arm.strategy == "joint": found = [one(None, setting.targets, "full")]
