@@ -73,6 +73,7 @@ class Part:
         self.arrays = {n: self._map(n, len(self)) for n in MAPS}
         self.tables = {n: self._map(n, int(self.starts[n][-1])) for n in TABLES}
         self.compared = {n: np.zeros(len(self), bool) for n in COLUMNS}  # rows, with their checksums
+        self.known = np.zeros(len(self), bool)  # rows of which all columns were compared
 
     def __len__(self) -> int: return len(self.can)
 
@@ -221,7 +222,8 @@ def compare_all(self: Part) -> None:
         _let_go(array)
 
 # %% ../../nbs/data/08_store.ipynb #041a664f
-Groups = list[tuple[Part, np.ndarray, np.ndarray]]  # a part, positions in the batch, rows of the part
+# A part, positions in the batch, rows of the part, and whether all of these were compared before.
+Groups = list[tuple[Part, np.ndarray, np.ndarray, bool]]
 
 def _let_go(array: np.ndarray) -> None:
     "Take the mapped pages of an array out of this process (madvise, MADV_DONTNEED)."
@@ -232,8 +234,8 @@ def _gather(name: str, groups: Groups, count: int) -> torch.Tensor:
     "Rows of one map, (count, …) in the stored type."
     first = groups[0][0].arrays[name]
     out = np.empty((count, *first.shape[1:]), first.dtype)
-    for part, where, rows in groups:
-        array, known = part.arrays[name], part.compared[name][rows].all()
+    for part, where, rows, known in groups:
+        array = part.arrays[name]
         for at in range(0, len(rows), ROWS_MAPPED):
             some = slice(at, at + ROWS_MAPPED)
             block = array[rows[some]]
@@ -246,15 +248,15 @@ def _gather(name: str, groups: Groups, count: int) -> torch.Tensor:
 def _gather_tables(name: str, groups: Groups, count: int) -> torch.Tensor:
     "Boxes or points, (count, most, width) float32, NaN beyond each table's end."
     lengths = np.zeros(count, np.int64)
-    for part, where, rows in groups: lengths[where] = np.diff(part.starts[name])[rows]
+    for part, where, rows, _ in groups: lengths[where] = np.diff(part.starts[name])[rows]
     most = max(1, int(lengths.max(initial=0)))
     out = np.full((count, most, TABLES[name]), np.nan, np.float32)
-    for part, where, rows in groups:
+    for part, where, rows, known in groups:
         inside = np.arange(most) < lengths[where, None]  # (rows, most)
         begins = np.repeat(part.starts[name][rows], lengths[where])
         block = out[where]
         block[inside] = values = part.tables[name][begins + np.nonzero(inside)[1]]
-        if not part.compared[name][rows].all():
+        if not known:
             part.compare(name, rows, np.split(values, np.cumsum(lengths[where])[:-1]))
         out[where] = block
     return torch.from_numpy(out)
@@ -269,11 +271,14 @@ def batch(self: Store, indices) -> Batch:
                              f"0 … {len(self) - 1}", "Choose them with store.select.")
     of = np.searchsorted(self.start, index, side="right") - 1
     places = [(p, np.flatnonzero(of == p)) for p in np.unique(of)]
-    groups = [(self.parts[p], where, index[where] - self.start[p]) for p, where in places]
-    return Batch(
+    places = [(self.parts[p], where, index[where] - self.start[p]) for p, where in places]
+    groups = [(part, where, rows, bool(part.known[rows].all())) for part, where, rows in places]
+    batch = Batch(
         **{n: as_batched(n, _gather(n, groups, len(index))) for n in MAPS},
         **{n: _gather_tables(n, groups, len(index)) for n in TABLES},
         modality=torch.from_numpy(self.modality[index]), can=torch.from_numpy(self.can[index]))
+    for part, _, rows, _ in groups: part.known[rows] = True
+    return batch
 
 # %% ../../nbs/data/08_store.ipynb #3693bdc2
 @patch
