@@ -28,7 +28,7 @@ from .folders import Found
 from .prepare import COLUMNS, NEEDS, TABLES, Prepared, prepare
 from .readers.source import Item
 from .record import MODALITIES, Record
-from .store import PACK_VERSION, Part, read_manifest, row_shape, write_manifest
+from .store import PACK_VERSION, Part, row_shape, write_manifest
 from .survey import Tally, files_of
 from ..disk import REST, sweep
 from ..fingerprint import code_hash, modules_behind
@@ -270,11 +270,12 @@ def _describe(
 def _fresh(folder: Path, key: str, skip_bad: bool, items: list[Item], again: Callable[[Item], Rows]) -> bool:
     "Whether the folder is whole, and holds what would be packed now."
     try:
-        if read_manifest(folder)["key"] != key: return False
-        (part := Part(folder)).compare_all()
+        part = Part(folder)
+        if part.manifest["key"] != key: return False
+        part.compare_all()
     except StoreError: return False
     left_out = {bad["file"] for bad in part.manifest["skipped"]}
-    return part.manifest["key"] == key and (not left_out or (skip_bad and _usable(items, left_out, again) is None))
+    return not left_out or (skip_bad and _usable(items, left_out, again) is None)
 
 # %% ../../nbs/data/07_pack.ipynb #7cdec32a
 Progress = Callable[[int, int], None]  # called with the number of items done, and of all
