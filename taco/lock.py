@@ -16,7 +16,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None  #
 
 # %% auto #0
 __all__ = ['fcntl', 'NAME', 'UNDER', 'PARENT', 'LEADER', 'BusyError', 'is_under', 'me', 'holder', 'in_words', 'Lock', 'take',
-           'born', 'lives', 'follow_leader', 'lead', 'end_by_signal', 'end_with_parent']
+           'born', 'lives', 'follow_leader', 'lead', 'end_by_signal', 'end_with_parent', 'told_of_workers']
 
 # %% ../nbs/05_lock.ipynb #a0b78df1
 class BusyError(TacoError): "A folder in which another run works."
@@ -184,3 +185,13 @@ def end_with_parent(
         threading.Thread(target=watch, name=f"end with {parent}", daemon=True).start()
 
 _watched: set[int] = set()
+
+# %% ../nbs/05_lock.ipynb #f1f60efe
+@contextlib.contextmanager
+def told_of_workers() -> Generator[None]:
+    "Raise `TacoError` when a process of a pool inside has died."
+    try: yield
+    except BrokenProcessPool as died:
+        refusing(TacoError)("A process that worked for this one was killed.", found=str(died).partition("\n")[0],
+                            fix="As a rule the system took its memory: close other programs, or take fewer workers; "
+                            "then run it again.", cause=died)

@@ -126,6 +126,7 @@ def _layout(head: bytes) -> tuple[tuple[int, ...], str, np.dtype]:
 def _mapped(file: str | Path) -> mmap.mmap:
     with open(file, "rb") as opened: return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
 
+# %% ../nbs/04_reading.ipynb #5fd99520
 def read_array(
     file: str | Path,
     error: type[TacoError] = StoreError,

@@ -114,6 +114,7 @@ def gone() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
 
+# %% ../../nbs/cli/03_ending.ipynb #1aae2e91
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
 def at_once(number: int, _) -> None:

@@ -32,7 +32,7 @@ from .store import PACK_VERSION, Part, row_shape, write_manifest
 from .survey import Tally, files_of
 from ..disk import REST, sweep
 from ..fingerprint import code_hash, modules_behind
-from ..lock import end_with_parent
+from ..lock import end_with_parent, told_of_workers
 
 # %% auto #0
 __all__ = ['Loaded', 'Rows', 'NOT_USED', 'Progress', 'Appender', 'Writer', 'row_of', 'code_of', 'list_sources', 'pack_key',
@@ -310,7 +310,7 @@ def pack(
     again = lambda item: _work(card, item, None, {item.subject: splits[item.subject]}, found.source, size, fit)
     _sweep(folder)
     if _fresh(folder, key, skip_bad, items, again): return folder
-    with atomic(folder) as spare:
+    with atomic(folder) as spare, told_of_workers():
         results = tally.watch(_results(found, items, splits, size, fit, workers))
         table, skipped = _write(spare, _counted(results, len(items), progress), found, files, size, skip_bad)
         if skipped: _check_left_out(found, files, items, skipped, again)

@@ -261,6 +261,7 @@ def _gather_tables(name: str, groups: Groups, count: int) -> torch.Tensor:
         out[where] = block
     return torch.from_numpy(out)
 
+# %% ../../nbs/data/08_store.ipynb #683ed7fb
 @patch
 def batch(self: Store, indices) -> Batch:
     "The records at these positions, on the CPU. Raises `StoreError` for positions outside the store."

@@ -21,7 +21,7 @@ import torch
 from ...base import ParameterError, StoreError, atomic, pick_device, refusing, suggest, write_json
 from ...disk import folder_digests
 from ...learning.loop import FitConfig, fit
-from ...lock import end_with_parent
+from ...lock import end_with_parent, told_of_workers
 from ...reading import read_json, read_table
 from ..moco import MoCo, MoCoConfig, moco_fit_config, scaled_queue
 from .batches import LabelledBatches, PretextBatches, SliceBatches
@@ -214,7 +214,7 @@ def _beside(cells: list[Cell], work: Callable, workers: int, tell: Callable) -> 
     "Cells in several processes, after what they are pre-trained by."
     first = {(c.pretraining, c.seed): c for c in cells if c.pretraining}
     first = sorted(first.values(), key=lambda c: c.pretraining != "all")  # the longest first
-    with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
+    with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=1), told_of_workers():
         def run(call: Callable, some: list[Cell]):
             begin = dict(initializer=end_with_parent, initargs=(os.getpid(), False))  # they end with this process
             crew = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=workers, **begin)

@@ -23,7 +23,7 @@ from ...data.pack import pack
 from ...data.store import Store, read_manifest
 from ...disk import folder_digests
 from ...learning.loop import FitConfig
-from ...lock import end_with_parent
+from ...lock import end_with_parent, told_of_workers
 from ...reading import read_json, read_table
 from ..unet import WIDTHS
 from .scores import score_images
@@ -262,4 +262,4 @@ def run_studies(
         m.folder(state, seed), threads, equal_to)
     jobs = [study(m, seed) for seed in seeds for m in modalities]
     begin = dict(initializer=end_with_parent, initargs=(os.getpid(), False)) if workers > 1 and on_cpu else {}
-    yield from joblib.Parallel(workers if on_cpu else 1, return_as="generator", **begin)(jobs)
+    with told_of_workers(): yield from joblib.Parallel(workers if on_cpu else 1, return_as="generator", **begin)(jobs)
