@@ -192,6 +192,6 @@ def told_of_workers() -> Generator[None]:
     "Raise `TacoError` when a process of a pool inside has died."
     try: yield
     except BrokenProcessPool as died:
-        refusing(TacoError)("A process that worked for this one was killed.", found=str(died).partition("\n")[0],
-                            fix="As a rule the system took its memory: close other programs, or take fewer workers; "
-                            "then run it again.", cause=died)
+        found = str(died).partition("\n")[0]
+        fix = "As a rule the system took its memory: take fewer workers, and run it again."
+        refusing(TacoError)("A process that worked for this one was killed.", None, found, fix=fix, cause=died)

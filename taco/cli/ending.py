@@ -64,7 +64,7 @@ def speak_plainly() -> None:
 # %% ../../nbs/cli/03_ending.ipynb #f117b18c
 def tell(error: TacoError) -> None:
     "Show an error on the error stream."
-    from rich.console import Console  # late, because signals are listened to before anything slow is imported
+    from rich.console import Console  # late: signals are listened to before anything slow
     from rich.markup import escape
     console = Console(stderr=True, force_jupyter=False)
     console.print(f"[bold red]{type(error).__name__}[/]", escape(str(error)), highlight=False, soft_wrap=True)
@@ -85,8 +85,9 @@ def status_of(call: Callable[[], object]) -> int:
         with terminated() as came: result = call()
         sys.stdout.flush()
         status = result if isinstance(result, int) and not isinstance(result, bool) else 0
-        return stopped(came[0]) if came and status else status  # typer may have answered Ctrl-C, without a word
-    except BaseException as error:  # whatever a signal became on its way through a library, it was the signal
+        # typer may have answered Ctrl-C, without a word
+        return stopped(came[0]) if came and status else status
+    except BaseException as error:  # a signal may become anything on its way through a library
         return stopped(came[0]) if came else ended(error)
 
 def ended(error: BaseException) -> int:
@@ -123,18 +124,18 @@ def at_once(number: int, _) -> None:
     os._exit(128 + number)
 
 def answer(handler: Callable) -> dict:
-    "Let it answer the signals that nobody else listens to; who did so before. Nothing in another thread."
+    "Let it answer signals that nobody else does; who did before. Nothing in another thread."
     free = (signal.SIG_DFL, signal.default_int_handler, at_once)
     try: return {n: signal.signal(n, handler) for n in SIGNALS if signal.getsignal(n) in free}
     except ValueError: return {}
 
 def listen() -> None:
-    "Answer signals from here on, if this process is the program `taco` and no other that imports it."
+    "Answer signals from here on, if this process is `taco`, not one that imports it."
     if Path(sys.argv[0]).stem in ("taco", "-c"): answer(at_once)
 
 @contextlib.contextmanager
 def terminated() -> Generator[list[int]]:
-    "Let a signal end what is inside like an exception, where nobody else listens; the list holds what came."
+    "Let a signal end what is inside, where nobody else listens; the list holds what came."
     came: list[int] = []
     def leave(number, _):
         came.append(number)

@@ -152,7 +152,8 @@ def _results(
     jobs = _load_here(found, items, splits)
     if workers == 1: return zip(items, (_work(*arguments(*job)) for job in jobs))
     here, work = os.getcwd(), joblib.delayed(_work_in)
-    begin = dict(initializer=end_with_parent, initargs=(os.getpid(), False))  # before anything slow is imported
+    # before anything slow is imported
+    begin = dict(initializer=end_with_parent, initargs=(os.getpid(), False))
     pool = joblib.Parallel(workers, "loky", return_as="generator", pre_dispatch=2 * workers, batch_size=1, **begin)
     return zip(items, pool(work(here, *arguments(*job)) for job in jobs))
 

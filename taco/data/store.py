@@ -198,7 +198,8 @@ def compare(self: Part, name: str, rows: np.ndarray, found: Sequence[np.ndarray]
     new = np.flatnonzero(~self.compared[name][rows])
     if not len(new): return
     sums, of = self.sums[rows[new], list(COLUMNS).index(name)], rows[new]
-    bad = [int(row) for row, at, wanted in zip(of, new, sums.tolist()) if deflate_crc32(found[at]) != wanted]
+    each = zip(of, new, sums.tolist())
+    bad = [int(row) for row, at, wanted in each if deflate_crc32(found[at]) != wanted]
     if bad:
         refusing(StoreError, file=self.folder / f"{name}.npy")(
             "A packed dataset is damaged.", f"record {bad[0]}", f"another checksum in {len(bad)} of {len(new)} records",
@@ -210,15 +211,16 @@ ROWS_MAPPED = 16  # rows read before their pages are let go
 
 @patch
 def compare_all(self: Part) -> None:
-    "Raise `StoreError` unless every file is as it was written: rows by their checksums, the others by their digests."
-    files = {n: digest for n, digest in self.manifest["files"].items() if n.removesuffix(".npy") not in COLUMNS}
-    check_files(self.folder, files, StoreError, PACK)
+    "Raise `StoreError` unless every file is as it was written; rows by their checksums."
+    known, rows = self.manifest["files"], {f"{name}.npy" for name in COLUMNS}
+    others = {name: known[name] for name in known.keys() - rows}
+    check_files(self.folder, others, StoreError, PACK)
     for name in COLUMNS:
         array, starts = (self.arrays | self.tables)[name], self.starts.get(name)
         for at in range(0, len(self), ROWS_MAPPED):
             rows = np.arange(at, min(at + ROWS_MAPPED, len(self)))
-            found = array[at:rows[-1] + 1] if starts is None else [array[starts[r]:starts[r + 1]] for r in rows]
-            self.compare(name, rows, found)
+            if starts is None: self.compare(name, rows, array[at:rows[-1] + 1])
+            else: self.compare(name, rows, [array[starts[r]:starts[r + 1]] for r in rows])
         _let_go(array)
 
 # %% ../../nbs/data/08_store.ipynb #041a664f
@@ -228,7 +230,8 @@ Groups = list[tuple[Part, np.ndarray, np.ndarray, bool]]
 def _let_go(array: np.ndarray) -> None:
     "Take the mapped pages of an array out of this process (madvise, MADV_DONTNEED)."
     pages = array.base
-    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"): pages.madvise(mmap.MADV_DONTNEED)
+    if not isinstance(pages, mmap.mmap): return
+    if hasattr(mmap, "MADV_DONTNEED"): pages.madvise(mmap.MADV_DONTNEED)
 
 def _gather(name: str, groups: Groups, count: int) -> torch.Tensor:
     "Rows of one map, (count, …) in the stored type."

@@ -77,7 +77,7 @@ def passing_on(config: Config, folder: Path) -> Generator[list[int]]:
     def note(number, _):
         came.append(number)
         sys.stderr = _Silent()  # papermill and its loop have much to say of a kernel that ends
-        if len(came) == 1 and (folder / FINISHING).exists(): return  # all is done but to write it down
+        if len(came) == 1 and (folder / FINISHING).exists(): return  # all but done
         for pid in (running := kernels(config)):
             os.kill(pid, signal.SIGTERM if len(came) == 1 else signal.SIGKILL)
         if running: return

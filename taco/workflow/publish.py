@@ -112,10 +112,11 @@ def whole(folder: Path, step: str) -> dict:
     for name in done["figures"]:
         if not (folder / f"{name}.png").is_file():
             refuse("A figure of this run is missing.", name, "no such file")
-    shown = ["executed.ipynb", *(f"{name}{suffix}" for name in done["figures"] for suffix in (".png", ".svg"))]
-    for name in (n for n in shown if n in done.get("files", {})):
+    figures = [f"{name}{suffix}" for name in done["figures"] for suffix in (".png", ".svg")]
+    for name in sorted({"executed.ipynb", *figures} & done.get("files", {}).keys()):
         if words := fault_of(folder, name, done["files"][name]):
-            refuse("This file is not as the run left it.", "digest", words, "as in done.json", file=folder / name)
+            what = "This file is not as the run left it."
+            refuse(what, "digest", words, "as in done.json", file=folder / name)
     return done
 
 def publish_run(step: str, folder: Path, done: dict, spare: Path, manifest: dict) -> None:

@@ -272,7 +272,8 @@ def keep_only(self: Run, state: Path | None) -> None:
 @patch
 def part(self: Run, state: Path, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     "An array of a state: read where a stopped run has left it, else made and kept. `StoreError` for a damaged one."
-    file, sign, again = state / f"{name}.npy", state / f"{name}.npy.json", "Delete it; it is made again."
+    file, sign = state / f"{name}.npy", state / f"{name}.npy.json"
+    again = "Delete it; it is made again."
     if file.exists() and sign.exists():
         return read_array(file, fix=again, digest=read_json(sign, fix=again, seal=True)[file.name])
     made = make()
@@ -296,11 +297,13 @@ def parts(
     make: Callable[[np.ndarray], np.ndarray],   # the rows (n, …) of a group
     seconds: float = 20.,
 ) -> np.ndarray:
-    "The rows of all groups, in the order of their numbers. All `seconds`, what was made is kept as a `part`."
+    "All rows, in the order of their numbers. All `seconds`, what was made is kept as a `part`."
     made, at = [], 0
     def some() -> np.ndarray:
         until, got = time.monotonic() + seconds, [make(groups[at])]
-        while at + len(got) < len(groups) and time.monotonic() < until: got.append(make(groups[at + len(got)]))
+        for group in groups[at + 1:]:
+            if time.monotonic() >= until: break
+            got.append(make(group))
         return np.concatenate(got)
     while at < len(groups):
         made.append(self.part(state, f"{name}-{at}", some))

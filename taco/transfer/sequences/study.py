@@ -216,7 +216,8 @@ def _beside(cells: list[Cell], work: Callable, workers: int, tell: Callable) -> 
     first = sorted(first.values(), key=lambda c: c.pretraining != "all")  # the longest first
     with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=1), told_of_workers():
         def run(call: Callable, some: list[Cell]):
-            begin = dict(initializer=end_with_parent, initargs=(os.getpid(), False))  # they end with this process
+            # they end with this process
+            begin = dict(initializer=end_with_parent, initargs=(os.getpid(), False))
             crew = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=workers, **begin)
             return crew(joblib.delayed(_alone)(call, *work(c)) for c in some)
         for _ in run(pretrain_cell, first): pass

@@ -93,11 +93,12 @@ def _network(place: Path, make: Callable[[], Scored]) -> Scored:
     "Scores and cost of one network: read where a stopped run has left them, else made and kept."
     if (place / "cost.json").exists():
         cost = read_cost(place, "cost")
-        digest, fix = cost["files"]["scores.csv"], f"Delete the folder {place} and run the study again."
-        return read_table(place / "scores.csv", StoreError, fix, digest=digest), cost
+        fix = f"Delete the folder {place} and run the study again."
+        return read_table(place / "scores.csv", StoreError, fix, digest=cost["files"]["scores.csv"]), cost
     scores, cost = make()
     with atomic(place / "scores.csv") as spare: scores.to_csv(spare, index=False)
-    write_json(place / "cost.json", cost | dict(files=folder_digests(place, ["scores.csv"])), seal=True)
+    files = folder_digests(place, ["scores.csv"])
+    write_json(place / "cost.json", cost | dict(files=files), seal=True)
     return scores, cost
 
 # %% ../../../nbs/transfer/unified/04_study.ipynb #831efcd6
@@ -110,7 +111,8 @@ def _train_set(
         place = place or working and working / "+".join(t.name for t in targets)
         def make() -> Scored:
             net, cost = fine_tune(start, labelled, train, targets, setting.fit(arm.budget), strategy,
-                                  setting.widths, setting.size, rate=setting.rate, seed=seed, noisy=noisy, folder=place)
+                                  setting.widths, setting.size, rate=setting.rate, seed=seed,
+                                  noisy=noisy, folder=place)
             return score_images(net, test, targets), cost
         return _network(place, make) if place else make()
     def alone(target: Target) -> Scored:
@@ -145,7 +147,8 @@ def train_arm(
     for take in range(arm.sets):
         labelled = train.take(choose_labelled(train, arm.labelled, by, seed, take))
         place = working and working / f"{arm.file}-{take}"
-        trained.append(_train_set(arm, setting, representation, train, test, seed, known, labelled, place))
+        trained.append(
+            _train_set(arm, setting, representation, train, test, seed, known, labelled, place))
     scores = [s.assign(set=take, image=range(len(s))) for take, (s, _) in enumerate(trained)]
     cost = {k: float(np.mean([c[k] for _, c in trained])) for k in trained[0][1]}
     return pd.concat(scores, ignore_index=True), cost
@@ -262,4 +265,5 @@ def run_studies(
         m.folder(state, seed), threads, equal_to)
     jobs = [study(m, seed) for seed in seeds for m in modalities]
     begin = dict(initializer=end_with_parent, initargs=(os.getpid(), False)) if workers > 1 and on_cpu else {}
-    with told_of_workers(): yield from joblib.Parallel(workers if on_cpu else 1, return_as="generator", **begin)(jobs)
+    crew = joblib.Parallel(workers if on_cpu else 1, return_as="generator", **begin)
+    with told_of_workers(): yield from crew(jobs)

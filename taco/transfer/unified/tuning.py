@@ -294,6 +294,7 @@ def fine_tune(
     cost = dict(flops=total_flops(module, draw), weights=count(module.learns()), all_weights=count(net.parameters()))
     began = time.perf_counter()
     history = fit(module, draw, config, folder)
-    whole = config.steps / max(1, config.steps - module.start)  # a stopped run has done some of the steps before
+    # a stopped run has done some of the steps before
+    whole = config.steps / max(1, config.steps - module.start)
     cost |= dict(seconds=whole * (time.perf_counter() - began), loss=float(history["loss"].iloc[-1]))
     return net, cost
