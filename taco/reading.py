@@ -114,7 +114,7 @@ def read_table(
 
 # %% ../nbs/04_reading.ipynb #3c4d22c2
 @lru_cache(1024)  # stores of one size have the same headers
-def _layout(head: bytes) -> tuple[tuple[int, ...], str, np.dtype]:
+def _layout(head: bytes) -> tuple[tuple[int, ...], Any, np.dtype]:
     "Shape, order and type that the header of an .npy file speaks of. Raises `ValueError`."
     import numpy as np  # here and below, because it is slow to import
     file = io.BytesIO(head)
