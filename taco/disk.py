@@ -14,14 +14,12 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['REST', 'exchange', 'put', 'sweep', 'hidden', 'bytes_digest', 'file_digest', 'folder_digests', 'seal_of', 'sealed',
-           'end_with']
+__all__ = ['REST', 'exchange', 'put', 'sweep', 'hidden', 'bytes_digest', 'file_digest', 'folder_digests', 'seal_of', 'sealed']
 
 # %% ../nbs/00_disk.ipynb #49408535
 def exchange(one: Path, other: Path) -> bool:
@@ -137,15 +135,3 @@ def seal_of(content: Mapping, read: bool = False) -> str:
 def sealed(content: Mapping) -> dict:
     "The same with its own digest as a last entry, `digest`."
     return {k: v for k, v in content.items() if k != "digest"} | {"digest": seal_of(content)}
-
-# %% ../nbs/00_disk.ipynb #62ff34c7
-def end_with(parent: int, every: float = 0.2) -> None:
-    "End this process as soon as its parent is another than `parent`; looked at all `every` seconds in a thread."
-    def watch():
-        while os.getppid() == parent: time.sleep(every)
-        os._exit(1)  # nobody is there to hear more
-    if parent in _watched: return
-    _watched.add(parent)
-    threading.Thread(target=watch, name=f"end with {parent}", daemon=True).start()
-
-_watched: set[int] = set()

@@ -16,7 +16,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None  #
 
 # %% auto #0
 __all__ = ['fcntl', 'NAME', 'UNDER', 'PARENT', 'LEADER', 'BusyError', 'is_under', 'me', 'holder', 'in_words', 'Lock', 'take',
-           'born', 'lives', 'follow_leader', 'lead', 'end_with_parent', 'end_by_signal']
+           'born', 'lives', 'follow_leader', 'lead', 'end_by_signal', 'end_with_parent', 'told_of_workers']
 
 # %% ../nbs/05_lock.ipynb #a0b78df1
 class BusyError(TacoError): "A folder in which another run works."
@@ -161,13 +162,36 @@ def lead() -> None:
     if not (pid.isdigit() and lives(int(pid), start)):
         os.environ[LEADER] = f"{os.getpid()}:{born(os.getpid())}"
 
-def end_with_parent(parent: int) -> None:
-    "Let the system kill this process when `parent`, which started it, ends; nothing where it cannot."
-    if not sys.platform.startswith("linux"): return
-    ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
-    if os.getppid() != parent: os.kill(os.getpid(), signal.SIGKILL)  # it was too late
-
 def end_by_signal() -> None:
     "Let SIGTERM end this kernel like an exception, so that what was begun is tidied up; nothing in another thread."
     def leave(number, _): raise SystemExit(128 + number)
     with contextlib.suppress(ValueError): signal.signal(signal.SIGTERM, leave)
+
+# %% ../nbs/05_lock.ipynb #266effc4
+def end_with_parent(
+    parent: int,              # the process that started this one
+    by_system: bool = True,   # where it can, which is Linux; else a thread looks
+    every: float = .2,        # so many seconds
+) -> None:
+    "End this process when its parent has ended."
+    def watch() -> None:
+        while os.getppid() == parent: time.sleep(every)
+        os._exit(1)  # nobody is there to hear more
+    if by_system and sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+        if os.getppid() != parent: os.kill(os.getpid(), signal.SIGKILL)  # it was too late
+    elif parent not in _watched:
+        _watched.add(parent)
+        threading.Thread(target=watch, name=f"end with {parent}", daemon=True).start()
+
+_watched: set[int] = set()
+
+# %% ../nbs/05_lock.ipynb #f1f60efe
+@contextlib.contextmanager
+def told_of_workers() -> Generator[None]:
+    "Raise `TacoError` when a process of a pool inside has died."
+    try: yield
+    except BrokenProcessPool as died:
+        found = str(died).partition("\n")[0]
+        fix = "As a rule the system took its memory: take fewer workers, and run it again."
+        refusing(TacoError)("A process that worked for this one was killed.", None, found, fix=fix, cause=died)

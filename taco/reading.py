@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import json
+import mmap
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +113,20 @@ def read_table(
     return table
 
 # %% ../nbs/04_reading.ipynb #3c4d22c2
+@lru_cache(1024)  # stores of one size have the same headers
+def _layout(head: bytes) -> tuple[tuple[int, ...], Any, np.dtype]:
+    "Shape, order and type that the header of an .npy file speaks of. Raises `ValueError`."
+    import numpy as np  # here and below, because it is slow to import
+    file = io.BytesIO(head)
+    if np.lib.format.read_magic(file) != (1, 0): raise ValueError("a header of another version")
+    shape, fortran, kind = np.lib.format.read_array_header_1_0(file)
+    if kind.hasobject: raise ValueError("Python objects")
+    return shape, "F" if fortran else "C", kind
+
+def _mapped(file: str | Path) -> mmap.mmap:
+    with open(file, "rb") as opened: return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+
+# %% ../nbs/04_reading.ipynb #5fd99520
 def read_array(
     file: str | Path,
     error: type[TacoError] = StoreError,
@@ -121,17 +137,15 @@ def read_array(
 ) -> np.ndarray:
     "The array of an .npy file. Raises `error`."
     import numpy as np
-    refuse, layout = refusing(error, file=file, fix=fix), np.lib.format
+    refuse = refusing(error, file=file, fix=fix)
     data = None if mapped and Path(file).is_file() else read_bytes(file, error, fix, digest)
     try:
-        raw = np.memmap(file, np.uint8, "r") if data is None else data
-        if data is None and digest: check_digest(bytes_digest(raw.data), digest, refuse)
-        if data is not None: return layout.read_array(io.BytesIO(data), allow_pickle=False)
-        head = io.BytesIO(raw[:1 << 16].tobytes())
-        if layout.read_magic(head) != (1, 0): raise ValueError("a header of another version")
-        shape, fortran, kind = layout.read_array_header_1_0(head)
-        if kind.hasobject: raise ValueError("Python objects")
-        return np.ndarray(shape, kind, raw, head.tell(), order="F" if fortran else "C")
+        raw: Any = _mapped(file) if data is None else data
+        if data is None and digest: check_digest(bytes_digest(raw), digest, refuse)
+        head = 10 + int.from_bytes(raw[8:10], "little")
+        shape, order, kind = _layout(bytes(raw[:head]))
+        array = np.ndarray(shape, kind, raw, head, order=order)
+        return array if data is None else array.copy("K")
     except TacoError: raise
     except Exception as bad:
         refuse("A file is not an array.", None, f"{type(bad).__name__}: {bad}", "an .npy file", cause=bad)

@@ -128,29 +128,3 @@ def test_digests(tmp_path):
     about = sealed({"b": 1, "a": (1, 2.5), 3: None, "digest": "an old one"})
     assert list(about)[-1] == "digest" and seal_of(about) == about["digest"]
     assert seal_of(about | {"b": 2}) != about["digest"]
-
-
-CHILD = """
-import os, sys, time
-from taco.disk import end_with
-if not os.fork():
-    end_with(os.getppid(), .05)
-    print(os.getpid(), flush=True)
-    time.sleep(60)
-else: time.sleep(60)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
-def test_a_process_ends_with_its_parent():
-    import psutil
-
-    parent = subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, text=True)
-    child = psutil.Process(int(parent.stdout.readline()))
-    assert child.is_running() and child.status() != psutil.STATUS_ZOMBIE
-    parent.kill()
-    parent.wait()
-    stop = time.time() + 5
-    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.time() < stop:
-        time.sleep(0.02)
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

@@ -18,7 +18,7 @@ print('held', flush=True)
 time.sleep(60)"""
 CHILD = """import os, time
 from taco.lock import end_with_parent
-end_with_parent(os.getppid())
+end_with_parent(os.getppid(), BY_SYSTEM)
 print(os.getpid(), flush=True)
 time.sleep(60)"""
 
@@ -89,9 +89,10 @@ def test_a_process_id_that_is_used_again_is_another_process():
     assert lives(os.getpid(), born(os.getpid())) and lives(os.getpid(), "") and not lives(os.getpid(), "1")
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system does not do it")
-def test_a_child_ends_with_its_parent():
-    parent = start(f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {CHILD!r}])")
+@pytest.mark.parametrize("by_system", [True, False])
+def test_a_child_ends_with_its_parent(by_system):
+    code = CHILD.replace("BY_SYSTEM", str(by_system))
+    parent = start(f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {code!r}])")
     pid = int(parent.stdout.readline())
     parent.kill()
     parent.wait()

@@ -16,13 +16,11 @@ import traceback
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
 from ..base import DISK, TacoError
 
 # %% auto #0
-__all__ = ['READING', 'TYPED', 'of_system', 'typed', 'speak_plainly', 'tell', 'unforeseen', 'status_of', 'gone', 'terminated']
+__all__ = ['READING', 'TYPED', 'SIGNALS', 'of_system', 'typed', 'speak_plainly', 'tell', 'unforeseen', 'status_of', 'ended',
+           'stopped', 'gone', 'at_once', 'answer', 'listen', 'terminated']
 
 # %% ../../nbs/cli/03_ending.ipynb #4535f562
 READING = {
@@ -66,6 +64,8 @@ def speak_plainly() -> None:
 # %% ../../nbs/cli/03_ending.ipynb #f117b18c
 def tell(error: TacoError) -> None:
     "Show an error on the error stream."
+    from rich.console import Console  # late: signals are listened to before anything slow
+    from rich.markup import escape
     console = Console(stderr=True, force_jupyter=False)
     console.print(f"[bold red]{type(error).__name__}[/]", escape(str(error)), highlight=False, soft_wrap=True)
 
@@ -80,25 +80,33 @@ def unforeseen(error: BaseException) -> TacoError:
 # %% ../../nbs/cli/03_ending.ipynb #ffef4ef3
 def status_of(call: Callable[[], object]) -> int:
     "Call, show what went wrong, and return the exit status."
-    import click
+    came: list[int] = []
     try:
         with terminated() as came: result = call()
         sys.stdout.flush()
-        return result if isinstance(result, int) and not isinstance(result, bool) else 0
-    except TacoError as error: tell(error)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        print("Stopped.", file=sys.stderr)
-        return int(128 + signal.SIGINT)
-    except SystemExit:
-        if came: print("Stopped.", file=sys.stderr)
-        raise
-    except BrokenPipeError: return gone()
-    except OSError as error: tell(of_system(error))
-    except MemoryError: tell(TacoError("There is not enough memory.", fix="Take fewer workers, or smaller images."))
-    except Exception as error:
-        if os.environ.get("TACO_TRACEBACK"): raise
-        tell(unforeseen(error))
+        status = result if isinstance(result, int) and not isinstance(result, bool) else 0
+        # typer may have answered Ctrl-C, without a word
+        return stopped(came[0]) if came and status else status
+    except BaseException as error:  # a signal may become anything on its way through a library
+        return stopped(came[0]) if came else ended(error)
+
+def ended(error: BaseException) -> int:
+    "Show what went wrong, and return the exit status. Raises what ends the process by itself."
+    import click
+    if isinstance(error, (KeyboardInterrupt, click.exceptions.Abort)): return stopped(signal.SIGINT)
+    if isinstance(error, BrokenPipeError): return gone()
+    if isinstance(error, TacoError): tell(error)
+    elif isinstance(error, OSError): tell(of_system(error))
+    elif isinstance(error, MemoryError):
+        tell(TacoError("There is not enough memory.", fix="Take fewer workers, or smaller images."))
+    elif not isinstance(error, Exception) or os.environ.get("TACO_TRACEBACK"): raise error
+    else: tell(unforeseen(error))
     return 2
+
+def stopped(number: int) -> int:
+    "Say that a signal ended it, and return the status that shells expect."
+    print("Stopped.", file=sys.stderr)
+    return 128 + number
 
 # %% ../../nbs/cli/03_ending.ipynb #280518bb
 def gone() -> int:
@@ -107,16 +115,32 @@ def gone() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
 
+# %% ../../nbs/cli/03_ending.ipynb #1aae2e91
+SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+
+def at_once(number: int, _) -> None:
+    "Answer a signal where nothing has begun."
+    with contextlib.suppress(OSError): os.write(2, b"Stopped.\n")
+    os._exit(128 + number)
+
+def answer(handler: Callable) -> dict:
+    "Let it answer signals that nobody else does; who did before. Nothing in another thread."
+    free = (signal.SIG_DFL, signal.default_int_handler, at_once)
+    try: return {n: signal.signal(n, handler) for n in SIGNALS if signal.getsignal(n) in free}
+    except ValueError: return {}
+
+def listen() -> None:
+    "Answer signals from here on, if this process is `taco`, not one that imports it."
+    if Path(sys.argv[0]).stem in ("taco", "-c"): answer(at_once)
+
 @contextlib.contextmanager
 def terminated() -> Generator[list[int]]:
-    "Let SIGTERM and SIGHUP end what is inside like an exception, with status 143 or 129, where nobody else listens."
+    "Let a signal end what is inside, where nobody else listens; the list holds what came."
     came: list[int] = []
     def leave(number, _):
         came.append(number)
-        raise SystemExit(128 + number)
-    names = [getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)]
-    try: before = {n: signal.signal(n, leave) for n in names if signal.getsignal(n) == signal.SIG_DFL}
-    except ValueError: before = {}  # not the main thread
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+    before = answer(leave)
     try: yield came
     finally:
         for n, handler in before.items(): signal.signal(n, handler)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..base import ParameterError, pick_device, refusing
-from ..disk import end_with
 from .loop import one_thread
+from ..lock import end_with_parent, told_of_workers
 
 # %% auto #0
 __all__ = ['share_count', 'in_shares', 'replica', 'buffers_begin', 'buffers_meet', 'Shares', 'as_here', 'beside']
@@ -153,10 +153,10 @@ def beside(jobs: Iterable[tuple], workers: int, device: torch.device | str = "cp
     """
     if workers > 1 and torch.device(device).type == "cpu":
         import joblib  # here, because it is not needed for one
-        begin = dict(initializer=end_with, initargs=(os.getpid(),))
+        begin = dict(initializer=end_with_parent, initargs=(os.getpid(), False))
         with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
             crew = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=workers, **begin)
-        yield from crew(joblib.delayed(_alone)("cpu", *job) for job in jobs)
+        with told_of_workers(): yield from crew(joblib.delayed(_alone)("cpu", *job) for job in jobs)
     else:
         for job in jobs: yield _alone(device, *job)
 

@@ -20,7 +20,8 @@ from typing import TextIO
 
 from traitlets.config import Config
 
-from ..lock import PARENT, UNDER, follow_leader, lives, take
+from ..disk import hidden, sweep
+from ..lock import PARENT, UNDER, follow_leader, take
 from ..reading import read_json
 from taco.workflow.parameters import (
     ExperimentError,
@@ -33,8 +34,7 @@ from .run import check_needs, run_folder
 from .seal import BEFORE, DONE, FINISHING, faults, seal
 
 # %% auto #0
-__all__ = ['short_place', 'private_sockets', 'sweep', 'kernels', 'passing_on', 'stopped', 'failure', 'died', 'earlier_result',
-           'execute']
+__all__ = ['short_place', 'private_sockets', 'kernels', 'passing_on', 'stopped', 'failure', 'died', 'earlier_result', 'execute']
 
 # %% ../../nbs/workflow/02_execute.ipynb #8562aa2f
 def short_place(longest: int = 70) -> str | None:
@@ -47,21 +47,14 @@ def short_place(longest: int = 70) -> str | None:
 def private_sockets() -> Generator[Config]:
     "Settings of a kernel that shares no port and no file with another."
     place = short_place()
-    sweep(Path(place or tempfile.gettempdir()))
-    with tempfile.TemporaryDirectory(prefix=f"taco-{os.getpid()}-", dir=place, ignore_cleanup_errors=True) as folder:
+    where = Path(place or tempfile.gettempdir(), "taco")
+    sweep(where.parent)  # what commands that were killed have left
+    with hidden(where) as folder:
         # Without a connection file of its own, every kernel would use the same files in the working folder.
         manager = dict(connection_file=f"{folder}/kernel.json") | (dict(transport="ipc") if place else {})
         # The log of the kernel program, not of the cells, would stand beside the one sentence of a stopped run.
         client = dict(extra_arguments=["--IPKernelApp.log_level=50"])
         yield Config(KernelManager=manager if os.name == "posix" else {}, NotebookClient=client)
-
-def sweep(place: Path) -> None:
-    "Remove the sockets of commands that were killed."
-    for folder in place.glob("taco-*-*"):
-        pid = folder.name.split("-")[1]
-        if not pid.isdigit() or lives(int(pid), ""): continue
-        for file in folder.glob("kernel*"): file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError): folder.rmdir()
 
 # %% ../../nbs/workflow/02_execute.ipynb #25880f43
 def kernels(config: Config) -> list[int]:
@@ -84,6 +77,7 @@ def passing_on(config: Config, folder: Path) -> Generator[list[int]]:
     def note(number, _):
         came.append(number)
         sys.stderr = _Silent()  # papermill and its loop have much to say of a kernel that ends
+        if len(came) == 1 and (folder / FINISHING).exists(): return  # all but done
         for pid in (running := kernels(config)):
             os.kill(pid, signal.SIGTERM if len(came) == 1 else signal.SIGKILL)
         if running: return
@@ -182,16 +176,18 @@ def execute(
     check_needs(path, values)
     folder.mkdir(parents=True, exist_ok=True)
     follow_leader()
-    with take(folder, wait, lambda text: print(text, file=sys.stderr, flush=True)), earlier_result(folder):
-        came = _work(path, folder, given, root, threads, echo)
+    say = lambda text: print(text, file=sys.stderr, flush=True)
+    with (private_sockets() as config, passing_on(config, folder) as came,
+          take(folder, wait, say), earlier_result(folder)):
+        _work(path, folder, given, root, threads, echo, config)
         if (folder / FINISHING).exists():
             seal(folder, read_json(folder / FINISHING, ExperimentError))
     if came: raise stopped(came[0], folder, sys.stderr, finished=True)
     return folder / "executed.ipynb"
 
 # %% ../../nbs/workflow/02_execute.ipynb #433b3b8d
-def _work(path: Path, folder: Path, given: dict, root: Path, threads: int | None, echo: bool) -> list[int]:
-    "The notebook from its first to its last cell, in a kernel under our lock; signals that came too late to stop it."
+def _work(path: Path, folder: Path, given: dict, root: Path, threads: int | None, echo: bool, config: Config) -> None:
+    "The notebook from its first to its last cell, in a kernel under our lock."
     import papermill
     running, stderr = folder / "running.ipynb", folder / "stderr.txt"
     settings = {UNDER: str(folder.resolve()), PARENT: str(os.getpid())}
@@ -200,7 +196,7 @@ def _work(path: Path, folder: Path, given: dict, root: Path, threads: int | None
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     os.environ.update(settings)
     said = open(stderr, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  closed below
-    with said as log, private_sockets() as config, passing_on(config, folder) as came:
+    with said as log:
         how = dict(stdout_file=sys.stdout if echo else None, stderr_file=log, config=config, cwd=str(root))
         try: papermill.execute_notebook(path, running, given, kernel_name="python3", progress_bar=False, **how)
         except papermill.PapermillExecutionError as error:
@@ -212,4 +208,3 @@ def _work(path: Path, folder: Path, given: dict, root: Path, threads: int | None
     os.replace(running, folder / "executed.ipynb")
     (folder / "failed.ipynb").unlink(missing_ok=True)
     if stderr.exists() and not stderr.stat().st_size: stderr.unlink(missing_ok=True)
-    return came

@@ -26,9 +26,9 @@ from fastcore.basics import patch
 __all__ = ['DATA_KINDS', 'versions', 'git_commit', 'check_needs', 'run_folder', 'packed_folders', 'content_key', 'Run',
            'peak_memory', 'known_encoder']
 
-# %% ../../nbs/workflow/01_run.ipynb #c544a7d1
+# %% ../../nbs/workflow/01_run.ipynb #786bc9f6
 from ..base import ParameterError, atomic, keep_memory, limit_threads, pick_device, refusing, suggest, write_json
-from ..disk import file_digest
+from ..disk import file_digest, folder_digests
 from ..fingerprint import fingerprint
 from ..lock import PARENT, Lock, end_by_signal, end_with_parent, is_under, take
 from ..reading import read_array, read_json, read_text
@@ -190,7 +190,7 @@ def forget_where(self: Run, *parameters: str) -> None:
     for name in parameters:
         if self.parameters[name]: self.parameters[name] = Path(self.parameters[name]).name
 
-# %% ../../nbs/workflow/01_run.ipynb #4f4dbdf5
+# %% ../../nbs/workflow/01_run.ipynb #019a090b
 def _most(pid: int) -> float:
     "MiB that a process has held at most; 0 where the system does not say."
     try: said = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
@@ -211,7 +211,7 @@ def peak_memory() -> dict[str, int]:
     largest = max([own, ended, *(_most(child.pid) for child in living)])
     return dict(own=round(own), largest=round(largest))
 
-# %% ../../nbs/workflow/01_run.ipynb #9b5a643e
+# %% ../../nbs/workflow/01_run.ipynb #519bf214
 @patch
 def finish(self: Run) -> None:
     "Write `done.json`: the sign, and the only one, that this run is complete."
@@ -291,14 +291,17 @@ def keep_only(self: Run, state: Path | None) -> None:
     for old in self.folder.glob(f"{state.name.rpartition('-')[0] if state else 'state'}-*"):
         if old != state: shutil.rmtree(old)
 
-# %% ../../nbs/workflow/01_run.ipynb #0b1a1d2f
+# %% ../../nbs/workflow/01_run.ipynb #60f66ab1
 @patch
 def part(self: Run, state: Path, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     "An array of a state: read where a stopped run has left it, else made and kept. `StoreError` for a damaged one."
-    file = state / f"{name}.npy"
-    if file.exists(): return read_array(file, fix="Delete it; it is made again.")
+    file, sign = state / f"{name}.npy", state / f"{name}.npy.json"
+    again = "Delete it; it is made again."
+    if file.exists() and sign.exists():
+        return read_array(file, fix=again, digest=read_json(sign, fix=again, seal=True)[file.name])
     made = make()
     with atomic(file) as spare: np.save(spare, made)
+    write_json(sign, folder_digests(state, [file.name]), seal=True)
     return made
 
 @patch

@@ -1,11 +1,12 @@
 "The command line as a user meets it."
+import signal
 import subprocess
 import sys
 
 import pytest
 from typer.testing import CliRunner
 
-from taco.cli.main import app
+from taco.cli.main import app, main
 
 
 def taco(*words: str) -> subprocess.CompletedProcess:
@@ -45,3 +46,25 @@ def test_help_starts_without_torch():
     code = "import sys, taco.cli.main; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], timeout=60)
     assert done.returncode == 0
+
+
+EARLY = """import os, signal, sys
+class Early:
+    def find_spec(self, name, *_):
+        if name == NAME: os.kill(os.getpid(), NUMBER)
+sys.meta_path.insert(0, Early())
+from taco.cli.main import main
+main()"""
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("name", ["typer", "pandas", "torch"])  # the first, one in the midst, one of the command
+def test_a_signal_while_modules_are_imported_is_one_word_and_a_status(name, number, status):
+    code = EARLY.replace("NAME", repr(name)).replace("NUMBER", str(int(number)))
+    done = subprocess.run([sys.executable, "-c", code, "tasks"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "Stopped.\n")
+
+
+def test_who_imports_the_program_keeps_the_signals():
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL and main
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

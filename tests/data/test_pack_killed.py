@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from taco.base import DataError, StoreError
+from taco.base import DataError, StoreError, TacoError
 from taco.data import pack as packing
 from taco.data.pack import pack
 from taco.data.store import Store, read_manifest, verify
@@ -153,6 +153,21 @@ def test_the_workers_of_a_killed_packing_end_at_once(tmp_path):
     assert [w.cmdline() for w in workers if not ended(w)] == []
     pack("drive", out=tmp_path, size=24, subjects=2, source="phantom")
     assert os.listdir(tmp_path) == ["drive-phantom-24"]
+
+
+def test_a_worker_that_is_killed_is_said(tmp_path, monkeypatch):
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    def die(*_):
+        raise TerminatedWorkerError("A worker process was unexpectedly terminated.")
+        yield
+
+    folder = pack("wbc", out=tmp_path, size=16, subjects=3, source="phantom")
+    before = content(folder)
+    monkeypatch.setattr(packing, "_results", die)
+    with pytest.raises(TacoError, match="was killed") as error:
+        pack("wbc", out=tmp_path, size=16, subjects=4, source="phantom")
+    assert "fewer workers" in error.value.fix and content(folder) == before and os.listdir(tmp_path) == [folder.name]
 
 
 def test_a_read_only_disk_is_said_and_a_fresh_store_is_used(tmp_path):

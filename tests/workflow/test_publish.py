@@ -12,6 +12,7 @@ from taco.workflow.parameters import ExperimentError, declared_parameters
 from taco.workflow.profile import load_profile, plan, profile_folders
 from taco.workflow.publish import publish
 from taco.workflow.seal import seal
+from tests.spoil import FEW, MANY, unnoticed
 
 
 def done(folder, step: str, value: float, parameters: dict | None = None, experiment: str | None = None):
@@ -86,6 +87,28 @@ def test_published_figures_have_digests(tmp_path):
     (target / "metrics.json").write_text(text.replace("1.0", "7.0"))
     with pytest.raises(SystemExit) as left: main(["metrics", str(target)])
     assert left.value.code == 2
+
+
+PUBLISHED = "fig_map.png fig_map.svg executed/map.ipynb metrics.json manifest.json README.md digests.json".split()
+
+
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_no_damage_of_what_was_published_is_silent(tmp_path, name, count):
+    import nbformat
+    target, run = tmp_path / "figures/mine", done(tmp_path / "map", "map", 1.)
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")]), run / "executed.ipynb")
+    publish(dict(map=run), target)
+    assert sorted(PUBLISHED) == sorted(content(target))
+
+    def looked_at():
+        for found in examine(target)["mine"]:
+            raise TacoError(found.words, file=target / found.where, fix=found.fix)
+        return content(target) | {"digests.json": json.loads((target / "digests.json").read_text())}
+
+    before = looked_at()
+    silent, odd, counts = unnoticed(target / name, looked_at, lambda now: now == before, count)
+    assert silent == [] and odd == [] and counts["refused"] > 2 * count
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "manifest.json", "digests.json"])

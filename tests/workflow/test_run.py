@@ -13,6 +13,7 @@ from taco.workflow.execute import execute
 from taco.workflow.parameters import ExperimentError
 from taco.workflow.run import Run, content_key, peak_memory
 from taco.workflow.seal import finished
+from tests.spoil import FEW, MANY, unnoticed
 
 
 def test_missing_input_says_what_to_run(tmp_path):
@@ -129,6 +130,20 @@ def test_numbers_of_a_stopped_run_are_taken_up_and_a_damaged_part_is_named(tmp_p
     file.write_text(file.read_text().replace("0.1", "0.2"))
     with pytest.raises(StoreError, match="taco.json") as error: run.kept(state, "taco", made)
     assert "Delete it" in str(error.value)
+
+
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", ["taco.npy", "taco.npy.json"])
+def test_no_damage_of_a_part_is_silent(tmp_path, name, count):
+    run = Run("embed", tmp_path, {})
+    vectors, made = np.random.default_rng(0).normal(size=(20, 8)), []
+    make = lambda: made.append(1) or vectors
+    read = lambda: run.part(tmp_path, "taco", make)
+    read()
+    silent, odd, counts = unnoticed(tmp_path / name, read, lambda now: np.array_equal(now, vectors), count)
+    assert silent == [] and odd == [] and len(made) == 1 and counts["refused"] > 2 * count
+    (tmp_path / name).unlink()  # as the error says
+    assert np.array_equal(read(), vectors) and len(made) == 2
 
 
 def test_a_run_needs_no_git(tmp_path, monkeypatch):

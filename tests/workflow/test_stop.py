@@ -14,6 +14,7 @@ import pytest
 from taco.lock import born, lives
 from taco.workflow.execute import execute, short_place
 from taco.workflow.parameters import ExperimentError
+from taco.workflow.seal import finished
 
 PARAMETERS = """folder: str = "runs/tiny"  # where
 how: str = "well"  # to end
@@ -124,6 +125,24 @@ def test_what_falls_apart_after_a_signal_is_not_heard(project, capsys, monkeypat
     assert sys.stderr is stream and signal.getsignal(signal.SIGTERM) is handler
     child.kill()
     assert child.wait() == (-signal.SIGTERM if late else -signal.SIGKILL)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_after_the_last_cell_the_rest_is_done_first(project, capsys, monkeypatch, times):
+    from taco.workflow import execute as chapter
+
+    def late(folder, about):
+        for _ in range(times): signal.raise_signal(signal.SIGINT)
+        seal(folder, about)
+
+    seal = chapter.seal
+    monkeypatch.setattr(chapter, "seal", late)
+    with pytest.raises(SystemExit) as left: execute("tiny", echo=False)
+    words = "it had just finished, and the result lies" if times == 1 else "what was kept lies"  # in a hurry
+    said, folder = capsys.readouterr().err.splitlines(), project / "runs/tiny"
+    assert left.value.code == 130 and len(said) == 1 and said[0].startswith(f"Stopped by SIGINT: {words} in")
+    assert (folder / "done.json").exists() == (times == 1) and not list(folder.glob(".*"))
+    if times == 1: assert finished("runs/tiny", "tiny")["files"]
 
 
 def test_kernel_and_command_end_with_whoever_leads(project, root):

@@ -293,6 +293,6 @@ def fine_tune(
     count = lambda parameters: sum(p.numel() for p in parameters)
     cost = dict(flops=total_flops(module, draw), weights=count(module.learns()), all_weights=count(net.parameters()))
     began = time.perf_counter()
-    history = fit(module, draw, config, folder)
-    cost |= dict(seconds=time.perf_counter() - began, loss=float(history["loss"].iloc[-1]))
-    return net, cost
+    loss = float(fit(module, draw, config, folder)["loss"].iloc[-1])
+    whole = config.steps / max(1, config.steps - module.start)  # some may have been done before a stop
+    return net, cost | dict(seconds=whole * (time.perf_counter() - began), loss=loss)

@@ -7,6 +7,7 @@ import pytest
 
 from taco.data.pack import pack
 from taco.data.store import Store
+from taco.learning import checkpoint
 from taco.transfer.unified import study as study_chapter, tuning
 from taco.transfer.unified.results import Results, table_of, value
 from taco.transfer.unified.scores import image_values, mean_scores
@@ -42,6 +43,30 @@ def test_a_study_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     for _, row in table.iterrows():
         assert row["saved"] == pytest.approx(1 - row["gflops"] / base["gflops"])
     assert full["gflops_with_first"] > full["gflops"] and base["gflops_with_first"] == base["gflops"]
+
+
+@pytest.mark.parametrize("after", [2, 5, 7, 13])  # steps, of three networks in two sets with three steps each
+def test_an_arm_goes_on_within_a_network(images, tmp_path, monkeypatch, after):
+    setting = Setting(WITHIN, 3, 3, 8, precision="32", noisy=2, **HOW)
+    arms = [Arm("separate", 6, sets=2), Arm("separate")]
+    call = lambda working: [train_arm(arm, setting, None, images, images, 0, {}, working) for arm in arms]
+    wanted, steps, step = call(None), [], tuning.Tuning.training_step
+
+    def dying(self, *given):
+        if len(steps) == after: raise SystemExit(143)
+        steps.append(1)
+        return step(self, *given)
+
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.)
+    monkeypatch.setattr(tuning.Tuning, "training_step", dying)
+    with pytest.raises(SystemExit): call(tmp_path)
+    assert len(steps) == after
+    after = 1000
+    found = call(tmp_path)
+    assert len(steps) == 3 * 7  # no step twice: denoising, which both arms share, and two networks of each set
+    for (scores, cost), (same, other) in zip(found, wanted):
+        assert scores.to_csv() == same.to_csv() and list(cost) == list(other)
+        assert all(cost[name] == other[name] for name in ("flops", "weights", "all_weights"))
 
 
 def test_the_denoiser_alone_is_the_same_for_any_number_of_labels(images):
