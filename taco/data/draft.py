@@ -113,8 +113,8 @@ def guess_attributes(folder: Path, files: list[str], images: list[str]) -> tuple
         more = dict(separator=separator) if separator != "," else {}
         for row in names:
             known = {line[names.index(row)].strip(): line for line in body}
-            lines = [next((known[n] for n in names_of(image) if n in known), None) for image in images]
-            if None in lines: continue
+            lines = [next((known[n] for n in names_of(image) if n in known), []) for image in images]
+            if [] in lines: continue
             found = {}
             for at, column in enumerate(names):
                 words, key = {line[at].strip() for line in lines} - {""}, re.sub(r"\W+", "_", column.strip()).lower()

@@ -41,7 +41,7 @@ def _take(preference: Tensor,  # (B, count, 125), 2 or more
 
 def _take_numpy(preference: np.ndarray, apart: np.ndarray) -> np.ndarray:
     "`_take` on the CPU, with a third of the overhead."
-    taken, nearest = np.empty(preference.shape[:2], np.int64), None
+    taken, nearest = np.empty(preference.shape[:2], np.int64), np.full_like(preference[:, 0], 2.)
     for k in range(taken.shape[1]):
         wish = preference[:, k]
         if k: wish = np.where(nearest >= CONTRAST, wish, nearest)

@@ -9,7 +9,6 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-import re
 import shutil
 import subprocess
 import time
@@ -24,7 +23,7 @@ from fastcore.basics import patch
 
 # %% auto #0
 __all__ = ['DATA_KINDS', 'versions', 'git_commit', 'check_needs', 'run_folder', 'packed_folders', 'content_key', 'Run',
-           'peak_memory', 'known_encoder']
+           'known_encoder']
 
 # %% ../../nbs/workflow/01_run.ipynb #786bc9f6
 from ..base import ParameterError, atomic, keep_memory, limit_threads, pick_device, refusing, suggest, write_json
@@ -41,7 +40,7 @@ from taco.workflow.parameters import (
     project_root,
     run_command,
 )
-from .seal import DONE, FINISHING, finished, seal
+from .seal import DONE, FINISHING, finished, peak_memory, seal
 
 if TYPE_CHECKING:
     from taco.atlas.embedding import Embeddings
@@ -190,27 +189,6 @@ def forget_where(self: Run, *parameters: str) -> None:
     for name in parameters:
         if self.parameters[name]: self.parameters[name] = Path(self.parameters[name]).name
 
-# %% ../../nbs/workflow/01_run.ipynb #019a090b
-def _most(pid: int) -> float:
-    "MiB that a process has held at most; 0 where the system does not say."
-    try: said = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    except OSError: return 0.
-    return int(said[1]) / 1024 if said else 0.
-
-def peak_memory() -> dict[str, int]:
-    "MiB that this process has held at most, and the `largest` of it and all it has started."
-    import psutil
-    try:
-        import resource
-    except ImportError: return {}  # Windows
-    unit = 2**20 if platform.system() == "Darwin" else 2**10
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    own, ended = (resource.getrusage(who).ru_maxrss / unit for who in kinds)
-    own = _most(os.getpid()) or own  # the other begins with the size of whoever started this one
-    living = psutil.Process().children(recursive=True)
-    largest = max([own, ended, *(_most(child.pid) for child in living)])
-    return dict(own=round(own), largest=round(largest))
-
 # %% ../../nbs/workflow/01_run.ipynb #519bf214
 @patch
 def finish(self: Run) -> None:
@@ -292,15 +270,16 @@ def keep_only(self: Run, state: Path | None) -> None:
         if old != state: shutil.rmtree(old)
 
 # %% ../../nbs/workflow/01_run.ipynb #60f66ab1
+def _files_of(state: Path, name: str) -> tuple[Path, Path]: return state / f"{name}.npy", state / f"{name}.npy.json"
+
 @patch
 def part(self: Run, state: Path, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     "An array of a state: read where a stopped run has left it, else made and kept. `StoreError` for a damaged one."
-    file, sign = state / f"{name}.npy", state / f"{name}.npy.json"
+    file, sign = _files_of(state, name)
     again = "Delete it; it is made again."
     if file.exists() and sign.exists():
         return read_array(file, fix=again, digest=read_json(sign, fix=again, seal=True)[file.name])
-    made = make()
-    with atomic(file) as spare: np.save(spare, made)
+    with atomic(file) as spare: np.save(spare, made := make())
     write_json(sign, folder_digests(state, [file.name]), seal=True)
     return made
 
@@ -312,11 +291,12 @@ def parts(
     beside: Iterable[str] = (),  # made with them, and not kept
 ) -> dict[str, np.ndarray]:
     "Several arrays of a state by name, each as `part` keeps it."
-    missing = [name for name, file in names.items() if not (state / f"{file}.npy").exists()]
+    missing = [name for name, file in names.items() if not all(f.exists() for f in _files_of(state, file))]
     made = make([*missing, *beside]) if missing or [*beside] else {}
     found = {n: self.part(state, file, lambda n=n: made[n]) for n, file in names.items()}
     return found | {n: made[n] for n in beside}
 
+# %% ../../nbs/workflow/01_run.ipynb #963ff505
 @patch
 def kept(self: Run, state: Path, name: str, make: Callable[[], dict]) -> dict:
     "The same for a table of numbers, kept as JSON. A pair is a list in it, also when it was made just now."

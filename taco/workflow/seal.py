@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from .parameters import ExperimentError, project_root, run_command
 
 # %% auto #0
 __all__ = ['DONE', 'FINISHING', 'BEFORE', 'NOTES', 'LARGE', 'SHOWN', 'files_of', 'seal', 'read_done', 'fault_of', 'faults',
-           'check_sealed', 'finished']
+           'check_sealed', 'finished', 'peak_memory']
 
 # %% ../../nbs/workflow/08_seal.ipynb #22f1e55a
 DONE = "done.json"
@@ -94,3 +95,24 @@ def finished(folder: str | Path, experiment: str) -> dict:
     done = read_done(where, f"Run it again: {command}")
     check_sealed(where, done, experiment)
     return done
+
+# %% ../../nbs/workflow/08_seal.ipynb #019a090b
+def _most(pid: int) -> float:
+    "MiB that a process has held at most; 0 where the system does not say."
+    try: said = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    except OSError: return 0.
+    return int(said[1]) / 1024 if said else 0.
+
+def peak_memory() -> dict[str, int]:
+    "MiB that this process has held at most, and the `largest` of it and all it has started."
+    import psutil
+    try:
+        import resource
+    except ImportError: return {}  # Windows
+    unit = 2**20 if platform.system() == "Darwin" else 2**10
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    own, ended = (resource.getrusage(who).ru_maxrss / unit for who in kinds)
+    own = _most(os.getpid()) or own  # the other begins with the size of whoever started this one
+    living = psutil.Process().children(recursive=True)
+    largest = max([own, ended, *(_most(child.pid) for child in living)])
+    return dict(own=round(own), largest=round(largest))

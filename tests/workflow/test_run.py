@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from taco.base import StoreError
 from taco.workflow.execute import execute
 from taco.workflow.parameters import ExperimentError
-from taco.workflow.run import Run, content_key, peak_memory
-from taco.workflow.seal import finished
+from taco.workflow.run import Run, content_key
+from taco.workflow.seal import finished, peak_memory
 from tests.spoil import FEW, MANY, unnoticed
 
 
@@ -60,11 +60,12 @@ def test_parts_that_are_there_are_not_made_again(tmp_path):
     files = dict(a="a-0", b="b-0")
     first = run.parts(tmp_path / "state", files, make, beside=["c"])
     assert list(first) == ["a", "b", "c"] and asked == [["a", "b", "c"]]
-    (tmp_path / "state/b-0.npy").unlink()
+    (tmp_path / "state/b-0.npy.json").unlink()  # stopped between the two
     again = run.parts(tmp_path / "state", files, make, beside=["c"])
     assert {name: values[0] for name, values in again.items()} == dict(a=1, b=2, c=2) and asked[1] == ["b", "c"]
     assert run.parts(tmp_path / "state", files, make)["b"][0] == 2 and len(asked) == 2
-    assert sorted(f.name for f in (tmp_path / "state").iterdir()) == ["a-0.npy", "b-0.npy"]
+    assert sorted(f.name for f in (tmp_path / "state").iterdir()) == [
+        "a-0.npy", "a-0.npy.json", "b-0.npy", "b-0.npy.json"]
 
 
 def test_state_depends_on_parameters_and_inputs_and_on_no_folder(tmp_path):

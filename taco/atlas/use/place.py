@@ -46,8 +46,7 @@ def ranking(
     k: int = 20, temperature: float = 0.07, draws: int = 1000,
 ) -> pd.DataFrame:
     "Labels by falling share: label, share, low, high (95 %; NaN for a single pair), similarity."
-    labels = np.asarray(labels)
-    classes, codes = np.unique(labels, return_inverse=True)
+    classes, codes = np.unique(labels := np.asarray(labels), return_inverse=True)
     cosine, rows = _nearest(bank, vectors, k)
     weight = np.exp((cosine - cosine[:, :1]) / temperature)
     weight = weight / weight.sum(1, keepdims=True)

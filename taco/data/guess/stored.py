@@ -165,7 +165,8 @@ def dicom(folder: Path, files: list[str]) -> Layout | None:
     entries = [("reader", "dicom", f"{len(found)} DICOM files"), *_series(found, headers, colour == 3)]
     stacked = entries[-1][0] == "series"
     masks = None if stacked else _beside(folder, files)
-    classes, how, doubts = (({}, ""), [], [])
+    classes: tuple[dict[int, str], str] = ({}, "")
+    how, doubts = [], []
     if masks:
         entries[1] = ("images", masks.images.pattern(masks.rule), "named as their masks")
         named = f"{len(masks.labels)} pictures named as the files"
