@@ -173,8 +173,9 @@ def dicom(folder: Path, files: list[str]) -> Layout | None:
         entries.append(("masks", masks.labels.pattern(masks.rule), named))
         classes, how = classes_of(masks.labels.look.counts, folder, files)
     elif drawn: classes, how, doubts = _drawn_on(folder, found, drawn, entries, stacked)
+    rows = [Row(entries + how)]
     return Layout("DICOM series" if stacked else "DICOM files", f"Modality {', '.join(kinds)}",
-                  "semantic" if classes[0] else "none", [Row(entries + how)], *classes, colour, "SamplesPerPixel",
+                  "semantic" if classes[0] else "none", rows, classes[0], classes[1], colour, "SamplesPerPixel",
                   known, f"Modality {kinds.most_common(1)[0][0]} in the headers", doubts=doubts)
 
 # %% ../../../nbs/data/guess/03_stored.ipynb #0475ee77
