@@ -131,7 +131,8 @@ def answer(handler: Callable) -> dict:
 
 def listen() -> None:
     "Answer signals from here on, if this process is `taco`, not one that imports it."
-    if Path(sys.argv[0]).stem in ("taco", "-c"): answer(at_once)
+    asked = Path(sys.argv[0]).stem == "taco" or any("taco.cli.main" in word for word in sys.orig_argv)
+    if asked: answer(at_once)
 
 @contextlib.contextmanager
 def terminated() -> Generator[list[int]]:

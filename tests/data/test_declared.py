@@ -60,7 +60,7 @@ def test_nothing_read_is_no_contradiction(tmp_path):
 
 
 @pytest.mark.parametrize("twice, parts", [
-    (False, ("p00_00.png and ", "p00_00_.png", "rename")), (True, ("read twice", "delete one [[read]]"))])
+    (False, ("p00_00.png", "p00_00_.png", "Rename p00_00_.png")), (True, ("read twice", "delete one [[read]]"))])
 def test_keys_that_occur_twice(tmp_path, twice, parts):
     write_pairs(tmp_path, 1, 1)
     for folder in ("images", "masks") if not twice else ():

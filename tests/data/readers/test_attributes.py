@@ -48,9 +48,8 @@ def test_tuberculosis_stands_in_the_file_name(tmp_path, name, images, masks):
 
 def test_melanoma_stands_in_the_challenge_table(tmp_path):
     for n in (0, 1, 2):
-        picture(tmp_path / f"isic2016/P/ISIC_000000{n}.jpg")
-        picture(tmp_path / f"isic2016/P/ISIC_000000{n}_Segmentation.png")
-        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        picture(tmp_path / f"isic2016/P/ISIC_000000{n}.jpg", HEIGHT, WIDTH + n)
+        mask = np.zeros((HEIGHT, WIDTH + n), np.uint8)
         mask[20:40, 20:40] = 255
         Image.fromarray(mask).save(tmp_path / f"isic2016/P/ISIC_000000{n}_Segmentation.png")
     note = tmp_path / "isic2016/ISBI2016_ISIC_Part3B_Training_GroundTruth.csv"

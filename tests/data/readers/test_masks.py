@@ -111,8 +111,8 @@ def test_colour_masks_thresholds_and_one_mask_a_class(tmp_path):
 
 
 def test_instances_one_file_an_object(tmp_path):
-    image, _ = disc(0)
-    for name in ("a", "b"):
+    for seed, name in enumerate(("a", "b")):
+        image, _ = disc(seed)
         (tmp_path / "toy" / name / "images").mkdir(parents=True)
         (tmp_path / "toy" / name / "masks").mkdir()
         Image.fromarray(np.stack([image] * 4, -1)).save(

@@ -268,7 +268,8 @@ def test_stacks_of_electron_micrographs_by_their_published_names(tmp_path, name,
             if name == "epfl"
             else ("train-volume.tif", "train-labels.tif")
         )
-        tifffile.imwrite(tmp_path / name / image, pages, photometric="minisblack")
+        shown = pages + (part == "testing")  # other pictures than those of the training
+        tifffile.imwrite(tmp_path / name / image, shown, photometric="minisblack")
         tifffile.imwrite(tmp_path / name / label, masks, photometric="minisblack")
     records = list(read(name, tmp_path))
     assert {r.split for r in records} == set(parts.values()) and records[0].spacing == (
