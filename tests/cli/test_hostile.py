@@ -270,9 +270,8 @@ def test_interrupted_and_unheard(capsys, monkeypatch):
         signal.raise_signal(signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as left:
-        status_of(kill)
-    assert left.value.code == 143 and signal.getsignal(signal.SIGTERM) is before
+    assert status_of(kill) == 143 and capsys.readouterr().err == "Stopped.\n"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_file_is_in_the_message():
