@@ -172,6 +172,7 @@ TITLES = {
     "image_contrast_loss": "Training without tasks: the loss",
     "neighbours": "How often do the nearest neighbours name the task?",
     "real_unseen": "Does it hold on real images never seen?",
+    "relations": "Which output belongs to which input?",
 }
 
 # %% ../../nbs/workflow/05_publish.ipynb #addd21aa
