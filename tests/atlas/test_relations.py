@@ -129,7 +129,7 @@ def test_the_auroc_is_the_usual_one_and_its_interval_is_honest():
         assert found["auroc"] == pytest.approx(roc_auc_score(labels.ravel(), scores.ravel()), abs=1e-9)
         rows.append(found)
     rows = pd.DataFrame(rows)
-    true = .5 * (1 + torch.erf(torch.tensor(.8 / (2 * 2 ** .5) / 2 ** .5)).item())  # of normal scores, variance 1 + 1
+    true = .5 * (1 + torch.erf(torch.tensor(.4 / 2**.5)).item())  # of normal scores .8 apart, variance 2 each
     assert rows["auroc"].mean() == pytest.approx(true, abs=.01)
     assert ((rows["low"] < true) & (true < rows["high"])).mean() > .88
     assert ((rows["low"] + rows["high"]) / 2 - rows["auroc"]).abs().mean() < .01  # not pulled to one side
