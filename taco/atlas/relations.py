@@ -173,7 +173,7 @@ def score_relations(
     columns = ["auroc", "low", "high", "choice", "choice_low", "choice_high", "questions", "subjects"]
     return pd.DataFrame(rows, index=columns).T.astype(dict(questions=int, subjects=int)).rename_axis("relation")
 
-# %% ../../nbs/atlas/14_relations.ipynb #13e8f020
+# %% ../../nbs/atlas/14_relations.ipynb #1ce4f132
 def _wins(scores: np.ndarray) -> np.ndarray:
     "(Q, Q) mean over their two pairs each of: a right pair of one question scores more than a wrong one of another."
     right, wrong = scores[:, 0, :, None, None], scores[:, 1]
@@ -181,7 +181,7 @@ def _wins(scores: np.ndarray) -> np.ndarray:
     return more.mean((1, 3))
 
 def _weighted(wins: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    "(1 + draws,): the AUROC, and that of each draw; a question is compared with itself once, however often it is drawn."
+    "(1 + draws,): the AUROC, and that of each draw; a question meets itself once, however often it is drawn."
     own, squares = wins.diagonal(), weight**2
     total = weight.sum(1)**2 - squares.sum(1) + weight.sum(1)
     found = ((weight @ wins) * weight).sum(1) + (weight - squares) @ own

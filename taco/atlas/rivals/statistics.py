@@ -16,7 +16,7 @@ __all__ = ['OF_ONE', 'OF_TWO', 'COMPARED', 'Look', 'tones', 'fine_structure', 'p
            'colours', 'shapes', 'image_statistics', 'turns', 'correlation', 'turned', 'phase_peak', 'log_polar',
            'moved', 'residual', 'changed', 'dependent', 'smoothed', 'named_statistics', 'pair_statistics']
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #c282930f
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #caaffd89
 def _mean(values: Tensor) -> Tensor: return values.float().flatten(1).mean(1)
 def _log(values: Tensor) -> Tensor: return torch.log10(values + 1e-4)
 
@@ -24,7 +24,10 @@ class Look:
     "What several statistics need of images (B, 3, S, S) in [0, 1]."
     def __init__(self, image: Tensor):
         self.image, self.grey = image, image.mean(1)
-        self.spread = image.amax(1) - image.amin(1)  # how far from grey
+        self.ordered = self.grey.flatten(1).sort(1).values
+        self.darkest, self.brightest = image.amin(1), image.amax(1)  # of the channels
+        self.spread = self.brightest - self.darkest                  # how far from grey
+        self.black = self.brightest <= 0
         self.across, self.down = self.grey.diff(dim=2), self.grey.diff(dim=1)
         self.edge = F.pad(self.across.abs(), (0, 1)) + F.pad(self.down.abs(), (0, 0, 0, 1))
         red, green, blue = (image * 15 + .5).long().unbind(1)
@@ -32,14 +35,13 @@ class Look:
         one = torch.ones((), device=image.device).expand(len(image), image[0, 0].numel())
         self.count = torch.zeros(len(image), 4096, device=image.device).scatter_add_(1, self.colour.flatten(1), one)
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #5619bad9
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #d13fddb7
 def tones(look: Look) -> dict[str, Tensor]:
     "Brightness, contrast and colourfulness: moments, quantiles, a histogram of eight bins."
     grey, out = look.grey.flatten(1), dict(mean=_mean(look.grey), std=look.grey.flatten(1).std(1))
     out |= {f"mean_{name}": _mean(look.image[:, i]) for i, name in enumerate(("red", "green", "blue"))}
     out |= dict(spread=_mean(look.spread), spread_std=look.spread.flatten(1).std(1), coloured=_mean(look.spread > .02))
-    ordered = grey.sort(1).values
-    for percent in (5, 25, 50, 75, 95): out[f"quantile_{percent}"] = ordered[:, percent * grey.shape[1] // 100]
+    for percent in (5, 25, 50, 75, 95): out[f"quantile_{percent}"] = look.ordered[:, percent * grey.shape[1] // 100]
     bins = (grey * 8).long().clamp(max=7)
     for i in range(8): out[f"histogram_{i}"] = _mean(bins == i)
     return out
@@ -74,21 +76,20 @@ def spectrum(look: Look) -> dict[str, Tensor]:
     "The power in eight rings of frequency."
     return {f"power_{i}": band for i, band in enumerate(power(look.grey).unbind(1))}
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #7e59f647
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #adc37204
 def exact_values(look: Look) -> dict[str, Tensor]:
     "Shares of exactly black, white, grey, pure and clipped pixels, of whole levels of 255, of pixels like the next."
-    image = look.image
-    black, white = (image == 0).all(1), (image == 1).all(1)
-    ends = (image == 0) | (image == 1)
-    out = dict(black=black, white=white, grey=look.spread == 0, pure=ends.all(1) & ~black & ~white, clipped=ends.any(1),
+    image, white = look.image, look.darkest >= 1
+    ends = (image * (1 - image)).amax(1) <= 0
+    out = dict(black=look.black, white=white, grey=look.spread == 0, pure=ends & ~look.black & ~white,
+               clipped=(look.darkest <= 0) | (look.brightest >= 1),
                levels=(image * 255 - (image * 255).round()).abs() < 1e-3,
-               like_right=(image[..., 1:] == image[..., :-1]).all(1),
-               like_below=(image[..., 1:, :] == image[..., :-1, :]).all(1))
+               like_right=image.diff(dim=3).abs().amax(1) == 0, like_below=image.diff(dim=2).abs().amax(1) == 0)
     return {name: _mean(mask) for name, mask in out.items()}
 
 def frame(look: Look) -> dict[str, Tensor]:
     "Black along the four borders and in the four corners, and the mean of the border."
-    black, corner = (look.image == 0).all(1).float(), max(1, look.grey.shape[-1] // 8)
+    black, corner = look.black.float(), max(1, look.grey.shape[-1] // 8)
     sides = lambda picture: torch.stack([picture[:, 0], picture[:, -1], picture[:, :, 0], picture[:, :, -1]], 1)
     ends = slice(None, corner), slice(-corner, None)
     borders = sides(black).mean(2).sort(1).values
@@ -98,7 +99,7 @@ def frame(look: Look) -> dict[str, Tensor]:
     out |= {f"corner_black_{name}": corners[:, i] for i, name in enumerate(names)}
     return out | dict(border=_mean(sides(look.grey)))
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #7b9b2a12
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #72797c9a
 def colours(look: Look) -> dict[str, Tensor]:
     "How many colours, how evenly used, and how much the three commonest cover."
     share = look.count / look.count.sum(1, keepdim=True)
@@ -108,8 +109,9 @@ def colours(look: Look) -> dict[str, Tensor]:
 
 def _between(mask: Tensor, axis: int) -> Tensor:
     "(B, S, S) 1 where there is some of the mask on both sides along an axis."
-    before, after = mask.cummax(axis).values, mask.flip(axis).cummax(axis).values.flip(axis)
-    return torch.minimum(before, after)
+    so_far = mask.cumsum(axis)
+    to_come = so_far.narrow(axis, -1, 1) - so_far + mask
+    return ((so_far > 0) & (to_come > 0)).float()
 
 def shapes(look: Look) -> dict[str, Tensor]:
     "Of what is not the commonest colour: area, thickness, hollows, pieces, straight edges."
@@ -206,17 +208,18 @@ def moved(x: Look, y: Look) -> dict[str, Tensor]:
     return dict(moved_sure=height, moved_right=right.abs(), moved_down=down.abs(), moved=torch.hypot(right, down),
                 turned_sure=sure, scaled=larger, turned_by=turn.abs(), spectra_alike=correlation(a, b))
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #0e3bbacc
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #78cb139a
 def residual(x: Look, y: Look) -> dict[str, Tensor]:
     "The difference of the two: its moments, its roughness and spectrum, and what it resembles."
     all_three, d = y.image - x.image, y.grey - x.grey
     size, centred = all_three.abs(), d - d.mean((1, 2), keepdim=True)
-    spread = centred.square().mean((1, 2))
+    most, squares = size.amax(1), centred.square()
+    spread = squares.mean((1, 2))
     out = dict(
         left_mean=_mean(d), left_std=_log(spread.sqrt()), left=_log(_mean(size)), left_most=d.amax((1, 2)),
-        left_least=d.amin((1, 2)), left_peaked=torch.log10(_mean(centred**4) / (spread.square() + 1e-8) + .1),
+        left_least=d.amin((1, 2)), left_peaked=torch.log10(_mean(squares.square()) / (spread.square() + 1e-8) + .1),
         left_rough=_log(_mean(d.diff(dim=2).abs())), left_colour=_mean((all_three - d[:, None]).abs()),
-        left_nothing=_mean((size == 0).all(1)), left_little=_mean((size < .02).all(1)),
+        left_nothing=_mean(most == 0), left_little=_mean(most < .02),
         brighter=_mean(d > 1e-3), darker=_mean(d < -1e-3), left_and_input=correlation(d, x.grey),
         left_and_output=correlation(d, y.grey), inverted=_log(_mean((x.image + y.image - 1).abs())))
     return out | {f"left_power_{i}": band for i, band in enumerate(power(d, 6).unbind(1))}
@@ -227,12 +230,11 @@ def changed(x: Look, y: Look) -> dict[str, Tensor]:
     rows, columns = _mean(change.any(2)), _mean(change.any(1))
     border = torch.cat([change[:, 0], change[:, -1], change[:, :, 0], change[:, :, -1]], 1)
     part = slice(side // 4, side - side // 4)
-    black = (x.image == 0).all(1)
     return dict(changed_rows=rows, changed_columns=columns, changed_filled=_mean(change) / (rows * columns + 1e-3),
                 changed_border=_mean(border), changed_middle=_mean(change[:, part, part]),
-                changed_black=_mean(change & black))
+                changed_black=_mean(change & x.black))
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #40cc276a
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #90ca0e92
 def _ratio(given: Tensor, told: Tensor, bins: int = 16) -> Tensor:
     "(B,) share of the variance of `told` (B, N) that the level of `given` explains."
     level, zero = (given * bins).long().clamp(max=bins - 1), torch.zeros(len(given), bins, device=given.device)
@@ -252,7 +254,7 @@ def _shared(a: Tensor, b: Tensor, levels: int = 8) -> Tensor:
 def dependent(x: Look, y: Look) -> dict[str, Tensor]:
     "Whether grey values of one are told by those of the other, and whether their histograms agree."
     a, b = x.grey.flatten(1), y.grey.flatten(1)
-    one, two = a.sort(1).values, b.sort(1).values
+    one, two = x.ordered, y.ordered
     slope = ((a - a.mean(1, keepdim=True)) * b).mean(1) / (a.var(1, unbiased=False) + 1e-4)
     return dict(
         output_told=_ratio(a, b), input_told=_ratio(b, a), information=_shared(a, b), slope=slope.clamp(-4, 4),
