@@ -40,14 +40,14 @@ from ..reading import steadily
 if TYPE_CHECKING:
     from monai.networks.nets.resnet import ResNet
 
-# %% ../../nbs/learning/03_encoder.ipynb #487feb55
+# %% ../../nbs/learning/03_encoder.ipynb #b1a85bd5
 BACKBONES = dict(  # kind of block, blocks per stage
     resnet10=("basic", (1, 1, 1, 1)),
     resnet18=("basic", (2, 2, 2, 2)),
     resnet34=("basic", (3, 4, 6, 3)),
     resnet50=("bottleneck", (3, 4, 6, 3)),
 )
-FUSIONS = dict(contrast=10, stack=6, difference=9, shared=3)  # channels that enter the backbone
+FUSIONS = dict(contrast=10, stack=6, difference=9, shared=3, input=5, output=5)  # channels that enter the backbone
 
 @dataclass(frozen=True)
 class EncoderConfig:
@@ -93,9 +93,12 @@ def grey_channel(image: Tensor) -> Tensor:
     total = total - total.mean((2, 3), keepdim=True)
     return total / (total.std((2, 3), keepdim=True) + .05)
 
-# %% ../../nbs/learning/03_encoder.ipynb #6f0b093c
+# %% ../../nbs/learning/03_encoder.ipynb #18426761
 def channels(x: Tensor, y: Tensor, fusion: str) -> Tensor:
     "(B, 3, S, S) in [-1, 1], twice → (B, FUSIONS[fusion], S, S): what enters the backbone."
+    if fusion in ("input", "output"):
+        image = x if fusion == "input" else y
+        return torch.cat([image, edge_channel(image), grey_channel(image)], 1)
     more = []
     if fusion == "difference": more = [(y - x).abs()]
     if fusion == "contrast":
