@@ -30,9 +30,9 @@ from ..tasks.task import get_task
 __all__ = ['Encoder', 'RIGHT', 'WRONG', 'TWICE', 'SHIPPED', 'matched', 'plan_relations', 'posed', 'vectors_of', 'embed_questions',
            'question_scores', 'score_relations', 'relations', 'draw_relations']
 
-# %% ../../nbs/atlas/14_relations.ipynb #6078ce06
+# %% ../../nbs/atlas/14_relations.ipynb #12685571
 def _alike(relation: Relation, store: Store, records: np.ndarray) -> Tensor:
-    "(N, K) standardised statistics of single images: the inputs' and the outputs', solved with one seed."
+    "(N, K) standardised statistics of inputs and of outputs, which are made with one seed."
     found = []
     for start in range(0, len(records), 256):
         batch = store.batch(records[start:start + 256])
@@ -43,7 +43,7 @@ def _alike(relation: Relation, store: Store, records: np.ndarray) -> Tensor:
     return (values - values.mean(0)) / (values.std(0, unbiased=False) + 1e-3)
 
 def matched(numbers: Tensor) -> np.ndarray:
-    "(N // 2, 2) row numbers of (N, K): the nearest two, then the nearest two of the others, and so on."
+    "(N // 2, 2) rows of (N, K): the nearest two, then the nearest two of the others, and so on."
     apart = torch.cdist(numbers, numbers).fill_diagonal_(torch.inf)
     pairs = np.empty((len(numbers) // 2, 2), np.int64)
     for place in range(len(pairs)):
@@ -53,21 +53,22 @@ def matched(numbers: Tensor) -> np.ndarray:
         apart[:, [a, b]] = torch.inf
     return pairs
 
-# %% ../../nbs/atlas/14_relations.ipynb #3a2f4ddd
+# %% ../../nbs/atlas/14_relations.ipynb #9369d815
 def _partners(relation: Relation, store: Store, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
-    "(Q, 2) records of one dataset, `table` its rows: first and second input, one question for a subject at most."
+    "(Q, 2) records of a dataset, `table` its rows: first and second input, a question a subject at most."
     shuffled = table.iloc[rng.permutation(len(table))]
     one = shuffled.groupby("subject").head(1).index.to_numpy()
     if relation.partner == "itself": return np.stack([one, one], 1)
     if relation.partner == "slice":
-        beside = pd.Series(table.index, table.index).groupby(table["subject"]).shift(-1).dropna().astype(int)
+        rows = pd.Series(table.index, table.index)
+        beside = rows.groupby(table["subject"]).shift(-1).dropna().astype(int)
         several = beside.loc[[r for r in shuffled.index if r in beside.index]]
         first = several.groupby(table["subject"][several.index]).head(1)
         if len(first): return np.stack([first.index, first], 1)
     if len(one) < 2: return np.empty((0, 2), np.int64)
     return one[matched(_alike(relation, store, one))]
 
-# %% ../../nbs/atlas/14_relations.ipynb #0b1ac089
+# %% ../../nbs/atlas/14_relations.ipynb #98b9a595
 def plan_relations(
     store: Store,
     split: str | None,          # train, val or test; None: all of them
@@ -75,9 +76,9 @@ def plan_relations(
     seed: int = 0,
     names: Sequence[str] = (),  # of relations; none: all
 ) -> pd.DataFrame:
-    """One row per question: relation, record and partner (indices into the store), dataset, source, units, seed.
+    """One row per question: relation, task, record and partner (of the store), dataset, source, seed.
 
-    `unit` and `other_unit` are the subjects of both. Raises `TaskError` for an unknown relation or without questions.
+    `unit` and `other_unit` are their subjects. Raises `TaskError` for an unknown relation, or without a question.
     """
     rng, table, parts = np.random.default_rng(seed), store.table, []
     unit = (table["dataset"] + "/" + table["subject"].astype(str)).to_numpy()
@@ -86,10 +87,12 @@ def plan_relations(
         for dataset, rows in able.groupby("dataset", sort=False):
             pairs = _partners(relation, store, rows, rng)
             some = pairs[np.sort(rng.permutation(len(pairs))[:per_dataset])]
-            about = dict(relation=relation.name, task=relation.task, dataset=dataset, source=rows["source"].iloc[0])
-            parts.append(pd.DataFrame(dict(record=some[:, 0], partner=some[:, 1])).assign(**about))
+            about = dict(relation=relation.name, task=relation.task, dataset=dataset)
+            records = pd.DataFrame(dict(record=some[:, 0], partner=some[:, 1]))
+            parts.append(records.assign(**about, source=rows["source"].iloc[0]))
     plan = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["record"])
-    if not len(plan): refusing(TaskError)("No record of this split allows a question.", "split", split)
+    if not len(plan):
+        refusing(TaskError)("No record of this split allows a question.", "split", split)
     plan = plan.assign(unit=unit[plan["record"]], other_unit=unit[plan["partner"]])
     return plan.assign(seed=rng.integers(0, 2**31, len(plan)))
 
@@ -103,10 +106,10 @@ def posed(store: Store, plan: pd.DataFrame, block: int = 128, device="cpu") -> I
             seeds = torch.from_numpy(plan["seed"].to_numpy()[part]).to(device)
             yield part, get_relation(str(name)).function(first, second, seeds)
 
-# %% ../../nbs/atlas/14_relations.ipynb #b7b91645
-Encoder = Callable[[Tensor, Tensor], Any]  # inputs and outputs (B, 3, S, S) in [0, 1] → (B, D), or a tuple that ends so
+# %% ../../nbs/atlas/14_relations.ipynb #270766ea
+Encoder = Callable[[Tensor, Tensor], Any]  # (B, 3, S, S) in [0, 1], twice → (B, D), or a tuple that ends so
 RIGHT, WRONG = ((0, 1), (2, 3)), ((0, 3), (2, 1))  # of the four pictures
-TWICE = ((0, 0), (1, 1), (2, 2), (3, 3))           # each picture as its own output: nothing to compare
+TWICE = ((0, 0), (1, 1), (2, 2), (3, 3))  # each picture as its own output: nothing to compare
 
 def vectors_of(encoder: Encoder, input: Tensor, output: Tensor) -> np.ndarray:
     "(B, D) float32 of pairs, by anything that makes vectors of them."
@@ -124,9 +127,9 @@ def embed_questions(encoder: Encoder, store: Store, plan: pd.DataFrame, pairs: S
         for row, vectors in zip(rows, made): found[row] = vectors
     return np.stack(found)
 
-# %% ../../nbs/atlas/14_relations.ipynb #a1727f48
-def _typical(bank: np.ndarray, known: np.ndarray, asked: np.ndarray, names: np.ndarray, k: int) -> np.ndarray:
-    "(Q, P) typicality of (Q, P, D) among (M, R, D); `known` (M,) and `names` (Q,) are their relations."
+# %% ../../nbs/atlas/14_relations.ipynb #a606095c
+def _typical(bank: np.ndarray, known: np.ndarray, asked: np.ndarray, names: np.ndarray, k: int):
+    "(Q, P) typicality of (Q, P, D) among (M, R, D), whose relations are `names` (Q,) and `known` (M,)."
     rows = [part.reshape(-1, part.shape[-1]) for part in (bank, asked)]
     unit = [part / np.linalg.norm(part, axis=1, keepdims=True).clip(1e-12) for part in rows]
     which = known.repeat(bank.shape[1]), names.repeat(asked.shape[1])
@@ -136,22 +139,22 @@ def question_scores(bank: np.ndarray, bank_plan: pd.DataFrame, asked: np.ndarray
                     k: int = 5) -> np.ndarray:
     """(Q, 2, 2) scores of the right and of the wrong pairs of each question.
 
-    Of `embed_questions`: `bank` (M, 2, D) of RIGHT and `asked` (Q, 4, D) of RIGHT + WRONG; or both of TWICE, (…, 4, D),
-    when the scores of input and output alone are added up.
+    Of `embed_questions`: `bank` (M, 2, D) of RIGHT and `asked` (Q, 4, D) of RIGHT + WRONG; or both of TWICE,
+    (…, 4, D), when the scores of input and output alone are added up.
     """
     known, names = bank_plan["relation"].to_numpy(), plan["relation"].to_numpy()
     if bank.shape[1] == len(RIGHT): return _typical(bank, known, asked, names, k).reshape(-1, 2, 2)
     inputs, outputs = (_typical(bank[:, i::2], known, asked[:, i::2], names, k) for i in (0, 1))
     return np.stack([inputs + outputs, inputs + outputs[:, ::-1]], 1)
 
-# %% ../../nbs/atlas/14_relations.ipynb #50cb993e
+# %% ../../nbs/atlas/14_relations.ipynb #1ae52cb2
 def score_relations(
     scores: np.ndarray,  # (Q, 2, 2) of right and wrong pairs, more for what is more typical
     plan: pd.DataFrame,  # of `plan_relations`
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """One row per relation, and "mean": auroc, low, high (95 %), choice, choice_low, choice_high, questions, subjects.
+    """One row per relation, and "mean": auroc and choice with their intervals (95 %), questions, subjects.
 
     All relations share their draws of subjects.
     """
@@ -162,26 +165,28 @@ def score_relations(
     first, second = (plan[c].map(place).to_numpy() for c in ("unit", "other_unit"))
     rows, drawn = {}, []
     for name, part in plan.groupby("relation", sort=False).indices.items():
-        weight = count[:, first[part]] * np.where(first[part] == second[part], 1, count[:, second[part]])
+        same = first[part] == second[part]
+        weight = count[:, first[part]] * np.where(same, 1, count[:, second[part]])
         wins = _wins(scores[part])
         values = [_weighted(wins, weight), _chosen(scores[part], weight)]
-        drawn.append([v[1:] for v in values])
-        rows[name] = [*_summary(values[0]), *_summary(values[1]), len(part), len(set(plan["unit"].iloc[part]))]
-    both = [np.concatenate([[np.mean([row[at] for row in rows.values()])], np.nanmean([d[i] for d in drawn], 0)])
-            for i, at in enumerate((0, 3))]
-    rows["mean"] = [*_summary(both[0]), *_summary(both[1]), len(plan), len(units)]
-    columns = ["auroc", "low", "high", "choice", "choice_low", "choice_high", "questions", "subjects"]
-    return pd.DataFrame(rows, index=columns).T.astype(dict(questions=int, subjects=int)).rename_axis("relation")
+        drawn.append(values)
+        subjects = len(set(plan["unit"].iloc[part]))
+        rows[name] = [*_summary(values[0]), *_summary(values[1]), len(part), subjects]
+    means = [np.nanmean([values[i] for values in drawn], 0) for i in (0, 1)]
+    rows["mean"] = [*_summary(means[0]), *_summary(means[1]), len(plan), len(units)]
+    columns = "auroc low high choice choice_low choice_high questions subjects".split()
+    table = pd.DataFrame(rows, index=columns).T.rename_axis("relation")
+    return table.astype(dict(questions=int, subjects=int))
 
-# %% ../../nbs/atlas/14_relations.ipynb #1ce4f132
+# %% ../../nbs/atlas/14_relations.ipynb #4174e7ea
 def _wins(scores: np.ndarray) -> np.ndarray:
-    "(Q, Q) mean over their two pairs each of: a right pair of one question scores more than a wrong one of another."
+    "(Q, Q) how often a right pair of one question scores more than a wrong pair of another."
     right, wrong = scores[:, 0, :, None, None], scores[:, 1]
     more = (right > wrong) + .5 * (right == wrong)  # (Q, 2, Q, 2)
     return more.mean((1, 3))
 
 def _weighted(wins: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    "(1 + draws,): the AUROC, and that of each draw; a question meets itself once, however often it is drawn."
+    "(1 + draws,): the AUROC, and of each draw; a question meets itself once, however often drawn."
     own, squares = wins.diagonal(), weight**2
     total = weight.sum(1)**2 - squares.sum(1) + weight.sum(1)
     found = ((weight @ wins) * weight).sum(1) + (weight - squares) @ own
@@ -189,7 +194,7 @@ def _weighted(wins: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.concatenate([[wins.mean()], drawn])
 
 def _chosen(scores: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    "(1 + draws,): the share of questions whose right pairs are together more typical, ties by half; and of each draw."
+    "(1 + draws,): share of questions whose right pairs score more together (a tie: ½), and of each draw."
     right, wrong = scores.sum(2).T
     gap = right - wrong
     even = np.abs(gap) <= 1e-6 * np.maximum(np.abs(right), np.abs(wrong))  # equal but for rounding
@@ -201,21 +206,19 @@ def _summary(values: np.ndarray) -> list[float]:
     "Value and 95 % interval of (1 + draws,)."
     return [float(values[0]), *(float(q) for q in np.nanquantile(values[1:], (.025, .975)))]
 
-# %% ../../nbs/atlas/14_relations.ipynb #d932d9d6
-SHIPPED = ("acdc", "busi", "covid19radio", "drive", "dynamicnuclear", "isic2018", "kvasir", "monusac")
-
+# %% ../../nbs/atlas/14_relations.ipynb #38ee897c
 def relations(
     encoder: Encoder,
-    store: Store | None = None,   # its training images make the bank; None: phantoms of SHIPPED, packed for a moment
-    asked: Store | None = None,   # all its images are asked about; None: the test images of `store`
-    alone: bool = False,          # show every picture as its own output: what the encoder knows without a relation
-    per_dataset: int = 12,        # questions for a relation and a dataset, in the bank and asked, at most
-    k: int = 5,                   # neighbours that typicality looks at
-    draws: int = 1000,            # of subjects
+    store: Store | None = None,  # its training images make the bank; None: phantoms, packed for a moment
+    asked: Store | None = None,  # all its images are asked about; None: the test images of `store`
+    alone: bool = False,         # every picture as its own output: what is known without a relation
+    per_dataset: int = 12,       # questions for a relation and a dataset, in the bank and asked, at most
+    k: int = 5,                  # neighbours that typicality looks at
+    draws: int = 1000,           # of subjects
     seed: int = 0,
     device="cpu",
 ) -> pd.DataFrame:
-    """One row per relation, and "mean": AUROC and share of right choices, each with its interval over subjects.
+    """One row per relation, and "mean": AUROC and share of right choices, with intervals over subjects.
 
     Raises `TaskError` for data that allow no question.
     """
@@ -224,16 +227,21 @@ def relations(
             made = _shipped(folder, getattr(getattr(encoder, "config", None), "size", 64))
             return relations(encoder, made, asked, alone, per_dataset, k, draws, seed, device)
     other, split = asked or store, None if asked else "test"
-    known, plan = plan_relations(store, "train", per_dataset, seed), plan_relations(other, split, per_dataset, seed + 1)
+    known = plan_relations(store, "train", per_dataset, seed)
+    plan = plan_relations(other, split, per_dataset, seed + 1)
     pairs = (TWICE, TWICE) if alone else (RIGHT, RIGHT + WRONG)
     bank = embed_questions(encoder, store, known, pairs[0], device)
     found = embed_questions(encoder, other, plan, pairs[1], device)
     return score_relations(question_scores(bank, known, found, plan, k), plan, draws, seed)
 
-def _shipped(folder: str, size: int) -> Store:
-    return Store.open([pack(name, out=folder, size=size, source="phantom", subjects=40) for name in SHIPPED])
+# %% ../../nbs/atlas/14_relations.ipynb #fa0bf6c3
+SHIPPED = "acdc busi covid19radio drive dynamicnuclear isic2018 kvasir monusac".split()
 
-# %% ../../nbs/atlas/14_relations.ipynb #9cffc085
+def _shipped(folder: str, size: int) -> Store:
+    made = [pack(name, out=folder, size=size, source="phantom", subjects=40) for name in SHIPPED]
+    return Store.open(made)
+
+# %% ../../nbs/atlas/14_relations.ipynb #4a55f64a
 @style
 def draw_relations(
     found: dict[str, pd.DataFrame],      # by encoder, of `score_relations`
@@ -250,9 +258,9 @@ def draw_relations(
     for row in range(0, len(names), 2): ax.axhspan(row - .5, row + .5, color="0.96", zorder=0, lw=0)
     ax.axhline(len(names) - 1.5, color="0.5", lw=.7)
     ax.axvline(.5, color="0.4", lw=.7, ls=":")
-    families = [FAMILY_COLOURS[get_task(RELATIONS[n].task).family] if n in RELATIONS else "black" for n in names]
     ax.set_yticks(range(len(names)), [n.replace("_", " ") for n in names])
-    for label, colour in zip(ax.get_yticklabels(), families): label.set_color(colour)
+    for label, name in zip(ax.get_yticklabels(), names):
+        if name in RELATIONS: label.set_color(FAMILY_COLOURS[get_task(RELATIONS[name].task).family])
     ax.set(ylim=(len(names) - .5, -.5), xlabel="AUROC, right against exchanged pairs")
     ax.tick_params(axis="y", length=0)
     figure.legend(loc="outside upper left", ncols=4, handletextpad=.1, columnspacing=1)

