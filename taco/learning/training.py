@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 __all__ = ['TrainConfig', 'new_head', 'as_part', 'changed', 'TaskContrast', 'describe', 'claim', 'clear', 'new_sampler',
            'new_encoder', 'train', 'draw_loss']
 
-# %% ../../nbs/learning/07_training.ipynb #1f34e3fb
+# %% ../../nbs/learning/07_training.ipynb #80759b95
 from taco.base import (
     EncoderError,
     ParameterError,
@@ -46,7 +46,7 @@ from ..data.store import Store
 from ..disk import sweep
 from .encoder import EncoderConfig, PairEncoder
 from .loop import Fit, FitConfig, Steps, fit, one_thread
-from .loss import FAILED, OBJECTIVES, POSITIVES, naming_loss, positive_labels, supcon
+from .loss import FAILED, OBJECTIVES, POSITIVES, compare, positive_labels
 from .randomise import Randomisation, as_randomisation
 from .sampler import PairSampler
 from ..lock import take
@@ -126,7 +126,7 @@ def of(cls: TrainConfig, **parameters) -> TrainConfig:
     "From a flat list of parameters, see `changed`."
     return changed(TrainConfig(), **parameters)
 
-# %% ../../nbs/learning/07_training.ipynb #225bed46
+# %% ../../nbs/learning/07_training.ipynb #fc0e2004
 class TaskContrast(Fit):
     "An encoder, its stream of pairs and its loss."
     fused = True
@@ -156,15 +156,7 @@ class TaskContrast(Fit):
         if self.trainer.world_size > 1:
             z = self.all_gather(z, sync_grads=True).flatten(0, 1)
             labels = self.all_gather(labels).flatten()
-        return self.compared(z, labels)
-
-# %% ../../nbs/learning/07_training.ipynb #661df70b
-@patch
-def compared(self: TaskContrast, z: Tensor, labels: Tensor) -> Tensor:
-    "The loss of all embeddings of a batch, (B, D), and of what belongs together, (B,)."
-    head: Any = self.head
-    if head is not None: return naming_loss(z, labels, head, self.recipe.temperature)
-    return supcon(z, labels, self.recipe.temperature)
+        return compare(z, labels, recipe.temperature, self.head)
 
 # %% ../../nbs/learning/07_training.ipynb #958a0c98
 @patch
