@@ -20,6 +20,7 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(), "clip": cfg.get("clip_requirements", "").split(),
-                    "bench": cfg.get("bench_requirements", "").split()},
+                    "bench": cfg.get("bench_requirements", "").split(),
+                    "imagenet": cfg.get("imagenet_requirements", "").split()},
     entry_points={"console_scripts": cfg["console_scripts"].split("\n")},
 )

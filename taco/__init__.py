@@ -20,6 +20,7 @@ DOOR = {
     "taco.atlas.embedding": "plan_pairs embed Embeddings",
     "taco.atlas.rivals.baselines": "baseline",
     "taco.atlas.neighbours": "weighted_knn",
+    "taco.atlas.relations": "relations",
     "taco.atlas.figures": "draw_map",
     "taco.atlas.use.place": "place",
     "taco.workflow.page": "write_atlas",

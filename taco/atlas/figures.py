@@ -35,27 +35,44 @@ def colour_names(texts: Sequence, colours: Sequence) -> None:
     "Give each text of an axis, such as `ax.get_yticklabels()`, its colour."
     for text, colour in zip(texts, colours): text.set_color(colour)
 
-# %% ../../nbs/atlas/04_figures.ipynb #8b3d6fbe
+# %% ../../nbs/atlas/04_figures.ipynb #2e6d704f
 @dataclass(frozen=True)
 class EncoderLook:
     "What an encoder is called in a figure, and its colour there."
     title: str
     colour: str = "#555555"
 
+_STATISTICS = dict(
+    single_images=EncoderLook("statistics of each image", OKABE_ITO["yellow"]),
+    statistics=EncoderLook("statistics", "#999933"),
+    statistics_lda=EncoderLook("statistics, LDA", OKABE_ITO["orange"]),
+    statistics_trees=EncoderLook("statistics, trees", OKABE_ITO["green"]),
+)
+_TRAINED = dict(
+    image_contrast=EncoderLook("image contrast", OKABE_ITO["vermilion"]),
+    image_contrast_same=EncoderLook("image contrast, same channels"),
+    input_only=EncoderLook("TaCo, input only", "#7777AA"),
+    output_only=EncoderLook("TaCo, output only", "#AA77AA"),
+    cross_entropy=EncoderLook("cross-entropy", OKABE_ITO["blue"]),
+)
+
+# %% ../../nbs/atlas/04_figures.ipynb #69db9aa3
 ENCODERS: dict[str, EncoderLook] = dict(
     random=EncoderLook("random weights", "#888888"),
     pixels=EncoderLook("raw pixels", "#BBBBBB"),
     histogram=EncoderLook("histograms"),
     pca=EncoderLook("PCA of pixels", "#DDDDDD"),
+    **_STATISTICS,
     single=EncoderLook("output only"),
     output=EncoderLook("output only"),
     difference=EncoderLook("difference"),
     imagenet=EncoderLook("ImageNet"),
+    imagenet_lite=EncoderLook("ImageNet, small"),
     dino=EncoderLook("DINO"),
     clip=EncoderLook("CLIP"),
     clip_canvas=EncoderLook("CLIP, canvas"),
     clip_biomedclip=EncoderLook("BiomedCLIP"),
-    image_contrast=EncoderLook("image contrast", OKABE_ITO["vermilion"]),
+    **_TRAINED,
     taco_dataset=EncoderLook("TaCo, task + dataset", OKABE_ITO["purple"]),
     taco_short=EncoderLook("TaCo, short", OKABE_ITO["yellow"]),
     taco=EncoderLook("TaCo", "#222222"),

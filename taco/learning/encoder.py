@@ -37,14 +37,14 @@ from .pairs import Pairs
 from .weights import check_finite, read_json, read_weights, restore, state_of, write_weights
 from ..reading import steadily
 
-# %% ../../nbs/learning/03_encoder.ipynb #487feb55
+# %% ../../nbs/learning/03_encoder.ipynb #b1a85bd5
 BACKBONES = dict(  # kind of block, blocks per stage
     resnet10=("basic", (1, 1, 1, 1)),
     resnet18=("basic", (2, 2, 2, 2)),
     resnet34=("basic", (3, 4, 6, 3)),
     resnet50=("bottleneck", (3, 4, 6, 3)),
 )
-FUSIONS = dict(contrast=10, stack=6, difference=9, shared=3)  # channels that enter the backbone
+FUSIONS = dict(contrast=10, stack=6, difference=9, shared=3, input=5, output=5)  # channels that enter the backbone
 
 @dataclass(frozen=True)
 class EncoderConfig:
@@ -92,9 +92,12 @@ def grey_channel(image: Tensor) -> Tensor:
     deviation = total_norm / (size - 1)**.5
     return total / (deviation + .05)  # std, which takes fifty times as long on one core
 
-# %% ../../nbs/learning/03_encoder.ipynb #10943dbf
+# %% ../../nbs/learning/03_encoder.ipynb #18426761
 def channels(x: Tensor, y: Tensor, fusion: str) -> Tensor:
     "(B, 3, S, S) in [-1, 1], twice → (B, FUSIONS[fusion], S, S): what enters the backbone."
+    if fusion in ("input", "output"):
+        image = x if fusion == "input" else y
+        return torch.cat([image, edge_channel(image), grey_channel(image)], 1)
     more = []
     if fusion == "difference": more = [(y - x).abs()]
     if fusion == "contrast":

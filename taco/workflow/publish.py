@@ -157,7 +157,7 @@ def copy_figure(source: Path, target: Path) -> None:
         else:
             with atomic(goal) as spare: spare.write_bytes(file.read_bytes())
 
-# %% ../../nbs/workflow/05_publish.ipynb #b02ea3a3
+# %% ../../nbs/workflow/05_publish.ipynb #46d26738
 TITLES = {
     "fig1_gallery": "Figure 1. What are the thirty tasks?",
     "fig1a_datasets": "Figure 1a. What images are there?",
@@ -176,6 +176,7 @@ TITLES = {
     "image_contrast_loss": "Training without tasks: the loss",
     "neighbours": "How often do the nearest neighbours name the task?",
     "real_unseen": "Does it hold on real images never seen?",
+    "relations": "Which output belongs to which input?",
 }
 
 # %% ../../nbs/workflow/05_publish.ipynb #addd21aa

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from taco.base import EncoderError
-from taco.learning.encoder import BACKBONES, FUSIONS, EncoderConfig, PairEncoder, encode
+from taco.learning.encoder import BACKBONES, FUSIONS, EncoderConfig, PairEncoder, channels, encode
 from taco.learning.pairs import make_pairs
 
 
@@ -16,6 +16,17 @@ def test_encoders(backbone, fusion):
     features, embedding = encoder(*torch.rand(2, 3, 3, 40, 40))
     assert features.shape == (3, encoder.features) and embedding.shape == (3, 16) and embedding.dtype == torch.float32
     assert torch.allclose(embedding.norm(dim=1), torch.ones(3), atol=1e-5)
+
+
+def test_an_encoder_of_one_side_sees_one_side():
+    x, y, z = torch.rand(3, 2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    for fusion, same, other in (("input", (x, z), (z, y)), ("output", (z, y), (x, z))):
+        encoder = PairEncoder(EncoderConfig("resnet10", fusion, width=.125)).eval()
+        assert torch.equal(encoder(x, y)[1], encoder(*same)[1])
+        assert not torch.equal(encoder(x, y)[1], encoder(*other)[1])
+    both = channels(x, y, "contrast")  # each side as TaCo sees it
+    assert torch.equal(channels(x, y, "input"), both[:, [0, 1, 2, 6, 8]])
+    assert torch.equal(channels(x, y, "output"), both[:, [3, 4, 5, 7, 9]])
 
 
 def test_standard_resnet50_has_2048_features():

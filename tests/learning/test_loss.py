@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from pytorch_metric_learning.losses import SupConLoss
 
 from taco.base import ParameterError
-from taco.learning.loss import positive_labels, supcon, supcon_bounds
+from taco.learning.loss import naming_loss, positive_labels, supcon, supcon_bounds
 from taco.learning.pairs import Pairs
 
 
@@ -56,3 +56,12 @@ def test_kinds_of_positives():
     assert same("task") == [[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
     assert same("task+dataset") == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     with pytest.raises(ParameterError, match="task\\+dataset"): positive_labels(pairs, "task+datasets")
+
+
+def test_naming_is_cross_entropy_at_a_temperature():
+    chance = torch.Generator().manual_seed(5)
+    z = F.normalize(torch.randn(12, 6, generator=chance), dim=1)
+    head, labels = torch.nn.Linear(6, 4), torch.arange(12) % 4
+    shares = torch.softmax(head(z) / .1, 1)[torch.arange(12), labels]
+    assert torch.isclose(naming_loss(z, labels, head, .1), -shares.log().mean(), atol=1e-5)
+    assert naming_loss(z.bfloat16(), labels, head, .1).dtype == torch.float32

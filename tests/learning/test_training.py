@@ -192,6 +192,24 @@ def test_training_lowers_the_loss_and_bf16_runs(store, tmp_path):
     assert np.mean(loss[-5:]) < np.mean(loss[:3]) - .1
 
 
+def test_the_rival_names_tasks(store, tmp_path):
+    "The same network by cross-entropy: it learns, resumes exactly, and leaves an encoder like any other."
+    how = config(objective="cross_entropy", steps=24, pairs_per_task=6)
+    whole = train(store, TASKS, how, tmp_path / "whole", progress=False)
+    loss = [float(row["loss"]) for row in history(tmp_path / "whole")]
+    assert loss[0] == pytest.approx(np.log(len(TASKS)), abs=1.5) and np.mean(loss[-4:]) < loss[0] - .2
+    with pytest.raises(RuntimeError): train(store, TASKS, how, tmp_path / "part", False, callbacks=[Stop(9)])
+    resumed = train(store, TASKS, how, tmp_path / "part", progress=False)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert torch.equal(weights(PairEncoder.load(tmp_path / "whole/encoder", device="cpu")), weights(whole))
+    assert not torch.equal(weights(train(store, TASKS, config(steps=24, pairs_per_task=6), tmp_path / "other", False)),
+                           weights(whole))
+    for field, value in (("failures", "negatives"), ("positives", "task+dataset")):
+        wrong = config(objective="cross_entropy", **{field: value})
+        with pytest.raises(ParameterError, match=field): train(store, TASKS, wrong, tmp_path / field, False)
+    with pytest.raises(ParameterError, match="objective"): config(objective="crossentropy")
+
+
 def test_progress_is_a_few_lines(store, tmp_path, capsys):
     train(store, TASKS, config(steps=30, log_every=3), tmp_path)
     lines = capsys.readouterr().out.splitlines()

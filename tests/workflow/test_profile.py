@@ -13,7 +13,7 @@ def test_typo_in_a_profile_is_found_before_anything_runs():
     with pytest.raises(ExperimentError, match="Did you mean 'quick'"): load_profile("quik")
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "quick_seeds", "gpu", "real"])
+@pytest.mark.parametrize("name", ["smoke", "quick", "quick_seeds", "gpu", "real", "study"])
 def test_every_step_of_every_profile_can_be_planned(name):
     profile = load_profile(name)
     folders = profile_folders(profile)

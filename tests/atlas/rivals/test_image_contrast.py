@@ -121,3 +121,14 @@ def test_settings_that_make_no_sense():
     like = ImageContrastConfig(encoder=EncoderConfig("resnet10", "contrast", width=.5))
     assert like.encoder == ImageEncoderConfig("resnet10", width=.5)
     assert ImageContrastConfig.of(steps=7, width=.5).encoder == ImageEncoderConfig(width=.5)
+    assert ImageContrastConfig.of(fusion="input").encoder.fusion == "input"
+
+
+def test_it_may_see_what_taco_sees_of_an_image(tmp_path):
+    "Edges and greys beside the colours, in training and as an encoder; they are kept with the weights."
+    encoder = ImageContrast(ImageEncoderConfig("resnet10", fusion="input", width=.125, size=32)).eval()
+    assert encoder.backbone.conv1.in_channels == 5
+    x, y = torch.rand(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    again = ImageContrast.load(encoder.save(tmp_path / "encoder"), device="cpu")
+    assert again.config.fusion == "input" and torch.equal(again(x, y)[1], encoder(x, y)[1])
+    with pytest.raises(EncoderError, match="shared or input"): ImageEncoderConfig(fusion="stack")
