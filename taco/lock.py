@@ -164,7 +164,9 @@ def lead() -> None:
 
 def end_by_signal() -> None:
     "Let SIGTERM end this kernel like an exception, so that what was begun is tidied up; nothing in another thread."
-    def leave(number, _): raise SystemExit(128 + number)
+    def leave(number, _):
+        signal.signal(number, signal.SIG_IGN)  # it is ending; whoever is in a hurry kills
+        raise SystemExit(128 + number)
     with contextlib.suppress(ValueError): signal.signal(signal.SIGTERM, leave)
 
 # %% ../nbs/05_lock.ipynb #266effc4

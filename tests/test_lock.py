@@ -100,3 +100,14 @@ def test_a_child_ends_with_its_parent(by_system):
     while lives(pid, "") and time.monotonic() < until: time.sleep(.02)
     alive = lives(pid, "") and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     assert not alive
+
+
+def test_a_kernel_that_is_ending_is_not_disturbed_by_a_second_signal(root):
+    code = """import atexit, os, signal
+from taco.lock import end_by_signal
+end_by_signal()
+atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+os.kill(os.getpid(), signal.SIGTERM)
+print("not reached")"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")

@@ -119,10 +119,13 @@ def guess_attributes(folder: Path, files: list[str], images: list[str]) -> tuple
             for at, column in enumerate(names):
                 words, key = {line[at].strip() for line in lines} - {""}, re.sub(r"\W+", "_", column.strip()).lower()
                 numbers = sum(bool(re.fullmatch(NUMBER, word)) for word in words)
-                if column == row or any(re.fullmatch(p, column.strip()) for p in (NO_ATTRIBUTE, PATIENT)): continue
-                if len(words) < 2 or numbers not in (0, len(words)) or not numbers and len(words) > 20: continue
+                if column == row or any(re.fullmatch(p, column.strip()) for p in (NO_ATTRIBUTE, PATIENT)):
+                    continue
+                if len(words) < 2 or numbers not in (0, len(words)) or not numbers and len(words) > 20:
+                    continue
                 if key.isidentifier(): found[key] = dict(table=path, row=row, column=column) | more
-            if found: return found, f"{path} has them for all {len(images)} images, by its column {row}"
+            if found:
+                return found, f"{path} has them for all {len(images)} images, by its column {row}"
     return None
 
 # %% ../../nbs/data/14_draft.ipynb #9c93165f
@@ -164,7 +167,8 @@ def draft(folder: str | Path, name: str | None = None) -> Draft:
     "A card for the files below a folder, by default named like it. Raises `DataError` where no reader knows any."
     folder = Path(folder)
     refuse = refusing(DataError, file=folder)
-    if folder.is_file(): refuse("This is a file.", "folder", "a file", "a folder", "Name the folder that holds it.")
+    if folder.is_file():
+        refuse("This is a file.", "folder", "a file", "a folder", "Name the folder that holds it.")
     if not folder.is_dir(): refuse("There is no such folder.", "folder", fix="Check the path.")
     files = list_files(folder)
     if not files:
@@ -258,7 +262,8 @@ def write_draft(folder: str | Path, out: str | Path | None = None) -> tuple[Draf
     path = Path(out) if out else Path(f"{name_of(Path(folder))}.toml")
     made = draft(folder, None if path.stem == "card" else path.stem)
     refuse = refusing(CardError, file=path)
-    if path.exists(): refuse("There is such a file already.", "out", path, "a new file", "Choose another with -o.")
+    if path.exists():
+        refuse("There is such a file already.", "out", path, "a new file", "Choose another with -o.")
     if any(above.is_file() for above in path.parents):
         refuse("A file lies where a folder is needed.", "out", path, fix="Move it away, or choose another place.")
     path.parent.mkdir(parents=True, exist_ok=True)

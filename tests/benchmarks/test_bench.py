@@ -115,6 +115,7 @@ def test_kornia_makes_pairs_of_the_same_shape_or_says_that_it_is_not_there(rows)
         assert not torch.equal(input, output), name
 
 
+@pytest.mark.long
 def test_time_is_that_of_one_thread():
     spent = tasks.race({"sleeps": lambda _: time.sleep(0.02), "works": lambda _: sum(range(100_000))}, 0.12)
     assert spent["sleeps"] < spent["works"]

@@ -51,6 +51,7 @@ def test_packing_reading_and_opening_in_small(tmp_path):
     assert "opening 3 stores" in console.export_text() and "data" in bench.SECTIONS
 
 
+@pytest.mark.long
 def test_memory_of_a_real_process(tmp_path):
     small = pack("drive", out=tmp_path, size=24, subjects=12, source="phantom")
     held = data.memory(small, data.enlarge(small, tmp_path / "large", 10), steps=1)

@@ -97,7 +97,8 @@ def names_for(values: list[int], folder: Path, files: list[str], near: str = "")
             if all(value in table for value in values) and len(set(table.values())) == len(table):
                 own, wanted = set(words(title)), set(words(near))
                 found.append((len(own & wanted), -len(own - wanted), path, title, table))
-    if not found: return {value: f"class {value}" for value in values}, "EDIT: their names; nothing here tells them"
+    if not found:
+        return {value: f"class {value}" for value in values}, "EDIT: their names; nothing here tells them"
     _, _, path, title, table = max(found, key=lambda entry: entry[:2])
     unlike = {tuple(other[value] for value in values) for *_, other in found}
     where = f"names of {path}" + (f", under {title!r}, of {len(unlike)} lists there" if len(unlike) > 1 else "")
@@ -247,7 +248,8 @@ def drawn(folder: Path, files: list[str]) -> Layout | None:
     kind = "scans with label volumes" if first.images.kind == "scan" else "images with masks"
     if first.labels[0].objects: kind = "images with a mask an object"
     why_of = [f"{len(c.images)} × {c.images.names[0].path} with {c.labels[0].labels.names[0].path}" for c in whole]
-    if len(whole) > 1 and not isinstance(modality, list): doubts.append("one modality is taken for all tables: check")
+    if len(whole) > 1 and not isinstance(modality, list):
+        doubts.append("one modality is taken for all tables: check")
     return Layout(kind, "; ".join(why_of[:3]), "instances" if objects else "semantic", rows,
                   dict(sorted(classes.items())), "; ".join(dict.fromkeys(why for _, why in named)),
                   3 if first.images.look.colours else 1, modality=modality,

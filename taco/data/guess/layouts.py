@@ -223,7 +223,8 @@ def lines_of(path: Path) -> tuple[str, list[str], list[list[str]]] | None:
     "The separator of a table, the names of its columns, and its whole rows; None where it cannot be read."
     separator = "\t" if path.name.lower().endswith(".tsv") else ","
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file: lines = list(csv.reader(file, delimiter=separator))
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.reader(file, delimiter=separator))
     except (OSError, ValueError, csv.Error): return None
     return (separator, lines[0], [line for line in lines[1:] if len(line) == len(lines[0])]) if lines else None
 

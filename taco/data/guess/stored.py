@@ -209,12 +209,14 @@ def _meeting(images: list[str], drawn: list[str]) -> tuple[str, str] | None:
     "Patterns by which series and the files drawn on them find each other; None where their folders do not tell."
     places = {place_of(path) for path in images}
     for mine, theirs in ((0, 0), (1, 1), (1, 0), (2, 2), (2, 1)):
-        if any(p.count("/") < n for group, n in ((images, mine), (drawn, theirs)) for p in group): continue
+        if any(p.count("/") < n for group, n in ((images, mine), (drawn, theirs)) for p in group):
+            continue
         series = Counter("/".join(place.split("/")[:len(place.split("/")) - mine]) for place in places)
         labels = Counter("/".join(path.split("/")[:-1 - theirs]) for path in drawn)
         if max([*series.values(), *labels.values()]) > 1 or not set(labels) <= set(series): continue
         spelt = _by_folders(images, mine, bool(mine)), _by_folders(drawn, theirs, False)
-        if all(set(caught(p, images + drawn)) == set(g) for p, g in zip(spelt, (images, drawn))): return spelt
+        if all(set(caught(p, images + drawn)) == set(g) for p, g in zip(spelt, (images, drawn))):
+            return spelt
     return None
 
 # %% ../../../nbs/data/guess/03_stored.ipynb #5ea362b3
