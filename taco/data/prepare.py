@@ -173,12 +173,14 @@ NEEDS = {
     "concave": "a foreground that fills less than 85 % of its convex hull, "
                "and a hull that leaves some background",
     "borders": "a foreground, and nothing beside it that is left open",
+    "kinds": "classes that are not simply the objects: the two divide the foreground in different ways",
 }
 
 # %% ../../nbs/data/04_prepare.ipynb #5a0d3812
 LEAST = dict(object=4, region=8)       # pixels of an object; of a class, or of all foreground
 MOST = dict(foreground=.98, hull=.95,  # shares of the image
-            filled=.85)                # share of the hull that is foreground
+            filled=.85,                # share of the hull that is foreground
+            paired=.95)                # share of the objects' pixels where one object is one class
 DEPTH = 3.                             # pixels from the edge to the middle of something thick
 COLOURFUL = dict(levels=12, share=.1)  # channels differ by more levels of 255, in more pixels
 
@@ -193,6 +195,7 @@ class Measured:
     boxes: int | Tensor
     points: int | Tensor
     depth: float | Tensor    # largest distance to the edge of the foreground, in pixels
+    paired: float | Tensor   # share of the objects' pixels in the largest object of their class, or class of their object
 
 def needs_met(m: Measured) -> dict[str, bool | Tensor]:
     "For each of NEEDS that labels decide, whether these numbers meet it."
@@ -201,9 +204,16 @@ def needs_met(m: Measured) -> dict[str, bool | Tensor]:
     return dict(
         semantic=some & (m.foreground <= MOST["foreground"] * m.area), concave=some & hollow, borders=some,
         classes=m.classes > 1, instances=m.objects > 1, boxes=m.boxes > 0, points=m.points > 0,
-        thick=m.depth > DEPTH)
+        thick=m.depth > DEPTH, kinds=(m.classes > 1) & (m.paired < MOST["paired"]))
 
 # %% ../../nbs/data/04_prepare.ipynb #6dd85e64
+def _paired(p: Prepared) -> float:
+    "How far classes and objects are the same partition: 1 where every object is a class of its own."
+    here = (p.semantic > 0) & (p.instances > 0)
+    table = np.zeros((int(p.semantic.max()) + 1, int(p.instances.max()) + 1), np.int64)
+    np.add.at(table, (p.semantic[here], p.instances[here]), 1)
+    return float(min(table.max(1).sum(), table.max(0).sum()) / max(1, table.sum()))
+
 def _measure(p: Prepared) -> Measured:
     "The numbers of one prepared record."
     side, sizes = p.semantic.shape[0], np.bincount(p.semantic.ravel(), minlength=2)[1:]
@@ -211,7 +221,8 @@ def _measure(p: Prepared) -> Measured:
         area=p.semantic.size, foreground=int((p.semantic > 0).sum()), hull=int(p.hull.sum()),
         classes=int((sizes >= LEAST["region"]).sum()),
         objects=int(p.instances.max()),  # small ones are left out already
-        boxes=len(p.boxes), points=len(p.points), depth=float(p.distance.max()) * side - .01)
+        boxes=len(p.boxes), points=len(p.points), depth=float(p.distance.max()) * side - .01,
+        paired=_paired(p))
 
 def _abilities(p: Prepared) -> frozenset:
     "Which of NEEDS a prepared record meets."
@@ -228,6 +239,16 @@ def _count(labels: Tensor, smallest: int) -> Tensor:
     ones = torch.ones((), device=flat.device).expand(flat.shape)
     return (pixels.scatter_add_(1, flat, ones)[:, 1:] >= smallest).sum(1)
 
+def _paired_batch(semantic: Tensor, instances: Tensor) -> Tensor:
+    "(B,) `_paired` of label maps (B, S, S)."
+    classes, objects = semantic.flatten(1).long(), instances.flatten(1).long()
+    many = int(objects.max()) + 1 if len(objects) else 1
+    table = torch.zeros(len(classes), (int(classes.max()) + 1 if len(classes) else 1) * many, device=classes.device)
+    table.scatter_add_(1, classes * many + objects, ((classes > 0) & (objects > 0)).float())
+    table = table.unflatten(1, (-1, many))
+    kept = torch.minimum(table.amax(2).sum(1), table.amax(1).sum(1))
+    return kept / table.sum((1, 2)).clamp(min=1)
+
 def allows(labels: Mapping[str, Tensor]) -> Tensor:
     """(B, len(NEEDS)) bool: what these labels allow; image and colour are taken for granted.
 
@@ -240,7 +261,8 @@ def allows(labels: Mapping[str, Tensor]) -> Tensor:
         classes=_count(semantic, LEAST["region"]),
         objects=_count(labels["instances"], LEAST["object"]),
         boxes=filled(labels["boxes"]), points=filled(labels["points"]),
-        depth=labels["distance"].amax((1, 2)) * side)
+        depth=labels["distance"].amax((1, 2)) * side,
+        paired=_paired_batch(semantic, labels["instances"]))
     met = {name: torch.as_tensor(ok) for name, ok in needs_met(measured).items()}
     return torch.stack([met.get(name, torch.ones_like(met["semantic"])) for name in NEEDS], 1)
 
