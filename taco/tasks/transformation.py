@@ -30,7 +30,10 @@ def vertical_flip(batch: Batch, draw: Draw):
 # %% ../../nbs/tasks/04_transformation.ipynb #15169e88
 @task("transformation", title="quarter turn", turns=Choice((1, 3)))
 def quarter_turn(batch: Batch, draw: Draw, turns: Tensor):
-    "Turned counter-clockwise by 90° times `turns`, 1 to 3; exact."
+    """Turned by 90°, to the left (`turns` 1) or to the right (3); exact.
+
+    By hand also upside down (2).
+    """
     number = torch.arange(batch.size ** 2, device=batch.device).view(batch.size, batch.size)
     source = torch.stack([torch.rot90(number, k) for k in range(4)]).flatten(1)[turns.long()]   # (B, S²)
     return batch.image, batch.image.flatten(2).gather(2, source[:, None].expand(-1, 3, -1)).view_as(batch.image)
