@@ -17,7 +17,8 @@ from ..data.prepare import Batch
 from .random import Draw
 
 # %% auto #0
-__all__ = ['TRACES', 'FILLS', 'TURN', 'ZOOM', 'SHIFT', 'NEAREST', 'CUBIC', 'WEAR', 'grain', 'compress', 'finished', 'worn']
+__all__ = ['TRACES', 'FILLS', 'TURN', 'ZOOM', 'SHIFT', 'NEAREST', 'CUBIC', 'WEAR', 'grain', 'compress', 'finished', 'Unfinished',
+           'worn']
 
 # %% ../../nbs/tasks/07_traces.ipynb #3918df16
 TRACES = ("plain", "hidden")  # how tasks are made; the first where nobody says
@@ -64,9 +65,9 @@ def _fill(picture: Tensor, grid: Tensor, kind: Tensor, draw: Draw) -> Tensor:
     x, y = grid.abs().mul_(-side / 2).add_((side + 1) / 2).clamp_(0, 1).unbind(3)
     return torch.lerp(colour, picture, (x * y)[:, None])
 
-# %% ../../nbs/tasks/07_traces.ipynb #c2e79971
+# %% ../../nbs/tasks/07_traces.ipynb #23cc876a
 TURN, ZOOM, SHIFT = 4., .05, .02      # degrees, share, share of the side: how far the small map may go, at most
-NEAREST, CUBIC = .12, .08             # chances of the two rarer interpolations
+NEAREST, CUBIC = .12, .06             # chances of the two rarer interpolations
 
 @dataclass
 class _Place:
@@ -92,15 +93,16 @@ class _Place:
         factor, shift = (of[rows][:, None, None] for of in (self.factor, self.shift))
         return torch.view_as_real(torch.view_as_complex(grid) * factor + shift)
 
-# %% ../../nbs/tasks/07_traces.ipynb #1a650d31
+# %% ../../nbs/tasks/07_traces.ipynb #29a5894c
+def _snap(grid: Tensor, kind: Tensor) -> None:
+    "Move places (B, S, S, 2) to the nearest pixel, where that is how to interpolate."
+    near, side = _rows(kind < NEAREST), grid.shape[1]
+    grid[near] = (((grid[near] + 1) * (side / 2)).floor_() + .5) * (2 / side) - 1
+
 def _look_up(image: Tensor, grid: Tensor, kind: Tensor) -> Tensor:
     "Pictures (B, 3, S, S) at places (B, S, S, 2)."
     sample = partial(F.grid_sample, padding_mode="border", align_corners=False)
-    near, cubic, side = _rows(kind < NEAREST), _rows(kind > 1 - CUBIC), image.shape[-1]
-    if len(near):
-        grid = grid.clone()
-        grid[near] = (((grid[near] + 1) * (side / 2)).floor_() + .5) * (2 / side) - 1
-    out = sample(image, grid)
+    out, cubic = sample(image, grid), _rows(kind > 1 - CUBIC)
     if len(cubic): out[cubic] = sample(image[cubic], grid[cubic], mode="bicubic")
     return out
 
@@ -124,15 +126,15 @@ def compress(image: Tensor, step: Tensor) -> Tensor:
     rounded = (cosines @ (image @ cosines.T)).div_(steps).round_().mul_(steps)
     return (cosines.T @ (rounded @ cosines))[..., :side, :side]
 
-# %% ../../nbs/tasks/07_traces.ipynb #04628a47
+# %% ../../nbs/tasks/07_traces.ipynb #a480db0f
 @dataclass
 class _Develop:
-    "Numbers for one side of each pair, in units of its grey levels."
-    levels: Tensor  # (B, 1, 1, 1) grey values less one
+    "Numbers for one side of each pair."
     gain: Tensor    # (B, 3, 1, 1)
     offset: Tensor  # (B, 1, 1, 1)
     sigma: Tensor   # (B, 1, 1, 1) of the grain
     step: Tensor    # (B,) of the compression, 0: none
+    levels: Tensor  # (B, 1, 1, 1) grey values less one
     draw: Draw
     name: str
 
@@ -140,14 +142,14 @@ class _Develop:
     def of(cls, draw: Draw, side: str) -> _Develop:
         "The numbers of the side `input` or `output`; tone and whether it is compressed are those of the pair."
         column = lambda values: values[:, None, None, None]
-        levels = torch.exp2(draw.uniform(f"finish/{side}/levels", low=6., high=8.)).floor_() - 1
         gain = draw.uniform("finish/gain", low=.8, high=1.)
         tint = draw.uniform("finish/tint", 3, high=.25) * draw.chance("finish/tinted", .5, 1)
-        step = .02 * torch.exp2(draw.uniform(f"finish/{side}/step", high=2.)) * draw.chance("finish/compressed", .2)
+        step = .02 * torch.exp2(draw.uniform(f"finish/{side}/step", high=2.)) * draw.chance("finish/compressed", .15)
         return cls(
-            levels=column(levels), gain=((levels * gain)[:, None] * (1 - tint))[..., None, None],
-            offset=column(levels * (1 - gain) * draw.uniform("finish/offset")),
-            sigma=column(.05 * levels * draw.uniform(f"finish/{side}/sigma") ** 2), step=step * levels,
+            gain=(gain[:, None] * (1 - tint))[..., None, None],
+            offset=column((1 - gain) * draw.uniform("finish/offset")),
+            sigma=column(.05 * draw.uniform(f"finish/{side}/sigma") ** 2), step=step,
+            levels=column(torch.exp2(draw.uniform(f"finish/{side}/levels", low=6., high=8.)).floor_() - 1),
             draw=draw, name=f"finish/{side}/grain")
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -156,9 +158,9 @@ class _Develop:
         made.addcmul_(image, self.gain)
         squeezed = _rows(self.step)
         if len(squeezed): made[squeezed] = compress(made[squeezed], self.step[squeezed])
-        return made.clamp_(torch.zeros((), device=made.device), self.levels).round_().div_(self.levels)
+        return made.clamp_(0, 1).mul_(self.levels).round_().div_(self.levels)
 
-# %% ../../nbs/tasks/07_traces.ipynb #15050437
+# %% ../../nbs/tasks/07_traces.ipynb #591e9878
 def finished(
     input: Tensor,                # (B, 3, S, S), as the task made it
     output: Tensor,               # (B, 3, S, S)
@@ -173,14 +175,47 @@ def finished(
         rows = torch.arange(len(input), device=input.device) if moved is None else _rows(moved)
         kind, there = draw[rows].integer("fill/kind", high=len(FILLS)), here.clone()
         there[rows] = place.move(_bring_inside(grid[rows], kind), rows)
+    for one in {here, there}: _snap(one, place.kind)
     input, output = _look_up(input, here, place.kind), _look_up(output, there, place.kind)
     if grid is not None:
         open_, rows = kind < FILLS.index("border"), rows[kind < FILLS.index("border")]
         output[rows] = _fill(output[rows], grid[rows], kind[open_], draw[rows])
     return _Develop.of(draw, "input")(input), _Develop.of(draw, "output")(output)
 
-# %% ../../nbs/tasks/07_traces.ipynb #543cca6d
-WEAR = dict(invert=.3, flat=.5, soft=.25, light=.25, grain=.45, dead=.2)  # the chance of each
+# %% ../../nbs/tasks/07_traces.ipynb #243a525a
+@dataclass
+class Unfinished:
+    "Pairs of tasks that are all made in one way, before the finish."
+    traces: str                 # one of TRACES
+    input: Tensor               # (B, 3, S, S)
+    output: Tensor              # (B, 3, S, S), or a picture that the output shows places of
+    moved: Tensor               # (B,) bool: for which rows there are places
+    grid: Tensor | None = None  # (B, S, S, 2): the places; None: for none
+
+    @classmethod
+    def like(cls, image: Tensor, traces: str) -> Unfinished:
+        "Room for as many pairs as there are images (B, 3, S, S)."
+        moved = torch.zeros(len(image), dtype=torch.bool, device=image.device)
+        return cls(traces, torch.empty_like(image), torch.empty_like(image), moved)
+
+    def __setitem__(self, rows, made: tuple[Tensor, Tensor, Tensor | None]) -> None:
+        self.input[rows], self.output[rows], grid = made
+        self.moved[rows] = grid is not None
+        if grid is None: return
+        if self.grid is None: self.grid = grid.new_zeros(len(self.input), *grid.shape[1:])
+        self.grid[rows] = grid
+
+    def __getitem__(self, rows) -> Unfinished:
+        grid = None if self.grid is None else self.grid[rows]
+        return Unfinished(self.traces, self.input[rows], self.output[rows], self.moved[rows], grid)
+
+    def finished(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        "Inputs and outputs, (B, 3, S, S) in [0, 1]."
+        if self.traces == "plain": return self.input, self.output
+        return finished(self.input, self.output, draw, self.grid, self.moved)
+
+# %% ../../nbs/tasks/07_traces.ipynb #5256ef6c
+WEAR = dict(invert=.3, flat=.5, soft=.2, light=.25, grain=.4, dead=.2)  # the chance of each
 
 def _worn_rows(draw: Draw, name: str) -> tuple[Tensor, Draw]:
     "Which rows are worn in this way, and their draws."
@@ -190,10 +225,18 @@ def _worn_rows(draw: Draw, name: str) -> tuple[Tensor, Draw]:
 def _number(draw: Draw, name: str, low: float, high: float) -> Tensor:
     return draw.uniform(f"wear/{name}", 1, 1, 1, low=low, high=high)
 
+@lru_cache
+def _tent(side: int, device: torch.device) -> Tensor:
+    "A matrix (S, S) that gives each pixel half of what it has, and a quarter from either side."
+    eye = torch.eye(side)
+    beside = torch.cat([eye[:1], eye[:-1]]) + torch.cat([eye[1:], eye[-1:]])
+    return (.5 * eye + .25 * beside).to(device)
+
 def _soften(image: Tensor, draw: Draw) -> Tensor:
-    "Partly as blurred as by pixels of twice the size."
-    coarse = F.interpolate(F.avg_pool2d(image, 2), size=image.shape[-1], mode="bilinear")
-    return torch.lerp(image, coarse, _number(draw, "soft/share", .3, 1.))
+    "A little blurred, to a random share."
+    tent = _tent(image.shape[-1], image.device)
+    tent = tent @ tent
+    return torch.lerp(image, tent @ (image @ tent), _number(draw, "soft/share", .3, 1.))
 
 def _light(image: Tensor, draw: Draw) -> Tensor:
     "Darker on one side, along a random direction."
