@@ -20,7 +20,7 @@ from ..data.store import Store
 from ..disk import folder_digests
 from ..learning.pairs import Pairs, make_pairs
 from ..reading import read_array, read_json, read_table, steadily
-from ..tasks.task import get_task
+from ..tasks.task import TRACES, get_task
 
 # %% auto #0
 __all__ = ['plan_pairs', 'with_strangers', 'embed_blocks', 'in_blocks', 'check_finite', 'planned', 'embed', 'Embeddings',
@@ -33,15 +33,16 @@ def plan_pairs(
     split: str,         # train, val or test
     per_cell: int = 8,  # pairs for a (task, dataset)
     seed: int = 0,
+    traces: str = TRACES[0],  # how the tasks are made
 ) -> pd.DataFrame:
-    """One row per pair: task, family, record (index into the store), split, seed; and of the record
+    """One row per pair: task, family, record (index into the store), split, seed, traces; and of the record
     dataset, source, modality, subject and key.
 
     Raises `TacoError` when the split holds nothing for any task.
     """
     rng, parts = np.random.default_rng(seed), []
     for name in tasks:
-        records = store.select(split=split, task=get_task(name))
+        records = store.select(split=split, task=get_task(name, traces))
         table = store.table.iloc[records]
         for dataset in table["dataset"].unique():
             chosen = _spread(table[table["dataset"] == dataset], per_cell, rng)
@@ -52,7 +53,7 @@ def plan_pairs(
     plan = pd.concat(parts, ignore_index=True)
     about = store.table.iloc[plan["record"]][["dataset", "source", "modality", "subject", "key"]]
     both = pd.concat([plan, about.reset_index(drop=True)], axis=1)
-    return both.assign(split=split, seed=rng.integers(0, 2**31, len(plan)))
+    return both.assign(split=split, seed=rng.integers(0, 2**31, len(plan)), traces=traces)
 
 # %% ../../nbs/atlas/00_embedding.ipynb #6bbe8507
 def _spread(table: pd.DataFrame, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -133,11 +134,12 @@ def planned(
     store: Store, plan: pd.DataFrame, block: int = 256, device: str | torch.device = "cpu",
 ) -> Iterator[tuple[np.ndarray, Pairs]]:
     "Yield (row numbers of the plan, pairs) block by block; every block has one task."
-    for name, rows in plan.groupby("task", sort=False).indices.items():
+    if "traces" not in plan: plan = plan.assign(traces="plain")  # of an older version
+    for (name, traces), rows in plan.groupby(["task", "traces"], sort=False).indices.items():
         for start in range(0, len(rows), block):
             part = rows[start:start + block]
             records, seeds = (plan[column].to_numpy()[part] for column in ("record", "seed"))
-            yield part, make_pairs(store, get_task(str(name)), records, torch.from_numpy(seeds), device=device)
+            yield part, make_pairs(store, get_task(name, traces), records, torch.from_numpy(seeds), device=device)
 
 def embed(
     encoder: nn.Module,   # (input, output) → (features, embedding)

@@ -26,7 +26,7 @@ from ..base import TacoError, refusing
 from ..data.store import Store
 from ..style import FAMILY_COLOURS, OKABE_ITO, style
 from ..tasks.failure import FAILURE_KINDS, FAILURES, failures_of, solve_wrongly
-from ..tasks.task import get_task
+from ..tasks.task import TRACES, get_task
 
 # %% auto #0
 __all__ = ['Scored', 'ARMS', 'plan_failures', 'failure_plans', 'failed_pairs', 'embed_failures', 'embed_plans', 'typicality',
@@ -50,8 +50,8 @@ def plan_failures(plan: pd.DataFrame, store: Store, seed: int = 0) -> pd.DataFra
         refusing(TacoError)("None of these pairs can fail.", "plan", f"{len(plan)} pairs",
                             fix="Plan pairs of tasks and records that allow a failure.")
     partner = np.empty(len(found), np.int64)
-    for (name, split), rows in found.groupby(["task", "split"], sort=False).indices.items():
-        able = store.select(split=split, task=get_task(name))
+    for (name, split, traces), rows in found.groupby(["task", "split", "traces"], sort=False).indices.items():
+        able = store.select(split=split, task=get_task(name, traces))
         partner[rows] = _partners(found.iloc[rows], able, table.iloc[able], rng)
     alone = (partner < 0) & (found["failure"] == "other_image").to_numpy()  # nobody's output to hand in
     found = found.assign(partner=np.where(partner < 0, found["record"], partner))
@@ -77,11 +77,11 @@ def failure_plans(
     tasks: list[str],
     per_cell: int = 2,       # correct held-out pairs for each (task, dataset)
     per_cell_bank: int = 4,  # the same, in the bank
-    seed: int = 0,
+    seed: int = 0, traces: str = TRACES[0],
 ) -> dict[str, pd.DataFrame]:
     "Plans by name: bank, right, wrong, wrong_bank; those of held-out pairs have a column `unit`, their subject."
-    bank = plan_pairs(store, tasks, "train", per_cell_bank, seed)
-    right = plan_pairs(store, tasks, "test", per_cell, seed + 1)
+    bank = plan_pairs(store, tasks, "train", per_cell_bank, seed, traces)
+    right = plan_pairs(store, tasks, "test", per_cell, seed + 1, traces)
     some = bank.groupby("task").sample(frac=.25, random_state=seed)
     wrong, wrong_bank = (plan_failures(plan, store, seed) for plan in (right, some))
     right, wrong = (plan.assign(unit=resampling_units(plan, "subject")) for plan in (right, wrong))
@@ -95,13 +95,13 @@ def failed_pairs(
     device="cpu",
 ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
     "Yield (row numbers of the plan, inputs, outputs) of the failed pairs, block by block."
-    groups: dict[Any, np.ndarray] = plan.groupby(["task", "failure"], sort=False).indices
-    for (name, kind), rows in groups.items():
+    groups: dict[Any, np.ndarray] = plan.groupby(["task", "failure", "traces"], sort=False).indices
+    for (name, kind, traces), rows in groups.items():
         for start in range(0, len(rows), block):
             part = plan.iloc[rows[start:start + block]]
             batch, partners = (store.batch(part[c].to_numpy()).to(device) for c in ("record", "partner"))
             seeds = torch.tensor(part["seed"].to_numpy(), device=device)
-            yield rows[start:start + block], *solve_wrongly(name, kind, batch, seeds, partners)
+            yield rows[start:start + block], *solve_wrongly(get_task(name, traces), kind, batch, seeds, partners)
 
 def embed_failures(encoder: nn.Module, store: Store, plan: pd.DataFrame, block: int = 256, device="cpu") -> np.ndarray:
     "Embeddings of the failed pairs of `plan_failures`, (N, D) float32, rows of unit length."

@@ -20,7 +20,7 @@ from ..data.store import Store
 from ..learning.pairs import make_pairs
 from ..style import FAMILY_COLOURS, FAMILY_MARKERS, OKABE_ITO, palette, style
 from ..tasks.catalogue import ALL_TASKS  # and with it the thirty tasks by name
-from ..tasks.task import Task, get_task
+from ..tasks.task import TRACES, Task, get_task
 
 # %% auto #0
 __all__ = ['ENCODERS', 'as_tasks', 'colour_names', 'EncoderLook', 'encoder_look', 'encoder_title', 'ladder', 'gallery_pairs',
@@ -86,10 +86,11 @@ def gallery_pairs(
     datasets: Sequence[str],
     split: str = "test",
     seed: int = 0,  # of the first of all thirty tasks; each has its own
+    traces: str = TRACES[0],  # how the tasks are made
 ) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
     "One pair, (3, S, S) twice, for each (task, dataset) with a record in the split that allows it."
     home, pairs = store.table["dataset"].to_numpy(), {}
-    allowed = {t: store.select(split=split, task=get_task(t)).tolist() for t in ALL_TASKS}
+    allowed = {t: store.select(split=split, task=get_task(t, traces)).tolist() for t in ALL_TASKS}
     tasks_of = pd.Series(np.concatenate(list(allowed.values()))).value_counts()
     for dataset in datasets:
         mine = [r for r in store.select(split=split) if home[r] == dataset]
@@ -99,7 +100,7 @@ def gallery_pairs(
             if not able: continue
             record = richest if richest in able else able[0]
             own = torch.tensor([seed + ALL_TASKS.index(task)])
-            made = make_pairs(store, get_task(task), np.array([record]), own)
+            made = make_pairs(store, get_task(task, traces), np.array([record]), own)
             pairs[task, dataset] = (made.input[0].numpy(), made.output[0].numpy())
     return pairs
 

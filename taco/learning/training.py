@@ -52,6 +52,7 @@ from .sampler import PairSampler
 from ..lock import take
 from ..reading import read_json
 from ..style import style
+from ..tasks.traces import TRACES
 
 # %% ../../nbs/learning/07_training.ipynb #b923caee
 def _fit_config() -> FitConfig:
@@ -70,6 +71,7 @@ class TrainConfig:
     failed_per_task: int = 2             # how many of a task's pairs are failed, where there are any
     temperature: float = 0.1
     randomise: bool | dict | Randomisation = True  # base-image randomisation
+    traces: str = TRACES[0]              # how tasks are made, one of taco.tasks.traces.TRACES
     seed: int = 0                        # of the initial weights and of every batch
     start: str | None = None             # folder of an encoder to start from; None: random weights
     devices: int = 1                     # GPUs (or processes on a CPU) that share a batch
@@ -80,7 +82,7 @@ class TrainConfig:
         as_part(self, "encoder", EncoderConfig.of)
         object.__setattr__(self, "randomise", as_randomisation(self.randomise))
         counts = dict.fromkeys(("pairs_per_task", "failed_per_task", "devices"), number(1, whole=True))
-        words = dict(positives=one_of(*POSITIVES), failures=one_of("none", *FAILED))
+        words = dict(positives=one_of(*POSITIVES), failures=one_of("none", *FAILED), traces=one_of(*TRACES))
         check_fields(self, counts | dict(temperature=number(1e-3)), what="Impossible value for training.")
         check_fields(self, words, what="Unknown choice for training.")
 
@@ -217,7 +219,7 @@ def new_sampler(store: Store, tasks: Sequence[str] | None, config: TrainConfig) 
     failed = config.failed_per_task if config.failures != "none" else 0
     return PairSampler(
         store, tasks, "train", config.tasks_per_batch, config.pairs_per_task, config.seed,
-        config.randomise, failed)
+        config.randomise, failed, config.traces)
 
 def new_encoder(config: TrainConfig) -> PairEncoder:
     """Initial weights from `start` or the seed, leaving the global random state as it was.
