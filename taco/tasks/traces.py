@@ -127,7 +127,7 @@ def compress(image: Tensor, step: Tensor) -> Tensor:
     rounded = (cosines @ (image @ cosines.T)).div_(steps).round_().mul_(steps)
     return (cosines.T @ (rounded @ cosines))[..., :side, :side]
 
-# %% ../../nbs/tasks/07_traces.ipynb #221cf397
+# %% ../../nbs/tasks/07_traces.ipynb #0b8797c0
 @dataclass
 class _Develop:
     "Numbers for one side of each pair."
@@ -149,7 +149,7 @@ class _Develop:
         return cls(
             gain=(gain[:, None] * (1 - tint))[..., None, None],
             offset=column((1 - gain) * draw.uniform("finish/offset")),
-            sigma=column(.05 * draw.uniform(f"finish/{side}/sigma") ** 2), step=step,
+            sigma=column(.06 * draw.uniform(f"finish/{side}/sigma") ** 2), step=step,
             levels=column(torch.exp2(draw.uniform(f"finish/{side}/levels", low=6., high=8.)).floor_() - 1),
             draw=draw, name=f"finish/{side}/grain")
 
@@ -217,8 +217,8 @@ class Unfinished:
         if self.traces == "plain": return self.input, self.output
         return finished(self.input, self.output, draw, self.grid, self.moved)
 
-# %% ../../nbs/tasks/07_traces.ipynb #5256ef6c
-WEAR = dict(invert=.3, flat=.5, soft=.2, light=.25, grain=.4, dead=.2)  # the chance of each
+# %% ../../nbs/tasks/07_traces.ipynb #eb98a84e
+WEAR = dict(invert=.3, flat=.5, soft=.25, light=.35, grain=.45, dead=.25)  # the chance of each
 
 def _worn_rows(draw: Draw, name: str) -> tuple[Tensor, Draw]:
     "Which rows are worn in this way, and their draws."
@@ -246,18 +246,18 @@ def _light(image: Tensor, draw: Draw) -> Tensor:
     place = torch.linspace(-.7, .7, image.shape[-1], device=image.device)
     angle = _number(draw, "light/angle", 0, 2 * math.pi)
     way = place * angle.cos() + place[:, None] * angle.sin()
-    return image * torch.exp(-_number(draw, "light/fall", .2, 1.5) * (way + 1).clamp_(0, 2) / 2)
+    return image * torch.exp(-_number(draw, "light/fall", .3, 2.) * (way + 1).clamp_(0, 2) / 2)
 
-# %% ../../nbs/tasks/07_traces.ipynb #278c131f
+# %% ../../nbs/tasks/07_traces.ipynb #c53e4a10
 def _roughen(image: Tensor, draw: Draw) -> Tensor:
     "With normal noise, added or multiplied."
-    strength = _number(draw, "grain/sigma", .02, .15)
+    strength = _number(draw, "grain/sigma", .02, .18)
     strength = torch.where(_number(draw, "grain/kind", 0, 1) < .5, 2 * image, 1.).mul_(strength)
     return strength.mul_(grain(draw, "wear/grain/noise", image.shape[-1], grey=.7)).add_(image)
 
 def _kill(image: Tensor, draw: Draw) -> Tensor:
     "With pixels of any grey in place of some."
-    side, share = image.shape[-1], _number(draw, "dead/share", .02, .15)
+    side, share = image.shape[-1], _number(draw, "dead/share", .02, .22)
     number = draw.uniform("wear/dead/pixel", 1, side, side)
     return torch.where(number < share, number / share, image)
 
