@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Pair', 'horizontal_flip', 'vertical_flip', 'quarter_turn', 'free_rotation', 'translation', 'scaling', 'shear',
-           'elastic_deformation', 'inpainting', 'outpainting', 'salt_and_pepper_denoising', 'super_resolution',
-           'colorization']
+           'elastic_deformation', 'brightness_change', 'inpainting', 'outpainting', 'salt_and_pepper_denoising',
+           'super_resolution', 'colorization']
 
 # %% ../../nbs/tasks/08_hidden.ipynb #76beaefe
 import torch
@@ -74,6 +74,13 @@ def elastic_deformation(batch: Batch, draw: Draw, strength: Tensor) -> Pair:
     moved = (2 * strength.view(-1, 1, 1, 1) * field / longest).permute(0, 2, 3, 1)
     return batch.image, batch.image, _affine(batch)[2] + moved
 
+# %% ../../nbs/tasks/08_hidden.ipynb #1c07f8bf
+@without_traces(transformation.brightness_change)
+def brightness_change(batch: Batch, draw: Draw, shift: Tensor) -> tuple[Tensor, Tensor]:
+    shift = shift.view(-1, 1, 1, 1)
+    image = .75 * batch.image + .25 * (shift < 0)
+    return image, image + shift
+
 # %% ../../nbs/tasks/08_hidden.ipynb #f1191a5e
 def _elsewhere(image: Tensor, draw: Draw) -> Tensor:
     "The image mirrored, and moved around its edges by a third to two thirds of the side."
@@ -120,12 +127,13 @@ def salt_and_pepper_denoising(batch: Batch, draw: Draw, amount: Tensor) -> tuple
     grey = grey.sign() * grey.abs().clamp(1e-6, 1) ** draw.uniform("outwards", 1, 1, 1, low=.3, high=1.)
     return torch.where(number < amount, .5 + .5 * grey, batch.image), batch.image
 
-# %% ../../nbs/tasks/08_hidden.ipynb #4c8fcb8c
+# %% ../../nbs/tasks/08_hidden.ipynb #0cadc0ca
 def _smaller(gap: Tensor, pixel: Tensor, kind: Tensor) -> Tensor:
     "(B, cells, S) weights of pixels, `pixel` (B, 1, 1) wide, in cells, by `gap` (B, cells, S) to the centre."
     kind, gap = kind.view(-1, 1, 1), gap.abs()
     area = (.5 + (.5 - gap) / pixel).clamp(0, 1)
-    bell, triangle = torch.exp(-2 * gap.clamp(max=6) ** 2), (1 - gap).clamp(min=0)
+    width = .5 * (1 - pixel * pixel).clamp(min=.01).sqrt()  # none where a cell is a pixel
+    bell, triangle = torch.exp(-.5 * (gap / width).clamp(max=12) ** 2), (1 - gap).clamp(min=0)
     point = (gap <= pixel * .501).float()
     weight = torch.where(kind == 0, area, torch.where(kind == 1, bell, torch.where(kind == 2, triangle, point)))
     return weight / weight.sum(2, keepdim=True).clamp(min=1e-6)
