@@ -71,7 +71,7 @@ def pair_numbers(store: Store, task: str, randomise: bool) -> list[float]:
     rows = store.select(task=task)
     rows = rows[np.linspace(0, len(rows) - 1, len(SEEDS)).round().astype(int)]
     pairs = make_pairs(store, task, rows, SEEDS, randomise=randomise)
-    both = np.concatenate([pairs.input, pairs.output])
+    both = np.concatenate([pairs.input, pairs.output]).astype(np.float64)
     rough = np.abs(np.diff(both, axis=3)).mean((1, 2, 3))
     return np.concatenate([both.mean((1, 2, 3)), both.std((1, 2, 3)), rough]).round(4).tolist()
 

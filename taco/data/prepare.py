@@ -196,7 +196,7 @@ class Measured:
     boxes: int | Tensor
     points: int | Tensor
     depth: float | Tensor    # largest distance to the edge of the foreground, in pixels
-    paired: float | Tensor   # share of the objects' pixels in the largest object of their class, or class of their object
+    paired: float | Tensor   # how far classes and objects are one partition, 0 … 1
 
 def needs_met(m: Measured) -> dict[str, bool | Tensor]:
     "For each of NEEDS that labels decide, whether these numbers meet it."

@@ -117,7 +117,8 @@ def test_lost_pixels_have_any_grey(batch):
 def test_enlarged_pictures_keep_constants_and_ways_differ(reduction, batch):
     flat = batch.map(torch.clone)
     flat.image[:] = .3
-    assert torch.allclose(super_resolution.raw(flat, Draw(torch.arange(9)), reduction=reduction)[0], flat.image, atol=1e-5)
+    kept = super_resolution.raw(flat, Draw(torch.arange(9)), reduction=reduction)[0]
+    assert torch.allclose(kept, flat.image, atol=1e-5)
     one = batch[[0] * 40]
     made = super_resolution.raw(one, Draw(torch.arange(40)), reduction=reduction)[0]
     assert made.isfinite().all()
