@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,7 +136,8 @@ def planned(
 ) -> Iterator[tuple[np.ndarray, Pairs]]:
     "Yield (row numbers of the plan, pairs) block by block; every block has one task."
     if "traces" not in plan: plan = plan.assign(traces="plain")  # of an older version
-    for (name, traces), rows in plan.groupby(["task", "traces"], sort=False).indices.items():
+    groups: dict[Any, np.ndarray] = plan.groupby(["task", "traces"], sort=False).indices
+    for (name, traces), rows in groups.items():
         for start in range(0, len(rows), block):
             part = rows[start:start + block]
             records, seeds = (plan[column].to_numpy()[part] for column in ("record", "seed"))

@@ -15,7 +15,7 @@ from skimage import measure, morphology
 from torch import Tensor
 
 from ..base import DataError, refusing, suggest
-from .labels import count_labels, paired
+from .annotations.labels import count_labels, paired
 from .record import FITS, MODALITIES, Record
 
 # %% auto #0

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..base import ParameterError, Rule, check_fields, refusing, suggest
-from ..data.labels import convex_hulls
+from ..data.annotations.labels import convex_hulls
 from ..data.prepare import COLUMNS, NEEDS, Batch, allows, colourful
 from ..tasks.random import Draw
 

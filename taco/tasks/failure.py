@@ -160,7 +160,7 @@ def spoil_output(made: Unfinished, other: Unfinished, kinds: Tensor, draw: Draw)
         wrong = how.function(made.input[rows], output[rows], other.output[rows], draw[rows])
         lent = other.moved[rows] & (how.name == "other_image")
         output, moved = output.index_copy(0, rows, wrong), moved.index_copy(0, rows, lent)
-        if grid is not None and lent.any(): grid = grid.index_copy(0, rows, other.grid[rows])
+        if grid is not None and other.grid is not None: grid = grid.index_copy(0, rows, other.grid[rows])
     return replace(made, output=output, moved=moved, grid=grid)
 
 # %% ../../nbs/tasks/06_failure.ipynb #67441fe9

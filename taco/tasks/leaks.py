@@ -28,19 +28,19 @@ def _levels(image: Tensor) -> Tensor:
     flat, grey = image.flatten(2), image.mean(1).flatten(1)
     spread = (image.amax(1) - image.amin(1)).flatten(1)
     at = torch.tensor([.02, .1, .25, .5, .75, .9, .98], device=image.device)
-    return torch.cat([flat.mean(2), flat.std(2), grey.quantile(at, dim=1).T, spread.mean(1)[:, None],
-                      (spread < 1 / 255).float().mean(1)[:, None]], 1)
+    colourful = torch.stack([spread.mean(1), (spread < 1 / 255).float().mean(1)], 1)
+    return torch.cat([flat.mean(2), flat.std(2), grey.quantile(at, dim=1).T, colourful], 1)
 
 def _roughness(image: Tensor) -> Tensor:
     "(B, 10): steps from pixel to pixel, level and upright."
-    across, down = image.diff(dim=3).abs().mean(1).flatten(1), image.diff(dim=2).abs().mean(1).flatten(1)
+    across, down = (image.diff(dim=d).abs().mean(1).flatten(1) for d in (3, 2))
     of = lambda x: [x.mean(1), x.std(1), x.median(1).values, (x < 1e-3).float().mean(1)]
     bent = image.mean(1).diff(n=2, dim=2).abs().flatten(1)
     return torch.stack([*of(across), *of(down), bent.mean(1), bent.amax(1)], 1)
 
 # %% ../../nbs/tasks/09_leaks.ipynb #ae6c6ac2
 def _exactness(image: Tensor) -> Tensor:
-    "(B, 8): shares of the one, two and eight commonest colours, of all colours; of black and white, exact and nearly."
+    "(B, 8): shares of the 1, 2, 8 commonest colours, of all; of black and white, exact and nearly."
     level = (image * 255).round().long()
     colour = ((level[:, 0] * 256 + level[:, 1]) * 256 + level[:, 2]).flatten(1).cpu().numpy()
     counts = [np.sort(np.unique(row, return_counts=True)[1])[::-1] for row in colour]
@@ -50,13 +50,13 @@ def _exactness(image: Tensor) -> Tensor:
                       torch.stack([e.float().mean((1, 2, 3)) for e in ends], 1)], 1)
 
 def _frame(image: Tensor) -> Tensor:
-    "(B, 5): blackness, level and spread of the outermost two pixels; how even and how black the corners are."
+    "(B, 5): blackness, level, spread of the outermost pixels; how even and black the corners are."
     grey, k = image.mean(1), max(2, image.shape[-1] // 8)
     edge = torch.cat([grey[:, :2], grey[:, -2:], grey[..., :2].mT, grey[..., -2:].mT], 1).flatten(1)
-    corners = torch.stack([grey[:, y, x] for y in (slice(k), slice(-k, None)) for x in (slice(k), slice(-k, None))], 1)
-    corners = corners.flatten(2)
-    return torch.stack([(edge < .02).float().mean(1), edge.mean(1), edge.std(1), corners.std(2).mean(1),
-                        (corners < .02).float().mean((1, 2))], 1)
+    ends = slice(k), slice(-k, None)
+    corners = torch.stack([grey[:, y, x] for y in ends for x in ends], 1).flatten(2)
+    black = lambda x: (x < .02).flatten(1).float().mean(1)
+    return torch.stack([black(edge), edge.mean(1), edge.std(1), corners.std(2).mean(1), black(corners)], 1)
 
 # %% ../../nbs/tasks/09_leaks.ipynb #20fad6a6
 def _spectrum(image: Tensor) -> Tensor:
@@ -65,7 +65,8 @@ def _spectrum(image: Tensor) -> Tensor:
     power = torch.fft.rfft2(grey - grey.mean((1, 2), keepdim=True)).abs().square()
     y, x = torch.fft.fftfreq(side, device=image.device), torch.fft.rfftfreq(side, device=image.device)
     band = (16 * torch.hypot(y[:, None], x)).long().clamp(max=7).flatten()
-    return torch.log(torch.zeros(len(image), 8, device=image.device).index_add_(1, band, power.flatten(1)) + 1e-6)
+    bands = torch.zeros(len(image), 8, device=image.device).index_add_(1, band, power.flatten(1))
+    return torch.log(bands + 1e-6)
 
 def image_statistics(image: Tensor) -> Tensor:
     "(B, 46) numbers of pictures (B, 3, S, S) in [0, 1], of each alone."
@@ -76,7 +77,7 @@ def statistics_of_pairs(
     store: Store,
     split: str,
     traces: str,
-    per_task: int,                       # pairs of each task; images come again where there are fewer
+    per_task: int,                       # pairs of each task; images may come again
     tasks: Sequence[str] = ALL_TASKS,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +94,7 @@ def statistics_of_pairs(
     return np.concatenate(found), np.array(names)
 
 # %% ../../nbs/tasks/09_leaks.ipynb #43665839
-SEEN = {"input": slice(0, 1), "output": slice(1, 2), "each alone": slice(0, 2)}  # what the rival is shown
+SEEN = {"input": slice(0, 1), "output": slice(1, 2), "each alone": slice(0, 2)}
 
 def told_by_one_picture(
     bank: tuple[np.ndarray, np.ndarray],     # of `statistics_of_pairs`
@@ -103,11 +104,13 @@ def told_by_one_picture(
     "One row a query: its `task`, and the task it is taken for by each of `SEEN`."
     answers = {}
     for name, part in SEEN.items():
-        of = [np.nan_to_num(statistics[:, part].reshape(len(statistics), -1)) for statistics, _ in (bank, queries)]
+        of = [x[:, part].reshape(len(x), -1) for x, _ in (bank, queries)]
         scale = StandardScaler().fit(of[0])
-        lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage=.01).fit(scale.transform(of[0]), bank[1])
+        lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage=.01)
+        lda.fit(scale.transform(of[0]), bank[1])
         known, asked = (lda.transform(scale.transform(x)) for x in of)
-        answers[name] = KNeighborsClassifier(k, weights="distance").fit(known, bank[1]).predict(asked)
+        vote = KNeighborsClassifier(k, weights="distance").fit(known, bank[1])
+        answers[name] = vote.predict(asked)
     return pd.DataFrame(dict(task=queries[1], **answers))
 
 def share_told(told: pd.DataFrame) -> pd.DataFrame:

@@ -167,12 +167,13 @@ def without_traces(plain: Task, needs: str = "") -> Callable:
     return enter
 
 def get_task(name: str, traces: str = TRACES[0]) -> Task:
-    "The task of that name, made in one of the ways `TRACES`. Raises `TaskError` with the nearest known name."
+    "The task of that name, made as `TRACES` say. Raises `TaskError` with the nearest known name."
     if name not in TASKS:
         raise TaskError("No task has this name.", field="task", found=name, fix=suggest(name, TASKS))
     if traces not in TRACES:
         raise TaskError("Unknown way of making a task.", field="traces", found=traces, fix=suggest(traces, TRACES))
-    return TASKS[name] if traces == "plain" else HIDDEN.get(name) or replace(TASKS[name], traces="hidden")
+    if traces == "plain": return TASKS[name]
+    return HIDDEN.get(name) or replace(TASKS[name], traces="hidden")
 
 # %% ../../nbs/tasks/01_task.ipynb #3e24393b
 def show_pairs(input: Tensor, output: Tensor, titles: list[str] | None = None, side: float = 1.1):

@@ -49,17 +49,18 @@ def _fold(place: Tensor) -> Tensor:
 def _rows(of: Tensor) -> Tensor: return of.nonzero()[:, 0]
 
 def _bring_inside(grid: Tensor, kind: Tensor) -> Tensor:
-    "Places (B, S, S, 2), folded or clamped where the fill of the sample, (B,), is a reflection or the border."
+    "Places (B, S, S, 2), folded or clamped where the fill, (B,), is a reflection or the border."
     folded, clamped = _rows(kind == FILLS.index("reflection")), _rows(kind == FILLS.index("border"))
     inside = grid.clone()
     inside[folded], inside[clamped] = _fold(grid[folded]), grid[clamped].clamp_(-1, 1)
     return inside
 
 def _fill(picture: Tensor, grid: Tensor, kind: Tensor, draw: Draw) -> Tensor:
-    "The picture, and outside of it black, a grey or colour, or noise around one; half a pixel of transition."
+    "The picture, and outside of it black, a grey or colour, or noise; half a pixel of transition."
     number = draw.uniform("fill/colour", 4)
     colour = torch.where(number[:, 3:] < .5, number[:, :1], number[:, :3])
-    colour = torch.where(kind[:, None] == FILLS.index("zeros"), 0., colour)[..., None, None].expand_as(picture).clone()
+    colour = torch.where(kind[:, None] == FILLS.index("zeros"), 0., colour)[..., None, None]
+    colour = colour.expand_as(picture).clone()
     noisy, side = _rows(kind == FILLS.index("noise")), picture.shape[-1]
     strength = draw[noisy].uniform("fill/strength", 1, 1, 1, low=.05, high=.3)
     colour[noisy] += strength * grain(draw[noisy], "fill/grain", side)
@@ -67,12 +68,12 @@ def _fill(picture: Tensor, grid: Tensor, kind: Tensor, draw: Draw) -> Tensor:
     return torch.lerp(colour, picture, (x * y)[:, None])
 
 # %% ../../nbs/tasks/07_traces.ipynb #23cc876a
-TURN, ZOOM, SHIFT = 4., .05, .02      # degrees, share, share of the side: how far the small map may go, at most
+TURN, ZOOM, SHIFT = 4., .05, .02      # degrees, share, share of the side: the most of the small map
 NEAREST, CUBIC = .12, .06             # chances of the two rarer interpolations
 
 @dataclass
 class _Place:
-    "A small turn, zoom and shift, and a kind of interpolation, for each pair; in the plane of complex numbers."
+    "A small turn, zoom and shift of the complex plane, and a kind of interpolation, for each pair."
     factor: Tensor  # (B,) complex
     shift: Tensor   # (B,) complex
     kind: Tensor    # (B,) in [0, 1)
@@ -86,7 +87,8 @@ class _Place:
 
     def grid(self, side: int) -> Tensor:
         "(B, S, S, 2): which point of the picture each pixel shows."
-        along = ((torch.arange(side, device=self.kind.device) * 2 + 1.) / side - 1) * self.factor[:, None]  # (B, S)
+        along = (torch.arange(side, device=self.kind.device) * 2 + 1.) / side - 1
+        along = along * self.factor[:, None]  # (B, S)
         return torch.view_as_real((along + self.shift[:, None])[:, None] + (1j * along)[:, :, None])
 
     def move(self, grid: Tensor, rows: Tensor) -> Tensor:
@@ -110,7 +112,7 @@ def _look_up(image: Tensor, grid: Tensor, kind: Tensor) -> Tensor:
 # %% ../../nbs/tasks/07_traces.ipynb #72e2f165
 @lru_cache
 def _cosines(blocks: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    "The transform of all blocks of a line (S, S), and the relative steps of its coefficients (S, S)."
+    "The transform of all blocks of a line (S, S), and relative steps of its coefficients (S, S)."
     order = torch.arange(8.)
     block = .5 * torch.cos(math.pi / 8 * order[:, None] * (order + .5))
     block[0] /= math.sqrt(2)
@@ -118,7 +120,7 @@ def _cosines(blocks: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.block_diag(*[block] * blocks).to(device), step.to(device)
 
 def compress(image: Tensor, step: Tensor) -> Tensor:
-    "Pictures (B, 3, S, S) with the coefficients of their blocks rounded; `step` (B,) is that of a block's mean."
+    "Pictures (B, 3, S, S) with rounded coefficients; `step` (B,) is that of a block's mean."
     side = image.shape[-1]
     more = -side % 8
     if more: image = F.pad(image, [0, more, 0, more], mode="replicate")
@@ -141,21 +143,22 @@ class _Develop:
 
     @classmethod
     def of(cls, draw: Draw, side: str) -> _Develop:
-        "The numbers of the side `input` or `output`; tone and whether it is compressed are those of the pair."
+        "The numbers of the side `input` or `output`; the tone is that of the pair."
         column = lambda values: values[:, None, None, None]
         gain = draw.uniform("finish/gain", low=.8, high=1.)
         tint = draw.uniform("finish/tint", 3, high=.25) * draw.chance("finish/tinted", .5, 1)
-        step = .02 * torch.exp2(draw.uniform(f"finish/{side}/step", high=2.)) * draw.chance("finish/compressed", .15)
+        step = .02 * torch.exp2(draw.uniform(f"finish/{side}/step", high=2.))
+        levels = torch.exp2(draw.uniform(f"finish/{side}/levels", low=6., high=8.)).floor_() - 1
         return cls(
             gain=(gain[:, None] * (1 - tint))[..., None, None],
             offset=column((1 - gain) * draw.uniform("finish/offset")),
-            sigma=column(.06 * draw.uniform(f"finish/{side}/sigma") ** 2), step=step,
-            levels=column(torch.exp2(draw.uniform(f"finish/{side}/levels", low=6., high=8.)).floor_() - 1),
+            sigma=column(.06 * draw.uniform(f"finish/{side}/sigma") ** 2),
+            step=step * draw.chance("finish/compressed", .15), levels=column(levels),
             draw=draw, name=f"finish/{side}/grain")
 
 # %% ../../nbs/tasks/07_traces.ipynb #94565368
 @patch
-def __call__(self: _Develop, image: Tensor) -> Tensor:
+def picture(self: _Develop, image: Tensor) -> Tensor:
     "The pictures (B, 3, S, S)."
     made = grain(self.draw, self.name, image.shape[-1]).mul_(self.sigma).add_(self.offset)
     made.addcmul_(image, self.gain)
@@ -183,7 +186,7 @@ def finished(
     if grid is not None:
         open_, rows = kind < FILLS.index("border"), rows[kind < FILLS.index("border")]
         output[rows] = _fill(output[rows], grid[rows], kind[open_], draw[rows])
-    return _Develop.of(draw, "input")(input), _Develop.of(draw, "output")(output)
+    return _Develop.of(draw, "input").picture(input), _Develop.of(draw, "output").picture(output)
 
 # %% ../../nbs/tasks/07_traces.ipynb #243a525a
 @dataclass
@@ -266,7 +269,8 @@ _WORN = dict(soft=_soften, light=_light, grain=_roughen, dead=_kill)
 def worn(batch: Batch, draw: Draw) -> Batch:
     "The batch with worn images, still (B, 3, S, S) in [0, 1]; the labels are the same."
     loss = draw.uniform("wear/flat/loss", high=.4) * draw.chance("wear/flat", WEAR["flat"])
-    turned, shift = draw.chance("wear/invert", WEAR["invert"]), loss * draw.uniform("wear/flat/shift")
+    turned = draw.chance("wear/invert", WEAR["invert"])
+    shift = loss * draw.uniform("wear/flat/shift")
     slope = torch.where(turned, loss - 1, 1 - loss)
     shift = torch.where(turned, 1 - shift, shift)
     image = batch.image * slope[:, None, None, None]

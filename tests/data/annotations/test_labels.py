@@ -5,7 +5,7 @@ import torch
 from scipy import ndimage
 from skimage import morphology
 
-from taco.data.labels import convex_hulls, count_labels, paired
+from taco.data.annotations.labels import convex_hulls, count_labels, paired
 
 
 def blobs(seed, count=20, side=48):
