@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ from ..data.store import Store
 from ..tasks.catalogue import ALL_TASKS  # noqa: F401  and with it the thirty tasks by name
 from ..tasks.random import Draw
 from ..tasks.semantic import ramp
-from ..tasks.task import get_task
+from ..tasks.task import TRACES, get_task
+from ..tasks.traces import finished, worn
 
 # %% auto #0
 __all__ = ['Maker', 'ALTERATIONS', 'Alteration', 'resized_mask', 'get_alteration', 'Trajectories', 'choose', 'sweep', 'Features']
@@ -45,6 +46,7 @@ class Alteration:
     needs: str = ""                            # what a record must have beside what the task needs
     make: Maker | None = None                  # makes the pairs; None: the task does, by its parameter
     loop: bool = False                         # whether `stop` is, in truth, `start` again
+    traces: str = TRACES[0]                    # how the task is made
 
     @property
     def title(self) -> str: return self.name.replace("_", " ")
@@ -56,12 +58,11 @@ class Alteration:
                             "Choose more steps.")
 
     def pairs(self, batch: Batch, seeds: Tensor, value: float) -> tuple[Tensor, Tensor]:
-        """Input and output, (B, 3, S, S) in [0, 1], with the parameter at `value`.
-
-        Raises `TaskError` like the task.
-        """
-        if self.make is not None: return self.make(batch, seeds, value)
-        return get_task(self.task)(batch, seeds=seeds, **self.fixed, **{self.parameter: float(value)})
+        "Input and output, (B, 3, S, S) in [0, 1], with the parameter at `value`. Raises `TaskError` like the task."
+        task, draw = get_task(self.task, self.traces), Draw(seeds)
+        if self.make is None: return task(batch, seeds=seeds, **self.fixed, **{self.parameter: float(value)})
+        if self.traces == "plain": return self.make(batch, seeds, value)
+        return finished(*self.make(worn(batch, draw), seeds, value), draw)
 
 # %% ../../nbs/atlas/09_alterations.ipynb #b81c083a
 def _outward(outside: np.ndarray) -> np.ndarray:
@@ -102,9 +103,9 @@ ALTERATIONS: dict[str, Alteration] = {a.name: a for a in (
     Alteration("mask_dilation", start=0, stop=.08, **_MASK),
 )}
 
-def get_alteration(name: str) -> Alteration:
+def get_alteration(name: str, traces: str = TRACES[0]) -> Alteration:
     "The alteration of that name. Raises `TacoError` with the nearest known name."
-    if name in ALTERATIONS: return ALTERATIONS[name]
+    if name in ALTERATIONS: return replace(ALTERATIONS[name], traces=traces)
     raise TacoError("No alteration has this name.", field="alteration", found=name, fix=suggest(name, ALTERATIONS))
 
 # %% ../../nbs/atlas/09_alterations.ipynb #add161da

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,7 +28,9 @@ from ..base import TacoError, TaskError, refusing
 from ..data.store import Store
 from ..style import FAMILY_COLOURS, OKABE_ITO, palette, style
 from ..tasks.catalogue import ALL_TASKS
-from ..tasks.task import Task, get_task
+from ..tasks.random import Draw
+from ..tasks.task import TRACES, Task, get_task
+from ..tasks.traces import finished, worn
 
 # %% auto #0
 __all__ = ['PARTS', 'answer_tasks', 'accuracy_by_dataset', 'share_right', 'seen_and_unseen', 'newcomers', 'family_of_nearest',
@@ -155,9 +158,15 @@ def compose(
         refusing(TaskError)("The second task of a composition must take any picture.", "second", second.name,
                             "a transformation that needs nothing but an image")
     batch, seeds = store.batch(np.asarray(records)).to(device), torch.as_tensor(seeds).to(device)
-    input, between = first(batch, seeds=seeds)
-    between = replace(batch, image=between.contiguous())
-    return input, second(between, seeds=seeds + 1)[1]  # other seeds: the tasks must not share their draws
+    if second.traces == "plain":
+        input, between = first(batch, seeds=seeds)
+        between = replace(batch, image=between.contiguous())
+        return input, second(between, seeds=seeds + 1)[1]  # other seeds: the tasks must not share their draws
+    draw = Draw(seeds)
+    input, between, grid = first.raw(worn(batch, draw), draw)
+    if grid is not None: between = F.grid_sample(between, grid, align_corners=False)
+    _, output, grid = second.raw(replace(batch, image=between.contiguous()), Draw(seeds + 1))
+    return finished(input, output, draw, grid)
 
 # %% ../../nbs/atlas/12_generalisation.ipynb #5ace7a4a
 def placed_by_parts(
@@ -189,6 +198,7 @@ def place_compositions(
     pairs: int = 24,       # of each composition, at most
     seed: int = 0,
     device="cpu",
+    traces: str = TRACES[0],  # how the tasks are made
 ) -> pd.DataFrame:
     """`placed_by_parts` of held-out images; also name, pairs and kinds of data.
 
@@ -197,10 +207,11 @@ def place_compositions(
     rng, rows = np.random.default_rng(seed), {}
     for name in names:
         first, second = name.split("+")
-        able = plan_pairs(store, [first], "test", -(-pairs // len(store.datasets)) + 1, seed)
+        able = plan_pairs(store, [first], "test", -(-pairs // len(store.datasets)) + 1, seed, traces)
         records = able["record"].to_numpy()[rng.permutation(len(able))[:pairs]]
         seeds = torch.from_numpy(rng.integers(0, 2**30, len(records)))
-        made = compose(first, second, store, records, seeds, device)
+        parts = (get_task(part, traces) for part in (first, second))
+        made = compose(*parts, store, records, seeds, device)
         vectors = encoder.to(device)(*made)[1].float().cpu().numpy()
         kinds = "+".join(sorted(store.table["source"].iloc[records].unique()))
         row = placed_by_parts(vectors, (first, second), centres, tasks)

@@ -26,7 +26,7 @@ from ..data.pack import pack
 from ..data.store import Store
 from ..style import FAMILY_COLOURS, palette, style
 from ..tasks.catalogue import ALL_TASKS
-from ..tasks.task import get_task
+from ..tasks.task import TRACES, get_task
 
 # %% auto #0
 __all__ = ['find_datasets', 'pack_strangers', 'trained_on', 'open_strangers', 'said_of', 'plan_everything', 'name_tasks',
@@ -129,12 +129,14 @@ def said_of(store: Store, without: list[str], left_out: list[str]) -> str:
     return "; ".join(words)
 
 # %% ../../nbs/atlas/13_real.ipynb #11710f03
-def plan_everything(store: Store, tasks: list[str], per_cell: int = 8, seed: int = 0) -> pd.DataFrame:
+def plan_everything(
+    store: Store, tasks: list[str], per_cell: int = 8, seed: int = 0, traces: str = TRACES[0],
+) -> pd.DataFrame:
     """`plan_pairs` over all splits of the store, at most `per_cell` pairs for each (task,
     dataset); rows keep their split."""
     splits = [split for split in ("train", "val", "test")
-              if any(len(store.select(split=split, task=get_task(t))) for t in tasks)]
-    parts = [plan_pairs(store, tasks, split, per_cell, seed + i) for i, split in enumerate(splits)]
+              if any(len(store.select(split=split, task=get_task(t, traces))) for t in tasks)]
+    parts = [plan_pairs(store, tasks, split, per_cell, seed + i, traces) for i, split in enumerate(splits)]
     plan = pd.concat(parts, ignore_index=True).sample(frac=1, random_state=seed)
     # Every image of a (task, dataset) once before any twice: a small split repeats its few.
     again = plan.groupby(["task", "dataset", "record"]).cumcount()

@@ -69,7 +69,8 @@ def make_pairs(
     task = get_task(task) if isinstance(task, str) else task
     indices, seeds = np.asarray(indices), torch.as_tensor(seeds, dtype=torch.int64).to(device)
     needed, how = needs_of([task], device).expand(len(seeds), -1), as_randomisation(randomise)
-    batch = randomised(store.batch(indices).to(device), Draw(seeds), how=how, needed=needed)
+    own_hull = task.traces == "hidden"
+    batch = randomised(store.batch(indices).to(device), Draw(seeds), how=how, needed=needed, own_hull=own_hull)
     input, output = task(batch, seeds=seeds)
     record, dataset = torch.as_tensor(indices), torch.from_numpy(store.dataset[indices])
     return Pairs(input, output, torch.full_like(seeds, number), record.to(device), dataset.to(device), seeds)

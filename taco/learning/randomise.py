@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..base import ParameterError, Rule, check_fields, refusing, suggest
+from ..data.annotations.labels import convex_hulls
 from ..data.prepare import COLUMNS, NEEDS, Batch, allows, colourful
 from ..tasks.random import Draw
 
@@ -141,12 +142,13 @@ def _carry_boxes(boxes: Tensor, view: _View) -> Tensor:
 # %% ../../nbs/learning/00_randomise.ipynb #345cb321
 _LABELS = ("semantic", "instances", "hull", "distance", "centreline", "boxes", "points")
 
-def _carry_labels(batch: Batch, view: _View, rows: Tensor) -> dict[str, Tensor]:
-    "The labels of the records `rows`, as their views show them."
+def _carry_labels(batch: Batch, view: _View, rows: Tensor, own_hull: bool = False) -> dict[str, Tensor]:
+    "The labels of the records `rows`, as their views show them; the hull is cut too, or the views' own."
     view = view[rows]
     grid = _grid(view, batch.size)
     sharp = torch.stack([getattr(batch, n)[rows].float() for n in _LABELS[:3]], 1)
     semantic, instances, hull = _sample(sharp, grid, "nearest").round_().unbind(1)
+    if own_hull: hull = convex_hulls(semantic > 0)
     soft = torch.stack([batch.distance[rows], batch.centreline[rows]], 1)
     distance, centreline = _sample(soft, grid).mul_(view.zoom[:, None, None, None]).unbind(1)
     moved = dict(
@@ -163,19 +165,21 @@ def _image_only(device) -> Tensor:
 
 def _rows(mask: Tensor) -> Tensor: return mask.nonzero()[:, 0]
 
-def _choose_views(batch: Batch, draw: Draw, how: Randomisation, needed: Tensor) -> tuple[_View, Batch]:
+def _choose_views(
+    batch: Batch, draw: Draw, how: Randomisation, needed: Tensor, own_hull: bool = False,
+) -> tuple[_View, Batch]:
     "Views that keep `needed` (B, len(NEEDS)) bool, and the batch with its labels so, its images not yet."
     view = _View.draw(draw, how)
     lost = torch.zeros(len(batch), dtype=torch.bool, device=batch.device)
     labelled = _rows((needed & ~_image_only(batch.device)).any(1))
     vivid = _rows(needed[:, list(NEEDS).index("colour")])
-    labels = _carry_labels(batch, view, labelled)
+    labels = _carry_labels(batch, view, labelled, own_hull)
     able = allows(labels)
     lost[vivid] = ~colourful(_sample(batch.image[vivid], _grid(view[vivid], batch.size)))
     lost[labelled] |= (needed[labelled] & ~able).any(1)
     view, again = view.whole_where(lost), _rows(lost[labelled])
     if len(again):
-        whole = _carry_labels(batch, view, labelled[again])
+        whole = _carry_labels(batch, view, labelled[again], own_hull)
         for name, values in whole.items(): labels[name][again] = values
         able[again] = True  # turned only, a record can what it could
     return view, _relabel(batch, labels, able, labelled)
@@ -291,6 +295,7 @@ def randomised(
     strength: float = 1.,                  # 0 … 1, scales every ingredient
     how: Randomisation = Randomisation(),  # which ingredients, and how far each may go
     needed: Tensor | None = None,          # (B, len(NEEDS)) bool; None: all that a record can
+    own_hull: bool = False,                # whether a view has the hull of what it shows, not a cut of the whole one
 ) -> Batch:
     """Base images varied: image and labels together in geometry, then the image alone in colour and texture.
 
@@ -302,7 +307,7 @@ def randomised(
     scaled = lambda name, off: off + strength * (getattr(how, name) - off)
     how = replace(how, **{n: scaled(n, off) for n, (off, _, _) in RANGES.items() if n != "turn"})
     if how == Randomisation.off(): return batch
-    if how.zoom > 1 or how.turn: view, moved = _choose_views(batch, draw, how, needed)
+    if how.zoom > 1 or how.turn: view, moved = _choose_views(batch, draw, how, needed, own_hull)
     block = 64 if batch.device.type == "cpu" else len(batch)
     image = _paint(batch, view, _draw_coat(draw, how, batch.size), block)
     vivid = _rows(needed[:, list(NEEDS).index("colour")])

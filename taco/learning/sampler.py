@@ -23,6 +23,7 @@ from ..tasks.catalogue import ALL_TASKS  # and with it the thirty tasks by name
 from ..tasks.failure import FAILURE_KINDS, FAILURES, spoil_labels, spoil_output
 from ..tasks.random import Draw
 from ..tasks.task import Task, get_task
+from ..tasks.traces import TRACES, Unfinished, worn
 
 # %% auto #0
 __all__ = ['ROWS', 'Pool', 'Plan', 'part_of', 'PairSampler']
@@ -104,21 +105,22 @@ def _lenders(plan: Plan) -> tuple[Tensor, Tensor]:
     return lender, plan.failure.where(~impossible, 1 + FAILURE_KINDS.index("noise"))
 
 # %% ../../nbs/learning/02_sampler.ipynb #09b6d7e8
-def _solve(batch: Batch, plan: Plan, tasks: Sequence[str]) -> tuple[Tensor, Tensor]:
-    "Inputs and outputs of a planned batch, task by task; `tasks[k]` is the name of task k."
-    seeds, failed = plan.seed.to(batch.device), bool(plan.failure.any())
-    if failed: batch = spoil_labels(batch, plan.failure.to(batch.device), Draw(seeds))
-    input, output = torch.empty_like(batch.image), torch.empty_like(batch.image)
+def _solve(batch: Batch, plan: Plan, tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
+    "Inputs and outputs of a planned batch, task by task; `tasks[k]` is task k, all of them made in one way."
+    draw, failed, traces = Draw(plan.seed.to(batch.device)), bool(plan.failure.any()), tasks[0].traces
+    if traces == "hidden": batch = worn(batch, draw)
+    if failed: batch = spoil_labels(batch, plan.failure.to(batch.device), draw)
+    made = Unfinished.like(batch.image, traces)
     numbers, counts = plan.task.unique_consecutive(return_counts=True)
     start = 0
     for number, count in zip(numbers.tolist(), counts.tolist()):
         rows = slice(start, start := start + count)
-        input[rows], output[rows] = get_task(tasks[number])(batch[rows], seeds=seeds[rows])
+        tasks[number].check(some := batch[rows], {})
+        made[rows] = tasks[number].raw(some, draw[rows])
     if failed:
-        lender, kinds = _lenders(plan)
-        borrowed = output[lender.to(batch.device)]
-        output = spoil_output(input, output, borrowed, kinds.to(batch.device), Draw(seeds))
-    return input, output
+        lender, kinds = (of.to(batch.device) for of in _lenders(plan))
+        made = spoil_output(made, made[lender], kinds, draw)
+    return made.finished(draw)
 
 def _can_fail(store: Store) -> np.ndarray:
     "(N, 8) bool: which failures each record of the store allows."
@@ -141,16 +143,18 @@ class PairSampler:
         seed: int = 0,
         randomise: bool | dict | Randomisation = True,
         failed_per_task: int = 0,               # the last ones of each task, see taco.tasks.failure
+        traces: str = TRACES[0],                # how tasks are made, see taco.tasks.traces
     ):
-        self.store, self.seed, self.how = store, seed, as_randomisation(randomise)
+        self.store, self.seed, self.how, self.traces = store, seed, as_randomisation(randomise), traces
         self.pairs_per_task, self.failed_per_task = pairs_per_task, failed_per_task
         self.dataset = torch.from_numpy(store.dataset)
         names = dict.fromkeys(ALL_TASKS if tasks is None else tasks)
-        self.pools = _pools(store, [get_task(name) for name in names], split)
+        self.pools = _pools(store, [get_task(name, traces) for name in names], split)
         self.tasks = tuple(self.pools)
         self.tasks_per_batch = min(tasks_per_batch or len(self.tasks), len(self.tasks))
         _check_counts(self)
-        self.needs = needs_of([get_task(name) for name in self.tasks])
+        self.made = [get_task(name, traces) for name in self.tasks]
+        self.needs = needs_of(self.made)
         self.can_fail = _can_fail(store) if failed_per_task else None
 
 # %% ../../nbs/learning/02_sampler.ipynb #51c40d77
@@ -183,7 +187,7 @@ def failures(self: PairSampler, rng: np.random.Generator, task: Tensor, record: 
     right = self.pairs_per_task - self.failed_per_task
     last = torch.arange(len(task)) % self.pairs_per_task >= right
     kinds = [FAILURES[kind] for kind in FAILURE_KINDS]
-    suits = np.array([[kind.suits(get_task(name)) for kind in kinds] for name in self.tasks])
+    suits = np.array([[kind.suits(task) for kind in kinds] for task in self.made])
     possible = suits[task[last]] & self.can_fail[record[last]]
     failure[last] = 1 + torch.from_numpy((possible * rng.random(possible.shape)).argmax(1))
     return failure
@@ -201,6 +205,7 @@ def pairs(self: PairSampler, raw: tuple[Batch, Plan], device="cpu") -> Pairs:
     batch, plan = raw[0].to(device, non_blocking=True), raw[1]
     needed = self.needs[plan.task] | _NEEDED_TO_FAIL[plan.failure]
     draw = Draw(plan.seed.to(device))
-    batch = randomised(batch, draw, how=self.how, needed=needed.to(device))
-    input, output = _solve(batch, plan, self.tasks)
+    own_hull = self.traces == "hidden"
+    batch = randomised(batch, draw, how=self.how, needed=needed.to(device), own_hull=own_hull)
+    input, output = _solve(batch, plan, self.made)
     return Pairs(input, output, *(getattr(plan, name).to(device) for name in ROWS))

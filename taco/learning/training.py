@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 __all__ = ['TrainConfig', 'new_head', 'as_part', 'changed', 'TaskContrast', 'describe', 'claim', 'clear', 'new_sampler',
            'new_encoder', 'train', 'draw_loss']
 
-# %% ../../nbs/learning/07_training.ipynb #3832d60f
+# %% ../../nbs/learning/07_training.ipynb #7eac54dd
 from taco.base import (
     EncoderError,
     ParameterError,
@@ -56,8 +56,9 @@ from .shares import Shares, in_shares, share_count
 from ..lock import take
 from ..reading import read_json
 from ..style import style
+from ..tasks.traces import TRACES
 
-# %% ../../nbs/learning/07_training.ipynb #5c8e8448
+# %% ../../nbs/learning/07_training.ipynb #e6ee9f58
 def _fit_config() -> FitConfig:
     "How long and how fast an encoder is trained, unless something else is said."
     return FitConfig(steps=1000, learning_rate=1e-3)
@@ -75,6 +76,7 @@ class TrainConfig:
     failed_per_task: int = 2             # how many of a task's pairs are failed, where there are any
     temperature: float = 0.1
     randomise: bool | dict | Randomisation = True  # base-image randomisation
+    traces: str = TRACES[0]              # how tasks are made, one of taco.tasks.traces.TRACES
     seed: int = 0                        # of the initial weights and of every batch
     start: str | None = None             # folder of an encoder to start from; None: random weights
     devices: int = 1                     # GPUs (or processes on a CPU) that share a batch
@@ -86,7 +88,8 @@ class TrainConfig:
         as_part(self, "encoder", EncoderConfig.of)
         object.__setattr__(self, "randomise", as_randomisation(self.randomise))
         counts = dict.fromkeys(("pairs_per_task", "failed_per_task", "devices"), number(1, whole=True))
-        words = dict(positives=one_of(*POSITIVES), failures=one_of("none", *FAILED), objective=one_of(*OBJECTIVES))
+        words = dict(positives=one_of(*POSITIVES), failures=one_of("none", *FAILED), objective=one_of(*OBJECTIVES),
+                     traces=one_of(*TRACES))
         check_fields(self, counts | dict(temperature=number(1e-3)), what="Impossible value for training.")
         check_fields(self, words, what="Unknown choice for training.")
 
@@ -269,13 +272,13 @@ def clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "encoder", ignore_errors=True)
 
-# %% ../../nbs/learning/07_training.ipynb #e64fdd75
+# %% ../../nbs/learning/07_training.ipynb #438ff4f8
 def new_sampler(store: Store, tasks: Sequence[str] | None, config: TrainConfig) -> PairSampler:
     "The stream of pairs that a training sees."
     failed = config.failed_per_task if config.failures != "none" else 0
     return PairSampler(
         store, tasks, "train", config.tasks_per_batch, config.pairs_per_task, config.seed,
-        config.randomise, failed)
+        config.randomise, failed, config.traces)
 
 def new_encoder(config: TrainConfig) -> PairEncoder:
     """Initial weights from `start` or the seed, leaving the global random state as it was.

@@ -9,7 +9,7 @@ __all__ = ['SEMANTIC', 'GENERATIVE', 'TRANSFORMATION', 'ALL_TASKS', 'CHAPTERS', 
 import pandas as pd
 
 from ..data.prepare import NEEDS
-from . import generative, semantic, transformation
+from . import generative, hidden, semantic, transformation
 from .task import FAMILIES, TASKS, Task, get_task
 
 # %% ../../nbs/tasks/05_catalogue.ipynb #7f26be39
@@ -27,7 +27,7 @@ TRANSFORMATION = (
     "elastic_deformation", "intensity_inversion", "brightness_change",
 )
 ALL_TASKS = SEMANTIC + GENERATIVE + TRANSFORMATION
-CHAPTERS = (semantic, generative, transformation)  # imported here, because a task enters the register on import
+CHAPTERS = (semantic, generative, transformation, hidden)  # imported here, because a task enters the register on import
 
 # %% ../../nbs/tasks/05_catalogue.ipynb #b98ef4f7
 def allowance(records: pd.DataFrame) -> pd.DataFrame:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['gaussian_rows', 'smooth_field', 'white_noise', 'gaussian_denoising', 'salt_and_pepper_denoising', 'despeckling',
-           'deblurring', 'super_resolution', 'inpainting', 'outpainting', 'colorization', 'bias_field_correction',
-           'k_space_reconstruction']
+           'deblurring', 'super_resolution', 'flat_colour', 'holes', 'inpainting', 'margins', 'outpainting',
+           'luminance', 'colorization', 'bias_field_correction', 'k_space_reconstruction']
 
 # %% ../../nbs/tasks/03_generative.ipynb #49c952a6
 import math
@@ -143,40 +143,51 @@ def super_resolution(batch: Batch, draw: Draw, reduction: Tensor):
     rows = _large_pixels(((1 - reduction) * batch.size).round().clamp(min=1), batch.size)
     return rows @ batch.image @ rows.mT, batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #2c58bfff
-def _flat_colour(draw: Draw) -> Tensor:
+# %% ../../nbs/tasks/03_generative.ipynb #d7f66c79
+def flat_colour(draw: Draw) -> Tensor:
     "(B, 3, 1, 1): a random grey or, as likely, a random colour."
     number = draw.uniform("fill", 4)
     return torch.where(number[:, 3:] < .5, number[:, :1], number[:, :3])[..., None, None]
 
-@task("generative", size=Uniform(.12, .24, limits=(0, .6)), ellipse=Choice((0, 1)))
-def inpainting(batch: Batch, draw: Draw, size: Tensor, ellipse: Tensor):
-    "Five holes of mean side `size`, rectangles or (`ellipse` 1) ellipses, filled with one random grey or colour."
-    place = (torch.arange(batch.size, device=batch.device) + .5) / batch.size
+def holes(draw: Draw, side: int, size: Tensor, ellipse: Tensor) -> Tensor:
+    "(B, 1, S, S): 1 in five holes of mean side `size` (B,), rectangles or where `ellipse` (B,) is 1 ellipses."
+    place = (torch.arange(side, device=size.device) + .5) / side
     number = draw.uniform("holes", 5, 4, 1)
     gap = (place - (.15 + .7 * number[:, :, :2])).abs()  # (B, 5, 2, S): from the centre of each hole, along x and y
     half = (.3 + .4 * number[:, :, 2:]) * size.view(-1, 1, 1, 1)    # half its sides
     x, y = ((gap / half.clamp(min=1e-9)) ** torch.where(ellipse > .5, 2, 16).view(-1, 1, 1, 1)).unbind(2)
     hole = (y[..., None] + x[:, :, None]).amin(1) < (size > 0).float().view(-1, 1, 1)  # never below 0: none of size 0
-    return torch.lerp(batch.image, _flat_colour(draw), hole[:, None].view(torch.uint8).float()), batch.image
+    return hole[:, None].view(torch.uint8).float()
 
-# %% ../../nbs/tasks/03_generative.ipynb #fcf29d7b
+@task("generative", size=Uniform(.12, .24, limits=(0, .6)), ellipse=Choice((0, 1)))
+def inpainting(batch: Batch, draw: Draw, size: Tensor, ellipse: Tensor):
+    "Five holes of mean side `size`, rectangles or (`ellipse` 1) ellipses, filled with one random grey or colour."
+    hole = holes(draw, batch.size, size, ellipse)
+    return torch.lerp(batch.image, flat_colour(draw), hole), batch.image
+
+# %% ../../nbs/tasks/03_generative.ipynb #cd42b2e4
+def margins(draw: Draw, side: int, margin: Tensor) -> Tensor:
+    "(B, 1, S, S): 0 on 60 to 100 % of `margin` (B,), a fraction of the side, along every side, else 1."
+    place = (torch.arange(side, device=margin.device) + .5) / side
+    lost = draw.uniform("sides", 2, 2, 1, low=.6, high=1.) * margin.view(-1, 1, 1, 1)
+    x, y = ((place > lost[:, 0]) & (place < 1 - lost[:, 1])).unbind(1)
+    return (y[:, :, None] & x[:, None])[:, None].view(torch.uint8).float()
+
 @task("generative", margin=Uniform(.15, .3, limits=(0, .5)))
 def outpainting(batch: Batch, draw: Draw, margin: Tensor):
     "Up to `margin` (fraction of the side) hidden on every side by one random grey or colour."
-    place = (torch.arange(batch.size, device=batch.device) + .5) / batch.size
-    lost = draw.uniform("sides", 2, 2, 1, low=.6, high=1.) * margin.view(-1, 1, 1, 1)
-    x, y = ((place > lost[:, 0]) & (place < 1 - lost[:, 1])).unbind(1)
-    kept = (y[:, :, None] & x[:, None])[:, None].view(torch.uint8).float()
-    return torch.lerp(_flat_colour(draw), batch.image, kept), batch.image
+    return torch.lerp(flat_colour(draw), batch.image, margins(draw, batch.size, margin)), batch.image
 
-# %% ../../nbs/tasks/03_generative.ipynb #333e8582
+# %% ../../nbs/tasks/03_generative.ipynb #8485384e
+def luminance(image: Tensor) -> Tensor:
+    "(B, 1, S, S): how bright a colour image (B, 3, S, S) looks."
+    red, green, blue = image.split(1, 1)
+    return .2125 * red + .7154 * green + .0721 * blue
+
 @task("generative", "colour", strength=Uniform(1, 1, limits=(0, 1)))
 def colorization(batch: Batch, draw: Draw, strength: Tensor):
     "The luminance of a colour image; `strength` below 1 mixes the colours back in."
-    red, green, blue = batch.image.split(1, 1)
-    grey = .2125 * red + .7154 * green + .0721 * blue
-    return torch.lerp(batch.image, grey, strength.view(-1, 1, 1, 1).float()), batch.image
+    return torch.lerp(batch.image, luminance(batch.image), strength.view(-1, 1, 1, 1).float()), batch.image
 
 # %% ../../nbs/tasks/03_generative.ipynb #0776c784
 @task("generative", title="bias-field correction", strength=Uniform(1, 2, limits=(0, 4)))

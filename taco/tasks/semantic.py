@@ -20,7 +20,7 @@ from ..style import OKABE_ITO
 from .random import Draw
 from .task import Uniform, task
 
-# %% ../../nbs/tasks/02_semantic.ipynb #ea7cd062
+# %% ../../nbs/tasks/02_semantic.ipynb #cc5cadd9
 CONTRAST = 0.4  # least Euclidean distance in RGB between two colours of a sample, while there is room
 
 @lru_cache

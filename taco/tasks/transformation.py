@@ -29,7 +29,7 @@ def vertical_flip(batch: Batch, draw: Draw):
     "Top and bottom exchanged."
     return batch.image, batch.image.flip(-2)
 
-# %% ../../nbs/tasks/04_transformation.ipynb #a63086ed
+# %% ../../nbs/tasks/04_transformation.ipynb #003eda26
 @lru_cache(4)
 def _turned(size: int, device: torch.device) -> Tensor:
     "(4, size²) int64: for each number of turns, the pixel that every output pixel comes from."
@@ -38,7 +38,10 @@ def _turned(size: int, device: torch.device) -> Tensor:
 
 @task("transformation", title="quarter turn", turns=Choice((1, 3)))
 def quarter_turn(batch: Batch, draw: Draw, turns: Tensor):
-    "Turned counter-clockwise by 90° times `turns`, 1 to 3; exact."
+    """Turned by 90°, to the left (`turns` 1) or to the right (3); exact.
+
+    By hand also upside down (2).
+    """
     source = _turned(batch.size, batch.device)[turns.long()][:, None].expand(-1, 3, -1)
     return batch.image, batch.image.flatten(2).gather(2, source).view_as(batch.image)
 
