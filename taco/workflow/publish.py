@@ -177,6 +177,7 @@ TITLES = {
     "neighbours": "How often do the nearest neighbours name the task?",
     "real_unseen": "Does it hold on real images never seen?",
     "relations": "Which output belongs to which input?",
+    "further": "What are tasks taken for that were never trained?",
 }
 
 # %% ../../nbs/workflow/05_publish.ipynb #addd21aa
