@@ -19,7 +19,7 @@ from torch import Tensor, nn
 __all__ = ['BACKBONES', 'FUSIONS', 'BEYOND', 'FILES', 'EncoderConfig', 'edge_channel', 'grey_channel', 'channels', 'Block',
            'ResNet', 'make_backbone', 'check_images', 'PairEncoder', 'encode', 'save_encoder']
 
-# %% ../../nbs/learning/03_encoder.ipynb #efbcbc6c
+# %% ../../nbs/learning/03_encoder.ipynb #7f6027de
 from taco.base import (
     EncoderError,
     atomic,
@@ -33,16 +33,18 @@ from taco.base import (
     write_json,
 )
 from .images import as_input as images_as_input
+from .matching import Matching
 from .pairs import Pairs
 from .weights import check_finite, read_json, read_weights, restore, state_of, write_weights
 from ..reading import steadily
 
-# %% ../../nbs/learning/03_encoder.ipynb #b1a85bd5
+# %% ../../nbs/learning/03_encoder.ipynb #5574134f
 BACKBONES = dict(  # kind of block, blocks per stage
     resnet10=("basic", (1, 1, 1, 1)),
     resnet18=("basic", (2, 2, 2, 2)),
     resnet34=("basic", (3, 4, 6, 3)),
     resnet50=("bottleneck", (3, 4, 6, 3)),
+    matching=("", ()),  # taco.learning.matching
 )
 FUSIONS = dict(contrast=10, stack=6, difference=9, shared=3, input=5, output=5)  # channels that enter the backbone
 
@@ -63,6 +65,9 @@ class EncoderConfig:
                        embedding=number(2, 4096, whole=True), size=number(16, 2048, whole=True))
         check_fields(self, words, EncoderError, "Unknown choice for the encoder.")
         check_fields(self, numbers, EncoderError, "Impossible value for the encoder.")
+        if self.backbone == "matching" and self.fusion == "shared":
+            refusing(EncoderError)("This backbone compares two pictures itself.", "fusion", self.fusion,
+                                   ", ".join(f for f in FUSIONS if f != "shared"), "Take contrast.")
 
 # %% ../../nbs/learning/03_encoder.ipynb #761a12f7
 @patch(cls_method=True)
@@ -164,9 +169,10 @@ class ResNet(nn.Module):
         for i in range(1, 5): x = self.get_submodule(f"layer{i}")(x)
         return self.avgpool(x).flatten(1)
 
-# %% ../../nbs/learning/03_encoder.ipynb #ffcedb5d
-def make_backbone(config: EncoderConfig) -> ResNet:
-    "The ResNet of this configuration, (B, FUSIONS[fusion], S, S) → (B, F)."
+# %% ../../nbs/learning/03_encoder.ipynb #91a8464e
+def make_backbone(config: EncoderConfig) -> ResNet | Matching:
+    "The network of this configuration: (B, FUSIONS[fusion], S, S), for `matching` with both pictures, → (B, F)."
+    if config.backbone == "matching": return Matching(FUSIONS[config.fusion], config.width)
     kind, layers = BACKBONES[config.backbone]
     planes = [max(1, round(count * config.width)) for count in (64, 128, 256, 512)]
     return ResNet(kind, layers, planes, FUSIONS[config.fusion], config.stem, config.pool)
@@ -193,19 +199,20 @@ def check_images(input: Tensor, output: Tensor, size: int | None = None, values:
         refuse("The images have another range than the encoder knows.", found=f"values from {low:g} to {high:g}",
                expected="[0, 1]")
 
-# %% ../../nbs/learning/03_encoder.ipynb #acde601a
+# %% ../../nbs/learning/03_encoder.ipynb #382f7bc7
 class PairEncoder(nn.Module):
     "Features and embedding of pairs of images; random weights until trained or loaded."
     save: Callable[[str | Path], Path]  # below
     as_input: Callable[..., Tensor]
+    fused: Callable[[Tensor, Tensor], Tensor]
 
     def __init__(self, config: EncoderConfig = EncoderConfig()):
         super().__init__()
         self.config, self.backbone = config, make_backbone(config)
         inside = self.backbone.in_planes
         self.features = inside * (3 if config.fusion == "shared" else 1)  # F, their dimension
-        hidden = nn.Linear(self.features, self.features)
-        out = nn.Linear(self.features, config.embedding)
+        middle = 256 if config.backbone == "matching" else self.features
+        hidden, out = nn.Linear(self.features, middle), nn.Linear(middle, config.embedding)
         self.projection = nn.Sequential(hidden, nn.ReLU(inplace=True), out)
         self.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]  torch's stub lacks it
 
@@ -216,14 +223,20 @@ class PairEncoder(nn.Module):
         features = self.fused(input * 2 - 1, output * 2 - 1)
         return features, F.normalize(self.projection(features).float(), dim=1)
 
-    def fused(self, x: Tensor, y: Tensor) -> Tensor:
-        "(B, 3, S, S) in [-1, 1], twice → features (B, F)."
-        shared = self.config.fusion == "shared"
-        seen = torch.cat([x, y]) if shared else channels(x, y, self.config.fusion)
-        found = self.backbone(seen.contiguous(memory_format=torch.channels_last))
-        if not shared: return found
-        x, y = found.chunk(2)
-        return torch.cat([x, y, y - x], 1)
+# %% ../../nbs/learning/03_encoder.ipynb #4f267313
+@patch
+def fused(self: PairEncoder, x: Tensor, y: Tensor) -> Tensor:
+    "(B, 3, S, S) in [-1, 1], twice → features (B, F)."
+    shared = self.config.fusion == "shared"
+    seen = torch.cat([x, y]) if shared else channels(x, y, self.config.fusion)
+    seen = seen.contiguous(memory_format=torch.channels_last)
+    if self.config.backbone == "matching":
+        alone = dict(input=(x, x), output=(y, y))  # one picture alone is compared with itself
+        return self.backbone(seen, *alone.get(self.config.fusion, (x, y)))
+    found = self.backbone(seen)
+    if not shared: return found
+    x, y = found.chunk(2)
+    return torch.cat([x, y, y - x], 1)
 
 # %% ../../nbs/learning/03_encoder.ipynb #c5e1d557
 @patch
