@@ -140,7 +140,8 @@ def reading(card: Card, root: Path, folder: Path, size: int, batch: int, seconds
 LOOP = """
 import json, pathlib, sys, psutil, torch
 from taco.data.store import Store
-from taco.learning.training import TrainConfig, new_sampler
+from taco.learning.recipe import TrainConfig
+from taco.learning.training import new_sampler
 torch.set_num_threads(1)
 store, me = Store.open([sys.argv[1]]), psutil.Process()
 sampler = new_sampler(store, None, TrainConfig.of(device="cpu", pairs_per_task=4))

@@ -27,8 +27,9 @@ from taco.data.pack import pack
 from taco.data.store import Store
 from taco.learning.encoder import EncoderConfig
 from taco.learning.loop import fit, lightning_precision
+from taco.learning.recipe import TrainConfig, changed
 from taco.learning.sampler import PairSampler, part_of
-from taco.learning.training import TaskContrast, TrainConfig, changed, new_encoder, new_sampler
+from taco.learning.training import TaskContrast, new_encoder, new_sampler
 
 ROOT = Path(__file__).resolve().parent.parent
 DATASETS = ("acdc", "busi", "covid19radio", "drive", "isic2018", "kvasir", "monusac", "mosmedplus")

@@ -20,8 +20,9 @@ from rich.table import Table
 from taco.atlas.embedding import embed, plan_pairs
 from taco.data.pack import pack
 from taco.data.store import Store
+from taco.learning.recipe import TrainConfig
 from taco.learning.sampler import PairSampler
-from taco.learning.training import TrainConfig, new_encoder
+from taco.learning.training import new_encoder
 from taco.tasks.catalogue import ALL_TASKS
 
 from .data import enlarge

@@ -6,7 +6,8 @@ import pandas as pd
 from taco.atlas.embedding import Embeddings, embed, plan_pairs
 from taco.data.store import Store
 from taco.learning.encoder import EncoderConfig
-from taco.learning.training import TrainConfig, train
+from taco.learning.recipe import TrainConfig
+from taco.learning.training import train
 from tests.pairs import SIZE
 
 TASKS = [

@@ -10,8 +10,8 @@ from benchmarks import loop
 from taco.data.pack import pack
 from taco.data.store import Store
 from taco.learning.encoder import EncoderConfig
+from taco.learning.recipe import TrainConfig
 from taco.learning.sampler import PairSampler
-from taco.learning.training import TrainConfig
 
 SMALL = dict(backbone="resnet10", width=0.125, size=24)
 

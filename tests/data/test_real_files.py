@@ -209,7 +209,8 @@ def test_real_files_go_through_training_embedding_and_neighbours(real_store, tmp
     from taco.atlas.embedding import embed, plan_pairs
     from taco.atlas.neighbours import weighted_knn
     from taco.learning.encoder import EncoderConfig
-    from taco.learning.training import TrainConfig, train
+    from taco.learning.recipe import TrainConfig
+    from taco.learning.training import train
 
     tasks = [
         "binary_segmentation",

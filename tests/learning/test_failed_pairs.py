@@ -9,8 +9,9 @@ from taco.data.store import Store
 from taco.learning.encoder import EncoderConfig
 from taco.learning.loss import positive_labels, supcon
 from taco.learning.pairs import Pairs
+from taco.learning.recipe import TrainConfig
 from taco.learning.sampler import PairSampler
-from taco.learning.training import TrainConfig, train
+from taco.learning.training import train
 from taco.tasks.catalogue import ALL_TASKS
 from taco.tasks.failure import FAILURE_KINDS, failures_of
 

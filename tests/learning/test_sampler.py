@@ -11,6 +11,7 @@ from taco.data.store import Store
 from taco.learning.pairs import Pairs
 from taco.learning.sampler import PairSampler
 from taco.tasks.catalogue import ALL_TASKS
+from taco.tasks.failure import FAILURE_KINDS
 
 SIZE = 32
 
@@ -83,3 +84,12 @@ def test_impossible_samplers(store, tmp_path):
     with pytest.warns(UserWarning, match="colorization"):
         left = PairSampler(grey, ["colorization", "deblurring"])
     assert left.tasks == ("deblurring",)
+
+
+def test_only_the_chosen_ways_of_failing(store):
+    pick = lambda *kinds: PairSampler(store, pairs_per_task=4, failed_per_task=2, failed_kinds=kinds).plan(0).failure
+    number = {kind: 1 + i for i, kind in enumerate(FAILURE_KINDS)}
+    assert pick("other_image").view(-1, 4).tolist() == [[0, 0, number["other_image"], number["other_image"]]] * 30
+    rare = pick("eroded")  # where nothing can be eroded, the pair is right
+    assert set(rare.tolist()) == {0, number["eroded"]} and 0 < (rare > 0).sum() < 60
+    with pytest.raises(TaskError, match="other_image"): pick("other_imag")

@@ -16,8 +16,9 @@ from taco.base import ParameterError
 from taco.learning.checkpoint import read_step
 from taco.learning.encoder import EncoderConfig
 from taco.learning.loop import count_flops, make_trainer
+from taco.learning.recipe import TrainConfig
 from taco.learning.shares import Shares, beside, replica, share_count
-from taco.learning.training import TaskContrast, TrainConfig, new_encoder, new_sampler, train
+from taco.learning.training import TaskContrast, new_encoder, new_sampler, train
 
 TASKS = ["binary_segmentation", "gaussian_denoising", "horizontal_flip", "intensity_inversion"]
 

@@ -18,8 +18,9 @@ from taco.base import EncoderError, ParameterError, StoreError, TacoError
 from taco.data.store import Store
 from taco.learning.checkpoint import read_step
 from taco.learning.encoder import EncoderConfig, PairEncoder
+from taco.learning.recipe import TrainConfig, changed
 from taco.learning.sampler import PairSampler
-from taco.learning.training import TrainConfig, changed, draw_loss, new_encoder, train
+from taco.learning.training import draw_loss, new_encoder, train
 
 SIZE = 32
 TASKS = ["binary_segmentation", "gaussian_denoising", "horizontal_flip", "intensity_inversion"]

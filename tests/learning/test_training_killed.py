@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from taco.base import EncoderError
 from taco.learning.encoder import EncoderConfig, PairEncoder
-from taco.learning.training import TrainConfig, train
+from taco.learning.recipe import TrainConfig
+from taco.learning.training import train
 from taco.learning.weights import state_of
 from tests.crash import content, crash_points, rests
 from tests.spoil import FEW, MANY, unnoticed

@@ -32,8 +32,9 @@ __all__ = ['Views', 'blurred', 'image_view', 'ViewSampler', 'ImageEncoderConfig'
 
 # %% ../../../nbs/atlas/rivals/02_image_contrast.ipynb #0fdee65d
 from ...learning.randomise import Randomisation, as_randomisation, randomised
+from ...learning.recipe import TrainConfig, as_part, changed
 from ...learning.sampler import ROWS, Plan, Pool, part_of
-from ...learning.training import TaskContrast, TrainConfig, as_part, changed, claim, clear, describe
+from ...learning.training import TaskContrast, claim, clear, describe
 from ...learning.weights import fill, read_json, read_weights
 from ...tasks.random import Draw
 
