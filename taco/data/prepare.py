@@ -144,15 +144,12 @@ def _boxes_and_points(record: Record, objects: np.ndarray) -> tuple[np.ndarray, 
         boxes = np.array(corners, np.float32).reshape(-1, 4) / side
     if record.points is not None: points = record.points
     elif record.boxes is not None: points = boxes.reshape(-1, 2, 2).mean(1)
-    else: points = (_centres(objects).astype(np.float32) + .5) / side
+    else:
+        rows, columns = np.nonzero(objects)
+        total = lambda weights=None: np.bincount(objects[rows, columns], weights)[1:]
+        centres = np.stack([total(columns), total(rows)], 1) / total()[:, None]
+        points = (centres.astype(np.float32) + .5) / side
     return boxes.astype(np.float32), points.astype(np.float32)
-
-def _centres(objects: np.ndarray) -> np.ndarray:
-    "Means (N, 2) of the x and the y of the pixels of each object, numbered from 1 without gaps."
-    rows, columns = np.nonzero(objects)
-    numbers = objects[rows, columns]
-    total = lambda weights: np.bincount(numbers, weights, minlength=1)[1:]
-    return np.stack([total(columns), total(rows)], 1) / total(None)[:, None]
 
 # %% ../../nbs/data/04_prepare.ipynb #c38e5ea5
 def _shape_maps(foreground: np.ndarray, unknown: np.ndarray) -> dict[str, np.ndarray]:
