@@ -137,16 +137,16 @@ def _objects(record: Record, smallest: int = 4) -> np.ndarray:
 
 def _boxes_and_points(record: Record, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Boxes (N, 4) and points (N, 2), annotated or of the objects; points default to box centres."
-    side, found = objects.shape[0], measure.regionprops(objects)
-    if record.boxes is not None: boxes = record.boxes
-    else:
-        corners = [[p.bbox[1], p.bbox[0], p.bbox[3], p.bbox[2]] for p in found]
+    side, boxes = objects.shape[0], record.boxes
+    if boxes is None:
+        corners = [[x.start, y.start, x.stop, y.stop] for y, x in ndimage.find_objects(objects)]
         boxes = np.array(corners, np.float32).reshape(-1, 4) / side
     if record.points is not None: points = record.points
     elif record.boxes is not None: points = boxes.reshape(-1, 2, 2).mean(1)
     else:
-        centres = [[p.centroid[1], p.centroid[0]] for p in found]
-        points = (np.array(centres, np.float32).reshape(-1, 2) + .5) / side
+        rows, columns = np.nonzero(objects)
+        total = lambda weights=None: np.bincount(objects[rows, columns], weights)[1:]
+        points = ((np.stack([total(columns), total(rows)], 1) / total()[:, None]).astype(np.float32) + .5) / side
     return boxes.astype(np.float32), points.astype(np.float32)
 
 # %% ../../nbs/data/04_prepare.ipynb #c38e5ea5
