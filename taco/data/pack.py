@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -28,7 +27,7 @@ from .folders import Found
 from .prepare import COLUMNS, NEEDS, TABLES, Prepared, prepare
 from .readers.source import Item
 from .record import MODALITIES, Record
-from .store import PACK_VERSION, Part, row_shape, write_manifest
+from .store import PACK_VERSION, Part, checksum, row_shape, write_manifest
 from .survey import Tally, files_of
 from ..disk import REST, sweep
 from ..fingerprint import code_hash, modules_behind
@@ -56,10 +55,9 @@ class Appender:
         rows = np.ascontiguousarray(rows, self.dtype)
         if rows.shape[1:] != self.shape:
             raise ValueError(f"rows of shape {rows.shape[1:]} do not fit {self.shape}")
-        data = rows.tobytes()
-        self.file.write(data)
+        self.file.write(rows.data)
         self.count += len(rows)
-        return zlib.crc32(data)
+        return checksum(rows)
 
     def close(self):
         "Write the header again, with the number of rows. Raises `ValueError` if that moved the rows."

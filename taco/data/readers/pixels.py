@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from PIL import Image
 
 from ...base import DataError, refusing
 from ..card import Card
@@ -147,14 +148,17 @@ def _labels(mask: np.ndarray, card: Card, rule: dict, file: str) -> np.ndarray:
     if values is not None: declared = {int(k): v for k, v in values.items()}
     else: declared = {v: v for v in (0, *card.classes)}
     target = _look_up_values(found, declared, tolerance, card, file)
-    return target[np.searchsorted(found, flat)]
+    if flat.dtype != np.uint8: return target[np.searchsorted(found, flat)]
+    table = np.zeros(256, np.uint8)
+    table[found] = target
+    return table.take(flat)
 
 # %% ../../../nbs/data/readers/02_pixels.ipynb #ccacc1e5
 def _distinct(flat: np.ndarray) -> np.ndarray:
     "The distinct values, sorted; bytes are counted, because sorting a large mask takes longer than reading it."
-    if flat.dtype != np.uint8: return np.unique(flat)
-    parts = np.array_split(flat.ravel(), max(1, flat.size >> 20))
-    return np.flatnonzero(sum(np.bincount(part, minlength=256) for part in parts)).astype(np.uint8)
+    if flat.dtype != np.uint8 or not flat.size: return np.unique(flat)
+    counted = Image.fromarray(np.ascontiguousarray(flat).reshape(len(flat), -1)).histogram()
+    return np.flatnonzero(counted).astype(np.uint8)
 
 def _numbers(flat: np.ndarray, file: str) -> np.ndarray:
     "The distinct values of a mask, sorted. Raises `DataError` for NaN."

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from taco.workflow.answers import ANSWERS, PLACE, answers_table, fill_in_metrics
 from taco.workflow.parameters import find_experiment
+from taco.workflow.tables import ANSWERS, PLACE, answers_table, fill_in_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 
