@@ -82,3 +82,12 @@ def test_reading_parameters_needs_no_schema():
     "A schema of notebooks costs more to load than all else of a command."
     code = "import taco.workflow.publish, taco.workflow.doctor, taco.workflow.parameters as known"
     assert not loaded(code + "\nknown.declared_parameters('train')") & {"nbformat", "jsonschema"}
+
+
+def test_a_run_builds_no_grammar_of_addresses():
+    "Behind the checks of notebooks; it takes more than a second, and no notebook is checked by it."
+    book = ROOT / "nbs/index.ipynb"
+    code = f"from taco.reading import read_notebook\nread_notebook({str(book)!r})"
+    code += "\nfrom taco.base import GRAMMAR, without\nwith without(GRAMMAR):\n    import papermill"
+    found = loaded(code)
+    assert {"nbformat", "jsonschema", "papermill"} <= found and not found & {"lark", "rfc3987_syntax"}
