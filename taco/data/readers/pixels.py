@@ -129,14 +129,17 @@ def lay(below: np.ndarray, drawn: np.ndarray, value: str | int) -> np.ndarray:
         if part.dtype == np.int16: classes = np.where(part < 0, np.int16(UNKNOWN), classes)
     return classes
 
-# %% ../../../nbs/data/readers/02_pixels.ipynb #9cc44513
+# %% ../../../nbs/data/readers/02_pixels.ipynb #87c37488
 ROUNDED = 1e-3  # a number this near to a whole one is that one: bytes times a scale, as NIfTI stores them
 
 def _labels(mask: np.ndarray, card: Card, rule: dict, file: str) -> np.ndarray:
     if rule.get("colours"): return _from_colours(mask, card, rule, file)
     values = rule.get("values") if "threshold" not in rule else None
     flat = _code(mask) if values in ("nonzero", "one") and _coloured(mask) else _one_channel(mask, file, rule)
-    if "threshold" in rule: return (flat > rule["threshold"]).astype(np.uint8)
+    if "threshold" in rule:
+        zero = flat.dtype.kind in "iu" and 0 <= rule["threshold"] < 1
+        if zero: _foreground(flat, False, file, rule)  # says "not 0", of whole numbers
+        return (flat > rule["threshold"]).astype(np.uint8)
     if values in ("nonzero", "one"): return _foreground(flat, values == "one", file, rule)
     found = _numbers(flat, file)
     tolerance = max(rule.get("tolerance", 0), ROUNDED)
