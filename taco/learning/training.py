@@ -37,6 +37,7 @@ from taco.base import (
     TacoError,
     atomic,
     check_fields,
+    disk_errors,
     number,
     one_of,
     pick_device,
@@ -297,7 +298,7 @@ def train(
     """
     folder, config = Path(folder), changed(config, size=store.size)  # the side is a fact of the data
     sampler, first = new_sampler(store, tasks, config), rank_zero_only.rank == 0
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder): folder.mkdir(parents=True, exist_ok=True)
     with take(folder) if first else nullcontext():
         if first: sweep(folder)
         if first and fresh: clear(folder)
