@@ -70,10 +70,10 @@ atlas: env  ## the map of a finished run as one interactive page, atlas.html
 
 test: env  ## run the tests that a change should pass (under 8 minutes on two cores)
 	@echo "── tests, including every notebook (under 8 minutes on two cores)"
-	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile -q --durations 8 -m "not long" tests
+	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -q --durations 8 -m "not long" tests
 
 test-long: env  ## what takes long and seldom breaks: the whole smoke profile (about 7 minutes on two cores)
-	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile -q --durations 8 -m long tests
+	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -q --durations 8 -m long tests
 
 test-all: test test-long  ## both
 

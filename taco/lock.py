@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .base import TacoError, refusing
+from .base import TacoError, disk_errors, refusing
 
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None  # elsewhere nothing is locked
 
@@ -89,7 +89,7 @@ class Lock:
 
 def _try(file: Path) -> tuple[int | None, dict | None]:
     "(descriptor, None) when taken, (None, holder) when somebody has it, (None, None) where there are no locks."
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    with disk_errors(file): descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     try: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError: found = _written(descriptor)
     except OSError: found = None  # a file system without locks
@@ -123,8 +123,9 @@ def take(
         time.sleep(.05)
     lock = Lock(folder, descriptor)
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(me()).encode(), 0)
+        with disk_errors(folder / NAME):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(me()).encode(), 0)
         _HELD[str(folder)] = descriptor
     except BaseException:  # a signal, for one
         lock.release()

@@ -48,9 +48,17 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes and seldom breaks; `make test-long` runs these")
 
 
+# What takes longest comes first, so that the workers of `--dist loadfile --no-loadscope-reorder` end together.
+LONGEST = """workflow/test_execute.py test_notebooks.py workflow/test_stop.py cli/test_hostile.py cli/test_data.py
+    transfer/sequences/test_study.py atlas/use/test_place.py test_imports.py test_repo.py learning/test_training.py
+    learning/test_shares.py data/phantoms/test_attributes.py transfer/unified/test_study.py data/test_catalogue.py
+    data/test_pack_faults.py benchmarks/test_loop.py atlas/test_metrics.py cli/test_atlas.py
+    transfer/unified/test_tuning.py data/phantoms/test_catalogue.py workflow/test_publish.py""".split()
+
+
 def pytest_collection_modifyitems(items):
-    "The files that take longest come first; `--dist loadfile` keeps a file on one worker, with its fixtures."
-    first = ("test_execute.py", "test_notebooks.py")
-    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
+    "The longest files first; `--dist loadfile` keeps a file on one worker, with its fixtures."
+    rank = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
     for item in items:
         if "smoke" in item.fixturenames: item.add_marker(pytest.mark.long)

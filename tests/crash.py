@@ -1,5 +1,6 @@
-"SIGKILL just before each file operation of some work, each time in a process forked for it."
+"SIGKILL just before each file operation of some work, or a disk that is full then, in a process forked for it."
 
+import errno
 import os
 import signal
 import sys
@@ -74,3 +75,38 @@ def rests(folder: Path) -> list[str]:
 def content(folder: Path) -> dict[str, bytes]:
     "Every file below a folder, by name."
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def full_before(number: int, work: Callable[[], object], root: Path) -> type | None:
+    """Do some work in a process whose disk is full from its `number`-th new file or folder below `root` on.
+
+    Returns what the work raised: `TacoError` or another exception; None when it ended before that.
+    """
+    from taco.base import TacoError
+
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        count = 0
+
+        def fill(event: str, arguments: tuple) -> None:
+            nonlocal count
+            if event not in ("open", "os.mkdir") or not changes(event, arguments, root):
+                return
+            count += 1
+            if count >= number:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
+
+        sys.addaudithook(fill)
+        status = 3
+        try:
+            work()
+            status = 0
+        except TacoError as error:
+            status = 2 if "disk is full" in str(error) and error.fix else 3
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return {0: None, 2: TacoError}.get(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), Exception)

@@ -1,6 +1,7 @@
 "What a disk refuses is said in one way."
 
 import errno
+import importlib
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from taco.base import DISK, DataError, DiskError, StoreError, TacoError, atomic, disk_errors, write_json
+from taco.base import DISK, DataError, DiskError, StoreError, TacoError, atomic, disk_errors, without, write_json
 from taco.reading import read_json
 
 
@@ -100,3 +101,14 @@ def test_a_full_and_a_read_only_disk(tiny):
     with pytest.raises(TacoError, match="read-only"):
         write_json(tiny / "a.json", dict(a=2), seal=True)
     assert read_json(tiny / "a.json", seal=True)["a"] == 1
+
+
+def test_a_module_is_away_for_a_while_and_one_that_is_loaded_stays(tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("number = 3")
+    monkeypatch.syspath_prepend(tmp_path)
+    with without("only_here"), pytest.raises(ImportError): importlib.import_module("only_here")
+    with pytest.raises(ZeroDivisionError), without("only_here"): 1 / 0  # noqa: B018
+    assert importlib.import_module("only_here").number == 3
+    with without("only_here"): assert importlib.import_module("only_here").number == 3
+    assert "only_here" in sys.modules
+    monkeypatch.delitem(sys.modules, "only_here")

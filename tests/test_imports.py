@@ -39,13 +39,13 @@ def test_a_command_loads_neither_network_nor_drawing():
     assert not {name for name in found if name.startswith("taco.data.phantoms")}
 
 
-def test_checking_data_loads_no_training(tmp_path):
+def test_checking_data_loads_neither_network_nor_drawing(tmp_path):
     "`taco data list` and `taco data check`, run to their end."
     code = f"import os; os.chdir({str(tmp_path)!r})\nfrom taco.cli.main import app"
     for words in (["data", "list"], ["data", "check", "acdc"]):
         code += f"\nprint(app({words!r}, standalone_mode=False))"
     found = loaded(code)
-    assert "taco.data.check" in found and not found & SLOW
+    assert "taco.data.check" in found and not found & (SLOW | DRAWING | {"torch", "sklearn"})
 
 
 def test_no_analysis_loads_what_trains():
@@ -82,3 +82,12 @@ def test_reading_parameters_needs_no_schema():
     "A schema of notebooks costs more to load than all else of a command."
     code = "import taco.workflow.publish, taco.workflow.doctor, taco.workflow.parameters as known"
     assert not loaded(code + "\nknown.declared_parameters('train')") & {"nbformat", "jsonschema"}
+
+
+def test_a_run_builds_no_grammar_of_addresses():
+    "Behind the checks of notebooks; it takes more than a second, and no notebook is checked by it."
+    book = ROOT / "nbs/index.ipynb"
+    code = f"from taco.reading import read_notebook\nread_notebook({str(book)!r})"
+    code += "\nfrom taco.base import GRAMMAR, without\nwith without(GRAMMAR):\n    import papermill"
+    found = loaded(code)
+    assert {"nbformat", "jsonschema", "papermill"} <= found and not found & {"lark", "rfc3987_syntax"}

@@ -2,9 +2,14 @@
 
 Snakemake locks its folder by a file, which stays when it is killed, and then refuses to start. Here a lock of the
 system stands before it, which ends with its holder: whoever has it knows that a file which is left is a rest.
+
+Told to stop, Snakemake would wait for the step that runs, an hour perhaps. Here the step is told as well: it keeps
+what it has, and the same command goes on from there.
 """
 import contextlib
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,8 +17,10 @@ from pathlib import Path
 import psutil
 
 from taco.base import TacoError
-from taco.cli.ending import tell
-from taco.lock import take
+from taco.cli.ending import SIGNALS, tell
+from taco.lock import Lock, lead, take
+
+STEP = "from taco.cli.main import main; main()"  # a word in the command of every step, see Snakefile
 
 
 def others(place: Path) -> list[int]:
@@ -38,18 +45,62 @@ def clear(place: Path, wait: float = 60.) -> None:
     for file in left: file.unlink(missing_ok=True)
 
 
-def main(words: list[str]) -> None:
-    "Take the lock, clear what is left, and become Snakemake."
+def steps_of(pid: int) -> list[psutil.Process]:
+    "The steps that a Snakemake has started and that still run."
+    found = []
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if STEP in child.cmdline(): found.append(child)
+    return found
+
+
+def hand_on(pid: int, came: list[int], told: dict[int, int]) -> None:
+    "Let a Snakemake start nothing more, and its steps have every signal that came, once (`told`: how many each had)."
+    if pid not in told:
+        with contextlib.suppress(OSError): os.kill(pid, signal.SIGTERM)  # it waits for its steps
+    told[pid] = len(came)
+    for step in steps_of(pid):
+        for number in came[told.get(step.pid, 0):]:
+            with contextlib.suppress(psutil.Error): step.send_signal(number)
+        told[step.pid] = len(came)
+
+
+def follow(command: list[str], lock: Lock, every: float = .2) -> int:
+    "Run a command that starts steps, and hand on what signals say to it; its exit status."
+    came: list[int] = []
+    told: dict[int, int] = {}
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in SIGNALS}
+    held = [] if lock.descriptor is None else [lock.descriptor]  # as long as it runs, even without us
+    child = subprocess.Popen(command, pass_fds=held, start_new_session=True)  # Ctrl-C comes to us alone
+    try:
+        while (status := _status(child, every)) is None:
+            if came: hand_on(child.pid, list(came), told)
+    finally:
+        for number, handler in before.items(): signal.signal(number, handler)
+    if not came or status == 0: return status if status >= 0 else 128 - status
+    print(f"Stopped by {signal.Signals(came[0]).name}; the same command goes on from here.", file=sys.stderr)
+    return 128 + came[0]
+
+
+def _status(child: subprocess.Popen, wait: float) -> int | None:
+    "The exit status of a process, None if it has none after a while."
+    try: return child.wait(wait)
+    except subprocess.TimeoutExpired: return None
+
+
+def main(words: list[str]) -> int:
+    "Take the lock, clear what is left, and run Snakemake; its exit status."
     place = Path.cwd()
     (place / ".snakemake").mkdir(exist_ok=True)
-    lock = take(place / ".snakemake")
-    clear(place)
-    if lock.descriptor is not None: os.set_inheritable(lock.descriptor, True)  # held until Snakemake ends
-    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *words])
+    with take(place / ".snakemake") as lock:
+        clear(place)
+        lead()  # should this process be killed, the steps end
+        return follow([sys.executable, "-m", "snakemake", *words], lock)
 
 
 if __name__ == "__main__":
-    try: main(sys.argv[1:])
+    try: sys.exit(main(sys.argv[1:]))
     except TacoError as error:
         tell(error)
         sys.exit(2)

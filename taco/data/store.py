@@ -199,7 +199,7 @@ def _flat(values: np.ndarray) -> np.ndarray:
 
 def checksum(values: np.ndarray) -> int:
     "The CRC-32 of the bytes of an array."
-    return deflate_crc32(_flat(values))
+    return deflate_crc32(_flat(values))  # ty: ignore[invalid-argument-type]  any buffer will do
 
 @patch
 def compare(self: Part, name: str, rows: np.ndarray, found: Sequence[np.ndarray]) -> None:

@@ -28,13 +28,14 @@ from torch.utils.data import DataLoader
 # %% auto #0
 __all__ = ['new_head', 'TaskContrast', 'describe', 'claim', 'clear', 'new_sampler', 'new_encoder', 'train', 'draw_loss']
 
-# %% ../../nbs/learning/07_training.ipynb #3bb6f474
+# %% ../../nbs/learning/07_training.ipynb #d4709948
 from taco.base import (
     EncoderError,
     ParameterError,
     StoreError,
     TacoError,
     atomic,
+    disk_errors,
     pick_device,
     refusing,
 )
@@ -228,7 +229,7 @@ def new_encoder(config: TrainConfig) -> PairEncoder:
             encoder.config, config.encoder, "Train with the same encoder, or start from random weights.")
     return encoder.train()
 
-# %% ../../nbs/learning/07_training.ipynb #d861241f
+# %% ../../nbs/learning/07_training.ipynb #9bf850c2
 def train(
     store: Store,
     tasks: Sequence[str] | None,  # names; None: all thirty
@@ -247,7 +248,7 @@ def train(
     """
     folder, config = Path(folder), changed(config, size=store.size)  # the side is a fact of the data
     sampler, first = new_sampler(store, tasks, config), rank_zero_only.rank == 0
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder): folder.mkdir(parents=True, exist_ok=True)
     with take(folder) if first else nullcontext():
         if first: sweep(folder)
         if first and fresh: clear(folder)

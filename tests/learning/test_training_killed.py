@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from taco.base import EncoderError
+from taco.base import EncoderError, TacoError
 from taco.learning.encoder import EncoderConfig, PairEncoder
 from taco.learning.recipe import TrainConfig
 from taco.learning.training import train
 from taco.learning.weights import state_of
-from tests.crash import content, crash_points, rests
+from tests.crash import content, crash_points, full_before, rests
 from tests.spoil import FEW, MANY, unnoticed
 
 CONFIG = TrainConfig.of(
@@ -39,6 +39,21 @@ def test_every_point_of_a_training(store, tmp_path, every):
         assert content(folder / "encoder") | {"run.json": (folder / "run.json").read_bytes()} == wanted
         assert not rests(folder) and sorted(os.listdir(folder)) == sorted(os.listdir(whole))
     assert points >= 30 // every
+
+
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.long)])
+def test_a_disk_that_is_full_at_any_point_of_a_training(store, tmp_path, every):
+    whole, folder, number = tmp_path / "whole", tmp_path / "run", 1
+    run(store, whole)
+    wanted = content(whole / "encoder") | {"run.json": (whole / "run.json").read_bytes()}
+    while (raised := full_before(number, lambda: run(store, folder), tmp_path)) is not None:
+        assert raised is TacoError, number
+        assert not rests(folder), number
+        run(store, folder)  # with room, it goes on
+        assert content(folder / "encoder") | {"run.json": (folder / "run.json").read_bytes()} == wanted
+        shutil.rmtree(folder)
+        number += every
+    assert number >= 18
 
 
 @pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.long)])

@@ -18,7 +18,7 @@ from .text import read_json
 # %% auto #0
 __all__ = ['PARTS', 'Coco', 'read_coco_file', 'outline_of', 'disagree']
 
-# %% ../../../nbs/data/annotations/04_coco.ipynb #fa246151
+# %% ../../../nbs/data/annotations/04_coco.ipynb #c6e7728c
 @dataclass
 class Coco:
     "A COCO file, its references resolved."
@@ -28,6 +28,7 @@ class Coco:
     names: dict                  # number of a category → its name
     has_points: bool             # whether objects have key points
 
+# %% ../../../nbs/data/annotations/04_coco.ipynb #6ccc35cd
 PARTS = "images with id and file_name, annotations with image_id of one of them, categories with id and name"
 
 def read_coco_file(path: str | Path, encoding: str | None = None) -> Coco:
@@ -41,6 +42,10 @@ def read_coco_file(path: str | Path, encoding: str | None = None) -> Coco:
         names, by = {kind["id"]: str(kind["name"]).strip() for kind in kinds}, {image["id"]: [] for image in images}
         for note in notes: by[note["image_id"]].append(note)
         if not all(isinstance(image["file_name"], str) for image in images): raise TypeError("file_name is no text")
+        strange = [note["iscrowd"] for note in notes if note.get("iscrowd") not in (None, 0, 1)]
+        if strange:
+            refuse("This is not a truth value.", "iscrowd", repr(strange[0]), "0 or 1",
+                   "Write 0 or 1, without quotes.")
         points = any("keypoints" in part for part in (*kinds, *notes))
     except (KeyError, TypeError, AttributeError) as error:
         refuse("The file does not keep to COCO.", "images, annotations, categories",

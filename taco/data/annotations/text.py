@@ -41,7 +41,7 @@ def read_raw(path: str | Path) -> bytes:
                    "Export it as text (CSV, JSON or XML, UTF-8), or leave the file out of the card's pattern.")
     return raw
 
-# %% ../../../nbs/data/annotations/00_text.ipynb #134f8ed5
+# %% ../../../nbs/data/annotations/00_text.ipynb #724218db
 def _family(name: str, refuse) -> str:
     "The codec of a name, without byte order: utf-8, utf-16, gb18030, … `refuse` a name that Python does not know."
     try: known = codecs.lookup(name).name
@@ -82,7 +82,7 @@ def read_text(path: str | Path, encoding: str | None = None) -> str:
     "The text of a file, by its mark, the card's `encoding`, or UTF-8. Raises `DataError`."
     return decode(read_raw(path), path, encoding)
 
-# %% ../../../nbs/data/annotations/00_text.ipynb #ddafa0ab
+# %% ../../../nbs/data/annotations/00_text.ipynb #f80e60b9
 def _unique(pairs: list[tuple[str, Any]]) -> dict:
     "A JSON object. Raises `ValueError` when a name stands twice."
     table = dict(pairs)
@@ -101,7 +101,8 @@ def read_json(
     try: content = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         found = f"{type(error).__name__}: {error}"
-        cut = isinstance(error, json.JSONDecodeError) and error.pos >= len(text.rstrip()) - 1
+        whole = text.rstrip()
+        cut = isinstance(error, json.JSONDecodeError) and error.pos >= len(whole) - whole.endswith(tuple(",:{["))
         refuse("The annotation is not valid JSON.", None, found, None,
                "It ends too early: fetch it again." if cut else "Correct the place named above.", cause=error)
     if not isinstance(content, dict):

@@ -19,7 +19,7 @@ from .text import read_text, read_yaml
 # %% auto #0
 __all__ = ['ROWS', 'COUNTS', 'kind_of', 'Row', 'make_row', 'read_rows', 'Names', 'read_names']
 
-# %% ../../../nbs/data/annotations/02_yolo.ipynb #cd0c1bbc
+# %% ../../../nbs/data/annotations/02_yolo.ipynb #2b12c10e
 ROWS = ("boxes", "polygons", "keypoints2", "keypoints3")   # key points of x y, or of x y and visibility
 
 def _points(numbers: np.ndarray, width: int) -> np.ndarray | None:
@@ -54,7 +54,7 @@ class Row:
     polygon: np.ndarray | None = None  # (M, 2) x, y
     points: np.ndarray | None = None   # (K, 2) x, y of the key points that are seen
 
-# %% ../../../nbs/data/annotations/02_yolo.ipynb #4a655f97
+# %% ../../../nbs/data/annotations/02_yolo.ipynb #f3bd5c88
 def _box(numbers: np.ndarray) -> np.ndarray:
     "Corners of centre and size."
     return np.concatenate([numbers[:2] - numbers[2:4] / 2, numbers[:2] + numbers[2:4] / 2])
@@ -73,7 +73,7 @@ def make_row(line: int, word: str, numbers: np.ndarray, kind: str) -> Row | None
     seen = points[points[:, 2] > 0] if width == 3 else points[points.any(1)]
     return Row(line, word, "keypoints", _box(numbers), None, seen[:, :2])
 
-# %% ../../../nbs/data/annotations/02_yolo.ipynb #9f502073
+# %% ../../../nbs/data/annotations/02_yolo.ipynb #cccf099b
 COUNTS = "class and 4 numbers (box), 5 (box, confidence), 6, 8, … (polygon), or key points behind a box"
 
 def read_rows(
@@ -87,7 +87,7 @@ def read_rows(
     for line, text in enumerate(read_text(path, encoding).splitlines(), 1):
         if not text.strip(): continue
         word, *texts = text.split()
-        try: numbers = np.array([float(t) for t in texts])
+        try: numbers = np.array([float(t.replace("_", "?")) for t in texts])  # 1_0 is no number here
         except ValueError: numbers = np.array([np.nan])
         place = f"line {line}: {text.strip()[:80]}"
         if not np.isfinite(numbers).all():
@@ -102,7 +102,7 @@ def read_rows(
         found.append(row)
     return found
 
-# %% ../../../nbs/data/annotations/02_yolo.ipynb #5ef3d425
+# %% ../../../nbs/data/annotations/02_yolo.ipynb #1c656ce4
 def _number(word: str) -> str:
     "A class as written, a whole number without decimals."
     return str(int(float(word))) if re.fullmatch(r"\d+(\.0*)?", word) else word

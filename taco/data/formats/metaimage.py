@@ -39,7 +39,7 @@ def meta_header(path: Path) -> tuple[dict[str, str], int]:
         start = end + 1 if end >= 0 else len(content)
     return fields, start
 
-# %% ../../../nbs/data/formats/12_metaimage.ipynb #63ce0f6a
+# %% ../../../nbs/data/formats/12_metaimage.ipynb #a35e32b5
 class _Fields:
     "The fields of one MetaImage header, read by type. Raises `DataError` naming the field."
     def __init__(self, fields: dict[str, str], path: Path): self.fields, self.path = fields, path
@@ -64,7 +64,7 @@ class _Fields:
 
     def yes(self, name: str) -> bool: return self.fields.get(name, "False").lower() in ("true", "1")
 
-# %% ../../../nbs/data/formats/12_metaimage.ipynb #60a55b6e
+# %% ../../../nbs/data/formats/12_metaimage.ipynb #6a903c64
 def read_metaimage(path: Path) -> Scan:
     "A MetaImage, as stored. Raises `DataError` for a header that does not fit its data, and absent data."
     fields, start = meta_header(path)
@@ -74,7 +74,11 @@ def read_metaimage(path: Path) -> Scan:
     channels = int(header.numbers("ElementNumberOfChannels", 1, [1])[0])
     if shape.min() < 1 or channels < 1:
         header.refuse("This is not a volume.", "DimSize", "numbers from 1")
-    high = header.yes("BinaryDataByteOrderMSB") or header.yes("ElementByteOrderMSB")
+    orders = {header.yes(name) for name in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB") if name in fields}
+    if len(orders) > 1:
+        header.refuse("The header says two things.", "ElementByteOrderMSB", "the same as BinaryDataByteOrderMSB",
+                      "Take out the one that is wrong; with a wrong order the volume looks like noise.")
+    high = True in orders
     dtype = np.dtype(ELEMENTS[fields["ElementType"]]).newbyteorder(">" if high else "<")
     data = _meta_data(header, start, int(shape.prod()) * channels * dtype.itemsize)
     # the first axis runs fastest, channels faster still
@@ -90,7 +94,7 @@ def _in_units(header: _Fields, voxels: np.ndarray) -> np.ndarray:
         header.refuse("All values would be one.", "ElementToIntensityFunctionSlope", "not 0")
     return voxels if (slope, offset) == (1, 0) else voxels * slope + offset
 
-# %% ../../../nbs/data/formats/12_metaimage.ipynb #57f947af
+# %% ../../../nbs/data/formats/12_metaimage.ipynb #b8f3b546
 def _known(header: _Fields) -> int:
     "The number of axes. Raises `DataError` for kinds of files that are not read."
     fields, axes = header.fields, int(header.numbers("NDims", 1)[0])
@@ -104,7 +108,7 @@ def _known(header: _Fields) -> int:
         header.refuse("Voxels written as text are not read.", "BinaryData", "True")
     return axes
 
-# %% ../../../nbs/data/formats/12_metaimage.ipynb #fd1cdf26
+# %% ../../../nbs/data/formats/12_metaimage.ipynb #c748e930
 DISTANCES = {"mm": 1., "um": 1e-3, "micron": 1e-3, "cm": 10., "m": 1e3, "?": 1., "none": 1.}
 
 def _matrix(header: _Fields, axes: int) -> np.ndarray:

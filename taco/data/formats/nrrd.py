@@ -17,7 +17,7 @@ from .grid import Scan, Segment, affine_of, as_lying, beside, possible_spacing
 # %% auto #0
 __all__ = ['MILLIMETRES', 'LETTERS', 'SPATIAL', 'read_nrrd']
 
-# %% ../../../nbs/data/formats/11_nrrd.ipynb #71c963a2
+# %% ../../../nbs/data/formats/11_nrrd.ipynb #4401150d
 def _header(path: Path) -> dict:
     "The fields of the header. Raises `DataError` for data outside its folder and encodings that are not read."
     refuse = refusing(DataError, file=path)
@@ -28,6 +28,11 @@ def _header(path: Path) -> dict:
                "Save it again with gzip.")
     if header.get("type") == "block":
         refuse("The voxels are not plain numbers.", "type", "block", "integers or floats", "Save one volume a value.")
+    ends = [float(header.get(f"old {end}", header.get(f"old{end}", "nan"))) for end in ("min", "max")]
+    if np.isfinite(ends).any():
+        refuse("The numbers of this NRRD are steps between other values.", "old min, old max", ends,
+               "the values themselves",
+               "Save the values (unu unquantize), or take both lines out of the header if they mean nothing.")
     named = header.get("data file", header.get("datafile"))
     names = named if isinstance(named, list) else [] if named is None else [named]
     for name in names:

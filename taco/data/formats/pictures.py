@@ -25,22 +25,31 @@ def _without_limit() -> Generator[None]:
     try: yield
     finally: Image.MAX_IMAGE_PIXELS = limit
 
-# %% ../../../nbs/data/formats/02_pictures.ipynb #1a602e22
+# %% ../../../nbs/data/formats/02_pictures.ipynb #e4a17a9a
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "PPM", "JPEG2000", "TGA")  # others may start programs to be shown
-DEEP = ("RGB;16B", "LA;16B", "RGBA;16B")  # Pillow halves these
+DEEP = ("RGB;16B", "LA;16B", "RGBA;16B", "JPEG2000")  # Pillow halves these, or shifts them to full bytes
 
 def _packing(image: Image.Image) -> str:
     "Pillow's name for how the samples lie, as long as nothing has been loaded; of a PPM the largest value."
     packing = image.tile[0][3] if image.tile else ""
     if image.format == "PPM" and isinstance(packing, tuple): return str(packing[-1])
+    if image.format == "JPEG2000": return "" if _bytes_alone(Path(image.filename)) else "JPEG2000"
     return packing if image.format == "PNG" and isinstance(packing, str) else ""
 
-def _deep(path: Path) -> np.ndarray:
-    "(H, W, 2…4) uint16 of a PNG with colours or opacity of sixteen bits."
-    import imagecodecs  # large, and rarely needed
-    return imagecodecs.png_decode(path.read_bytes())
+def _bytes_alone(path: Path) -> bool:
+    "Whether the samples of a JPEG 2000 are all of eight bits without sign."
+    data = path.read_bytes()
+    size = data.find(b"\xff\x4f\xff\x51") + 2  # the marker that lists the samples, three bytes for each
+    count = int.from_bytes(data[size + 38:size + 40])
+    return set(data[size + 40:size + 40 + 3 * count:3]) == {7}
 
-# %% ../../../nbs/data/formats/02_pictures.ipynb #e25c2627
+def _deep(path: Path) -> np.ndarray:
+    "(H, W) or (H, W, 2…4) of a PNG with colours or opacity of sixteen bits, or of a JPEG 2000."
+    import imagecodecs  # large, and rarely needed
+    data = path.read_bytes()
+    return (imagecodecs.png_decode if data[1:4] == b"PNG" else imagecodecs.jpeg2k_decode)(data)
+
+# %% ../../../nbs/data/formats/02_pictures.ipynb #2b47713e
 def _turn(image: Image.Image) -> int:
     "The orientation in EXIF or XMP, 1 where there is none or it is damaged."
     try: turn = image.getexif().get(0x0112, 1)
@@ -63,7 +72,7 @@ def _stated_density(image: Image.Image) -> tuple | None:
     except Exception: return None
     return (exif[282], exif[283]) if image.format == "JPEG" and 282 in exif and 283 in exif else None
 
-# %% ../../../nbs/data/formats/02_pictures.ipynb #509e7538
+# %% ../../../nbs/data/formats/02_pictures.ipynb #ae9ca4ad
 def _clear(image: Image.Image, pixels: np.ndarray) -> np.ndarray | None:
     "Opacity (H, W) uint8 by the colour or the indices that count as invisible, None without."
     clear = image.info.get("transparency")
@@ -72,10 +81,11 @@ def _clear(image: Image.Image, pixels: np.ndarray) -> np.ndarray | None:
         table = np.full(256, 255, np.uint8)
         table[:len(clear)] = np.frombuffer(clear, np.uint8)
         return table[pixels]
+    if pixels.dtype == bool: clear = bool(clear)  # Pillow says 255 for 1
     same = pixels == np.asarray(clear)
     return np.where(same.all(-1) if pixels.ndim == 3 else same, 0, 255).astype(np.uint8)
 
-# %% ../../../nbs/data/formats/02_pictures.ipynb #4dbb12dd
+# %% ../../../nbs/data/formats/02_pictures.ipynb #f5f1feff
 def _covered(image: Image.Image) -> np.ndarray | None:
     "Opacity (H, W) uint8 of the canvas of a GIF whose first picture covers a part of it; None for all else."
     if image.format != "GIF" or image.tell() or not image.tile: return None
@@ -84,7 +94,6 @@ def _covered(image: Image.Image) -> np.ndarray | None:
     covered = np.zeros(image.size[::-1], np.uint8)
     covered[top:bottom, left:right] = 255
     return covered
-
 
 # %% ../../../nbs/data/formats/02_pictures.ipynb #c5e83305
 def _frame(image: Image.Image, path: Path, page: int | None) -> bool:
@@ -102,13 +111,13 @@ def _pixels(image: Image.Image, path: Path, packing: str) -> tuple[np.ndarray, i
     pixels = np.asarray(image)
     return (pixels // (255 // (2 ** bits - 1)) if bits else pixels), bits
 
-# %% ../../../nbs/data/formats/02_pictures.ipynb #e2f08802
+# %% ../../../nbs/data/formats/02_pictures.ipynb #d1688bdd
 def count_frames(path: str | Path) -> int:
     "How many pictures Pillow finds in a file that are not companions of its first. Raises what Pillow raises."
     with _without_limit(), Image.open(path, formats=FORMATS) as image:
         return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
-# %% ../../../nbs/data/formats/02_pictures.ipynb #5048b734
+# %% ../../../nbs/data/formats/02_pictures.ipynb #d5135be5
 INTO_RGB = ("CMYK", "YCbCr", "HSV")
 
 def read_picture(path: str | Path, page: int | None = None) -> Raster:

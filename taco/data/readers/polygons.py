@@ -69,7 +69,7 @@ def _with_names(source: Source) -> Source:
         source = source.changed(rows=f"keypoints{told.keypoint_width}")
     return source
 
-# %% ../../../nbs/data/readers/08_polygons.ipynb #ba2ea88a
+# %% ../../../nbs/data/readers/08_polygons.ipynb #7e5eda8e
 def parse_yolo(source: Source, path: Path) -> Marks:
     "The objects of a YOLO file. Raises `DataError`."
     masks = {"semantic", "instances"} & set(source.card.annotation)
@@ -82,7 +82,8 @@ def parse_yolo(source: Source, path: Path) -> Marks:
                 f"{', '.join(source.table['classes'])}, as in {source.table['names']}", "Correct the row or the list.")
     boxes = np.array([row.box for row in rows]).reshape(-1, 4)
     outlines = [None if row.polygon is None else Outline([row.polygon]) for row in rows]
-    marks = Marks("boxes", boxes, [row.word for row in rows], where, str(path), "fractions", outlines=outlines)
+    marks = Marks("boxes", boxes, [row.word for row in rows], where, str(path), "fractions", outlines=outlines,
+                  advice="Rows hold a centre and a size (corners are for the reader table)")
     if rows and all(row.points is None for row in rows): return marks
     points = [(row, point) for row in rows for point in (row.points if row.points is not None else ())]
     marks.points = Marks("points", np.array([point for _, point in points]).reshape(-1, 2),

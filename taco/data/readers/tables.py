@@ -25,7 +25,7 @@ from .source import Item, Source
 __all__ = ['SEPARATORS', 'NUMBER', 'read_table', 'table_options', 'to_numbers', 'declared_classes', 'to_classes', 'Finder',
            'deal_rows']
 
-# %% ../../../nbs/data/readers/05_tables.ipynb #9204c54a
+# %% ../../../nbs/data/readers/05_tables.ipynb #aa929974
 SEPARATORS = {"space": r"\s+", "tab": "\t"}
 NUMBER = r"\s*[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*"   # with a decimal point or comma
 
@@ -33,6 +33,12 @@ NUMBER = r"\s*[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*"   # with a decimal
 def _cells(path: str, separator: str, encoding: str | None, changed: int) -> tuple[list[list[str]], list[int]]:
     "The rows of a text table, and the line of each; blank lines left out. Raises `DataError`."
     text, sign = read_text(path, encoding), SEPARATORS.get(separator, separator)
+    said = re.match(r"sep=(.)\r?\n", text)  # what Excel writes above a table
+    if said and said[1] != sign:
+        refusing(DataError, file=path)(
+            "The table names another separator than the card.", "separator", said[1], separator,
+            f"Declare separator = {said[1]!r} in the card.")
+    text = text[said.end() - 1:] if said else text
     if len(sign) == 1:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign, skipinitialspace=True, strict=True)
         try: rows = [(row, reader.line_num) for row in reader]
@@ -47,7 +53,8 @@ def _cells(path: str, separator: str, encoding: str | None, changed: int) -> tup
         if any(cell.strip() for cell in row[width:]):
             refusing(DataError, file=path)(
                 "The table cannot be read: a row is longer than the first.", None, f"{len(row)} cells in line {n}",
-                f"{width}", "Quote cells that hold the separator, or correct separator in the card.")
+                f"{width}", "Take out lines above the header, quote cells that hold the separator, "
+                "or correct separator in the card.")
     return [(row + [""] * width)[:width] for row, _ in rows], [n for _, n in rows]
 
 # %% ../../../nbs/data/readers/05_tables.ipynb #24285a93

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from fastcore.basics import patch
 
-from ...atlas.real import find_datasets
+from ...atlas.unseen.real import find_datasets
 from ...base import ParameterError, TacoError, refusing
 from ...data.card import SPLITS, Card, load_card
 from ...data.pack import pack

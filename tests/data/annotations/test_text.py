@@ -70,6 +70,10 @@ def test_files_of_other_kinds_are_named(tmp_path, start, kind):
         ("[" * 100_000, ("RecursionError",)),
         ('{"a": ' + "9" * 5000 + "}", ("ValueError",)),
         ("", ("ends too early",)),
+        ('{"a": 1,', ("ends too early",)),
+        ('{"a": [{"b": 1}', ("ends too early",)),
+        ('{"a": 1,}', ("Correct the place",)),
+        ('{"a": [1, 2,]}', ("Correct the place",)),
     ],
 )
 def test_broken_json_ends_in_a_message(tmp_path, text, parts):

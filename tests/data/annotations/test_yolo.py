@@ -71,6 +71,7 @@ def test_key_points(tmp_path):
         ("0 40 22 20 20", ("outside", "pixels", "units")),
         ("0 10 10 60 10 60 60 10 60", ("outside", "pixels")),
         ("0 .5 .5 .2", ("too few", "line 1")),
+        ("0 .5 .5 .2 0_1", ("not a number", "line 1")),
         ("\n\n0 .5 .5 .2 nan", ("not a number", "line 3")),
         ("0,.5,.5,.2,.2", ("too few numbers", "line 1")),
         ("0 0,5 0,5 0,2 0,2", ("not a number", "decimal point")),

@@ -88,9 +88,9 @@ def test_the_stand_in_has_the_attribute_of_the_real_dataset(name):
 
 
 @pytest.mark.parametrize("recipe", ATTRIBUTES)
-def test_both_values_occur_in_a_fair_share(recipe):
-    share = np.mean([one(recipe, i, 32).attributes[ATTRIBUTES[recipe]] for i in range(200)])
-    assert .3 < share < .7, f"{share:.2f} of 200"
+def test_both_values_occur_in_a_fair_share(recipe, drawn):
+    share = np.mean(drawn(recipe)[2])
+    assert .3 < share < .7, f"{share:.2f} of 300"
 
 
 # ---------------------------------------------------------------- the attribute is what was drawn

@@ -83,6 +83,10 @@ def test_nonzero_is_for_numbers_not_for_parts_and_noise():
     assert labels([[0, 7, 9]], {"values": "nonzero"}) == [[0, 1, 1]]
     refuses(lambda: labels([[0, .3, 1]], {"values": "nonzero"}), "not clear", "threshold")
     refuses(lambda: labels([[0, 3, 255]], {"values": "nonzero"}, "a.JPG"), "not clear", "threshold")
+    refuses(lambda: labels([[0, 3, 255]], {"threshold": .5}, "a.JPG"), "not clear", "threshold = 127")
+    assert labels([[0, 255]], {"threshold": .5}, "a.JPG") == [[0, 1]]
+    assert labels([[0, 3, 255]], {"threshold": .5}, "a.png") == [[0, 1, 1]]
+    assert labels([[0, 3, 255]], {"threshold": 127}, "a.JPG") == [[0, 0, 1]]
     refuses(lambda: labels([[np.nan, 1]], {"values": "nonzero"}), "NaN", "threshold")
 
 

@@ -212,6 +212,12 @@ def test_a_crowd_is_drawn_and_is_no_object(tmp_path):
     assert one(tmp_path, COCO, HEAD).box_classes.tolist() == [1]
 
 
+@pytest.mark.parametrize("word", ["0", "1", "false", 2, [1]])
+def test_whether_it_is_a_crowd_must_be_said_in_numbers(tmp_path, word):
+    coco(tmp_path, lambda content: content["annotations"][1].update(iscrowd=word))
+    refused(DataError, card_of(COCO, ALL), tmp_path, "iscrowd", repr(word), "0 or 1")
+
+
 def test_the_drawing_order_is_that_of_the_card(tmp_path):
     def over(content):
         content["annotations"][0].update(bbox=[44, 20, 10, 30], segmentation=[[44, 20, 54, 20, 54, 50, 44, 50]])

@@ -281,3 +281,21 @@ def test_options_that_mean_nothing_here(tmp_path, option):
     marked(tmp_path)
     with pytest.raises(CardError):
         find(card(TABLE + option, "none"), tmp_path, "real")
+
+
+def test_slices_of_one_series_do_not_count_as_several(tmp_path):
+    flat = 'reader = "dicom"\nimages = "*.dcm"\nseries = true\nwindow = [-1000, 100]\n'
+    files = write_series(tmp_path, sphere(), (0.7, 0.8, 2.5))
+    with pytest.raises(CardError) as error: find(card(flat), tmp_path, "real")
+    refused(error, "read.images", "SeriesInstanceUID", *(f.name for f in sorted(files)[:2]))
+    advised = error.value.fix.partition("images = ")[2].rstrip(".")
+    wide = card(flat.replace('"*.dcm"', advised))
+    assert len(find(wide, tmp_path, "real").items) == 1
+    assert len(list(read(wide, tmp_path, "real"))) == sphere().shape[2]
+    for name in ("P1", "P2"): write_series(tmp_path / "deep" / name, sphere(), patient=name)
+    for file in files: file.unlink()
+    assert len(find(wide, tmp_path, "real").items) == 2
+    for n, name in enumerate(("P1", "P2")):  # one slice each, of two series
+        for file in sorted((tmp_path / "deep" / name).iterdir())[1:]: file.unlink()
+        next((tmp_path / "deep" / name).iterdir()).rename(tmp_path / f"{n}.dcm")
+    assert len(find(card(flat), tmp_path, "real").items) == 2

@@ -39,6 +39,8 @@ def boxes(tmp_path, content, more="", name="all.csv"):
         (table().replace("12", "12,0").replace(",", ";").replace("12;0", "12,0"), 'separator = ";"\ndecimal = ","\n'),
         ("y1,x1,y0,x0,kind,note,file\n32,30,12,10,red,\"a, b\",a\n50,72,20,44,white,,a\n", ""),
         (table().replace("a.png", r"C:\scans\a.png"), ""),
+        ("sep=,\r\n" + table(), ""),
+        ("sep=;\n" + table().replace(",", ";"), 'separator = ";"\n'),
         (table().replace("a.png", "./sub/a.png"), ""),
     ],
 )
@@ -53,6 +55,9 @@ def test_ways_to_write_one_table(tmp_path, content, more):
         (table().replace(",", "\t"), ("no such column", "separator = '\\t'")),
         (table().replace("file,kind,x0,y0", "file,kind,x0,x0"), ("Two columns have one name", "x0")),
         (table() + "a.png,red,1,2,3,4,5\n", ("longer than the first", "7 cells in line 4")),
+        ("sep=,\n" + table() + "a.png,red,1,2,3,4,5\n", ("longer than the first", "7 cells in line 5")),
+        ("# made by a program\n" + table(), ("longer than the first", "lines above the header")),
+        ("sep=;\n" + table().replace(",", ";"), ("another separator", "separator = ';'")),
         (table() + "a.png, big,red,1,2,3,4\n", ("longer than the first", "line 4")),
         (table() + 'a.png,"red,1,2,3,4\n', ("cannot be read", "quotes")),
         (table() + "a.png,red,1,2,3\n", ("not a number", "line 4")),

@@ -5,7 +5,11 @@ import pytest
 import torch
 
 from taco.atlas.embedding import embed, plan_pairs
-from taco.atlas.generalisation import (
+from taco.atlas.intervals import bootstrap_mean, resampling_units
+from taco.atlas.neighbours import weighted_knn
+from taco.atlas.rivals.baselines import PixelEncoder
+from taco.atlas.task_similarity import centroids
+from taco.atlas.unseen.generalisation import (
     accuracy_by_dataset,
     answer_tasks,
     ask_newcomers,
@@ -17,10 +21,6 @@ from taco.atlas.generalisation import (
     seen_and_unseen,
     share_right,
 )
-from taco.atlas.intervals import bootstrap_mean, resampling_units
-from taco.atlas.neighbours import weighted_knn
-from taco.atlas.rivals.baselines import PixelEncoder
-from taco.atlas.task_similarity import centroids
 from taco.base import TacoError, TaskError
 from taco.data.store import Store
 from taco.tasks.catalogue import ALL_TASKS

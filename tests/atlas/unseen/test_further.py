@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from taco.atlas.embedding import plan_pairs
-from taco.atlas.further import (
+from taco.atlas.rivals.baselines import PixelEncoder
+from taco.atlas.unseen.further import (
     Space,
     among_relatives,
     draw_further,
@@ -15,7 +16,6 @@ from taco.atlas.further import (
     votes_for,
     weighed,
 )
-from taco.atlas.rivals.baselines import PixelEncoder
 from taco.base import TacoError
 from taco.tasks.catalogue import ALL_TASKS
 from taco.tasks.further import FURTHER, RELATIVES

@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 
 from taco.atlas.embedding import Embeddings, embed, plan_pairs
-from taco.atlas.generalisation import share_right
 from taco.atlas.neighbours import weighted_knn
-from taco.atlas.real import (
+from taco.atlas.rivals.baselines import PixelEncoder
+from taco.atlas.unseen.generalisation import share_right
+from taco.atlas.unseen.real import (
     accuracy_by_task,
     find_datasets,
     most_mistaken,
@@ -19,7 +20,6 @@ from taco.atlas.real import (
     stranger_metrics,
     trained_on,
 )
-from taco.atlas.rivals.baselines import PixelEncoder
 from taco.base import CardError, DataError
 from taco.data.store import Store
 from taco.tasks.catalogue import ALL_TASKS
