@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def one_thread():
     "Commands and trainings of one file may change the number of threads, and with it how sums are rounded in the next."
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)  # before the next file: what it shares with others is made first of all
 
 
 @pytest.fixture(scope="session")

@@ -141,7 +141,8 @@ ANSWERS = (  # figure, experiment, question, answer
     ("fig4_encoders", "encoders", "do other encoders see tasks, too?",
      "kNN on datasets never seen: <encoders_task_knn_unseen_datasets_taco>, "
      "image contrast <encoders_task_knn_unseen_datasets_image-contrast>, "
-     "pixels <encoders_task_knn_unseen_datasets_pixels>; on real images <real/task_knn_real_unseen>"),
+     "pixels <encoders_task_knn_unseen_datasets_pixels>; on real images <real/task_knn_real_unseen>. "
+     "Hand-written statistics of a pair do at least as well: the tasks leave traces"),
     ("fig5_blending", "blending", "which tasks are distinct?",
      "<tasks_distinct:.0f>; <tasks_blending:.0f> blend, <tasks_undecided:.0f> are undecided"),
     ("fig6_datasets", "datasets", "how do datasets lie within a task?",
@@ -152,8 +153,8 @@ ANSWERS = (  # figure, experiment, question, answer
 # %% ../../nbs/workflow/04_tables.ipynb #a9e4d406
 ANSWERS += (
     ("fig7_alterations", "alterations", "what happens as a pair is altered?",
-     "it moves steadily in the features (Spearman <spearman_features_brightness_up> for brightness), "
-     "less so on the embedding (<spearman_brightness_up>)"),
+     "Spearman with the strength of one of twelve, brightness: <spearman_features_brightness_up> in the features, "
+     "<spearman_brightness_up> on the embedding"),
     ("fig8_failures", "failures", "can a failed output be told?",
      "AUROC <failure_auroc_known_failures_classes> over eight kinds; of a wrong class "
      "<failure_auroc_wrong_class_known_failures_classes>"),

@@ -41,7 +41,8 @@ def read_coco_file(path: str | Path, encoding: str | None = None) -> Coco:
         _once("categories", [kind["id"] for kind in kinds], refuse)
         names, by = {kind["id"]: str(kind["name"]).strip() for kind in kinds}, {image["id"]: [] for image in images}
         for note in notes: by[note["image_id"]].append(note)
-        if not all(isinstance(image["file_name"], str) for image in images): raise TypeError("file_name is no text")
+        if not all(isinstance(image["file_name"], str) for image in images):
+            raise TypeError("file_name is no text")
         strange = [note["iscrowd"] for note in notes if note.get("iscrowd") not in (None, 0, 1)]
         if strange:
             refuse("This is not a truth value.", "iscrowd", repr(strange[0]), "0 or 1",

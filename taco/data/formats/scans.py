@@ -46,7 +46,8 @@ def _opened(path: Path):
     except HeaderDataError as error:
         slope = "slope" in str(error)
         fix = "Save the volume again as plain numbers, such as int16."
-        if slope: fix = "Set scl_inter to 0; and scl_slope too, if the stored numbers are the values."
+        if slope:
+            fix = "Set scl_inter to 0; and scl_slope too, if the stored numbers are the values."
         refusing(DataError, file=path)(
             "The header holds a value that is not read.", "scl_slope, scl_inter" if slope else "header",
             error, "a header of NIfTI, Analyze or MGH", fix, cause=error)

@@ -114,7 +114,8 @@ def line_of(file: tifffile.TiffFile, page: tifffile.TiffPage, path: Path) -> tup
     "Slope and offset from the stored numbers to values. Raises `DataError` for a calibration that is no line."
     told, refuse = file.imagej_metadata or {}, refusing(DataError, file=path)
     kind, gdal = int(told.get("cf", 20)), page.tags.valueof(42112)
-    if kind not in (20, 21) and "c0" in told: slope, offset = float(told.get("c1", 1)), float(told["c0"])
+    if kind not in (20, 21) and "c0" in told:
+        slope, offset = float(told.get("c1", 1)), float(told["c0"])
     elif isinstance(gdal, str): kind, (slope, offset) = 0, _gdal_line(gdal)
     else: return 1., 0.
     if kind != 0 or slope == 0 or not np.isfinite([slope, offset]).all():
@@ -216,5 +217,6 @@ def read_tiff(path: str | Path, page: int | None = None) -> Raster:
         _split_alpha(raster, directory)
         raster.missing = count_missing(raster.pixels, directory)
         _convert(raster, directory, bits)
-        if raster.palette is None: raster.pixels = in_units(raster.pixels, line_of(file, directory, path))
+        if raster.palette is None:
+            raster.pixels = in_units(raster.pixels, line_of(file, directory, path))
     return raster

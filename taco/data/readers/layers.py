@@ -96,7 +96,8 @@ def load_channels(source: Source, name: str, path: str, masks: dict[str, str | N
     of_image = source.home / path
     image = source.image(of_image)
     shape = image.shape[1:]
-    if masks[""] is None: return [source.record(image, name, of_image, **absent_mask(source, of_image, shape))]
+    if masks[""] is None:
+        return [source.record(image, name, of_image, **absent_mask(source, of_image, shape))]
     file = source.home / masks[""]
     planes = read_planes(file, source.option("orientation") == "stored", source.table)
     same_size(planes, image, file, of_image)
@@ -197,4 +198,5 @@ def _paste(
                         found=f"{h} × {w} at row {top}, column {left} ({place}, {mask})",
                         expected=f"inside {height} × {width}",
                         fix="Check the columns in the card, and that the row names the right image.")
-    for layer, part in zip(layers, (inside > 0, inside < 0)): layer[top:top + h, left:left + w] |= part
+    for layer, part in zip(layers, (inside > 0, inside < 0)):
+        layer[top:top + h, left:left + w] |= part

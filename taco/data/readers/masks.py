@@ -131,7 +131,8 @@ def split_objects(
     if formula:
         part = numbers // formula[1] if formula[0] == "class" else numbers % formula[1]
         classes = source.labels(part, path, bare)
-    elif isinstance(values, dict) and set(map(int, values)) - {0, 1}: classes = source.labels(pixels, path, rule)
+    elif isinstance(values, dict) and set(map(int, values)) - {0, 1}:
+        classes = source.labels(pixels, path, rule)
     else: classes = source.labels(numbers > 0, path, bare)
     return np.where(classes > 0, numbers, 0), classes
 

@@ -187,7 +187,8 @@ class Finder:
         for name, path in images.items():
             plain = Path(_plain(path))
             words = {plain.name, plain.stem, _lowered(plain.name)}
-            for word in words | {w.casefold() for w in words}: self.places.setdefault(word, []).append(name)
+            for word in words | {w.casefold() for w in words}:
+                self.places.setdefault(word, []).append(name)
         self.images = images
 
     def __call__(self, source: Source, word: str) -> str | None:
