@@ -123,7 +123,8 @@ def test_folders_read_like_a_list_of_contents():
     modules = [p for p in MODULES if p.name != "__init__.py"]
     folders = {p.parent for p in modules}
     assert {named(f): n for f in folders if (n := sum(p.parent == f for p in modules)) > 15} == {}
-    assert len(modules) <= 156  # 145, and what tasks without traces brought: eleven chapters; a third of them read files: a format, a layout or a kind of annotation each
+    # a third of them read files, a format, a layout or a kind of annotation each; eleven are tasks without traces
+    assert len(modules) <= 156
 
 
 def test_no_two_chapters_of_a_folder_have_one_number():
