@@ -20,7 +20,7 @@ from typing import TextIO
 
 from traitlets.config import Config
 
-from ..base import GRAMMAR, without
+from ..base import GRAMMAR, disk_errors, without
 from ..disk import hidden, sweep
 from ..lock import PARENT, UNDER, follow_leader, take
 from ..reading import read_json
@@ -167,7 +167,8 @@ def execute(
     """Run an experiment; the executed notebook, `executed.ipynb` in the run's folder.
 
     Raises `ParameterError` before anything runs, `ExperimentError` when a run that is needed has not finished, when
-    another works in the folder, and, naming the cell, when one fails; `SystemExit` (143, 130) when a signal stops it.
+    another works in the folder, and, naming the cell, when one fails; `DiskError` when the folder cannot be written;
+    `SystemExit` (143, 130) when a signal stops it.
     """
     path = find_experiment(notebook)
     declared, given = declared_parameters(path), dict(parameters or {})
@@ -175,11 +176,11 @@ def execute(
     root, values = project_root(path), {n: p.default for n, p in declared.items()} | given
     folder = run_folder(root, str(values.get("folder", "")))
     check_needs(path, values)
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder): folder.mkdir(parents=True, exist_ok=True)
     follow_leader()
     say = lambda text: print(text, file=sys.stderr, flush=True)
     with (private_sockets() as config, passing_on(config, folder) as came,
-          take(folder, wait, say), earlier_result(folder)):
+          disk_errors(folder), take(folder, wait, say), earlier_result(folder)):
         _work(path, folder, given, root, threads, echo, config)
         if (folder / FINISHING).exists():
             seal(folder, read_json(folder / FINISHING, ExperimentError))

@@ -1,5 +1,6 @@
 "A run that is stopped, doubled, fails or dies: statuses, sentences, and what it leaves."
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import time
 import nbformat
 import pytest
 
+from taco.base import DiskError
 from taco.lock import born, lives
 from taco.workflow.execute import execute, short_place
 from taco.workflow.parameters import ExperimentError
@@ -71,6 +73,20 @@ def test_what_was_there_survives_a_run_that_fails_before_it_writes(project):
     assert {n: (folder / n).read_bytes() for n in before} == before and (folder / "failed.ipynb").exists()
     with pytest.raises(ExperimentError, match="after something"): execute("tiny", dict(how="late"), echo=False)
     assert not (folder / "done.json").exists() and not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_no_more_is_named(project, monkeypatch, number):
+    import papermill
+
+    def full(_, running, *__, **___): raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(papermill, "execute_notebook", full)
+    with pytest.raises(DiskError) as error: execute("tiny", echo=False)
+    assert error.value.file == project / "runs/tiny" and error.value.fix
+    monkeypatch.undo()
+    monkeypatch.chdir(project)
+    assert execute("tiny", echo=False).exists()  # nothing is in its way
 
 
 def test_a_process_that_dies_is_an_error_of_ours(project):
