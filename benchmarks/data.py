@@ -93,20 +93,22 @@ def enlarge(folder: Path, out: Path, times: int, name: str = "") -> Path:
     return out
 
 
-def packing(card: Card, root: Path, place: Path, size: int) -> tuple[Path, dict]:
-    "Images per second of `pack` with one process and with as many as there are cores."
-    rates = {}
-    for workers in sorted(
-        {1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()}
-    ):
-        if workers > 1:
-            pack(
-                card, root, place / "warm", 16, subjects=8, workers=workers
-            )  # starting the processes is not packing
-        start = time.perf_counter()
-        folder = pack(card, root, place / f"packed{workers}", size, workers=workers)
-        rates[str(workers)] = round(len(Store.open([folder])) / (time.perf_counter() - start), 1)
-    return folder, rates
+def packing(card: Card, root: Path, place: Path, size: int, repeats: int = 5) -> tuple[Path, dict]:
+    """Images per second of `pack` with one process and with as many as there are cores; the median of some.
+
+    Both are warmed up: starting the processes and importing what they need is not packing.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    spent = {workers: [] for workers in sorted({1, cores})}
+    for workers in spent:
+        pack(card, root, place / "warm", 16, subjects=8, workers=workers)
+    for turn in range(repeats):
+        for workers, seconds in spent.items():
+            start = time.perf_counter()
+            folder = pack(card, root, place / f"packed{workers}-{turn}", size, workers=workers)
+            seconds.append(time.perf_counter() - start)
+    images = len(Store.open([folder]))
+    return folder, {str(workers): round(images / float(np.median(s)), 1) for workers, s in spent.items()}
 
 
 def reading(card: Card, root: Path, folder: Path, size: int, batch: int, seconds: float) -> dict:

@@ -25,8 +25,8 @@ from ..disk import folder_digests, sealed
 from ..reading import check_files, check_seal, read_array, read_json, read_table, steadily
 
 # %% auto #0
-__all__ = ['PACK_VERSION', 'PACK', 'ROWS_MAPPED', 'Groups', 'read_manifest', 'write_manifest', 'row_shape', 'Part', 'verify',
-           'refuse_replaced', 'Store', 'describe', 'checksum']
+__all__ = ['PACK_VERSION', 'PACK', 'Groups', 'read_manifest', 'write_manifest', 'row_shape', 'Part', 'verify', 'refuse_replaced',
+           'Store', 'describe', 'checksum', 'rows_mapped']
 
 # %% ../../nbs/data/08_store.ipynb #e6c04475
 PACK_VERSION = 3  # 2: attributes in the table; 3: digests of all files, a checksum of each row
@@ -75,6 +75,7 @@ class Part:
         self.tables = {n: self._map(n, int(self.starts[n][-1])) for n in TABLES}
         self.compared = {n: np.zeros(len(self), bool) for n in COLUMNS}  # rows, with their checksums
         self.known = np.zeros(len(self), bool)  # rows of which all columns were compared
+        self.mapped = dict.fromkeys(COLUMNS, 0)  # rows read since their pages were let go
 
     def __len__(self) -> int: return len(self.can)
 
@@ -193,13 +194,9 @@ def describe(store: Store) -> pd.DataFrame:
 def _repr_html_(self: Store) -> str: return f"<p>{self!r}</p>" + describe(self).to_html(border=0)
 
 # %% ../../nbs/data/08_store.ipynb #8be8ab30
-def _flat(values: np.ndarray) -> np.ndarray:
-    "The bytes of an array along one axis; a checksum of several axes takes five times as long."
-    return values.reshape(-1).view(np.uint8)
-
 def checksum(values: np.ndarray) -> int:
-    "The CRC-32 of the bytes of an array."
-    return deflate_crc32(_flat(values))  # ty: ignore[invalid-argument-type]  any buffer will do
+    "The CRC-32 of the bytes of an array; they are taken along one axis, as several take five times as long."
+    return deflate_crc32(values.reshape(-1).view(np.uint8))  # ty: ignore[invalid-argument-type]  any buffer will do
 
 @patch
 def compare(self: Part, name: str, rows: np.ndarray, found: Sequence[np.ndarray]) -> None:
@@ -207,10 +204,8 @@ def compare(self: Part, name: str, rows: np.ndarray, found: Sequence[np.ndarray]
     new = np.flatnonzero(~self.compared[name][rows])
     if not len(new): return
     sums, of = self.sums[rows[new], list(COLUMNS).index(name)], rows[new]
-    if isinstance(found, np.ndarray): rows_of = _flat(found).reshape(len(found), -1)
-    else: rows_of = [_flat(table) for table in found]
     each = zip(of.tolist(), new.tolist(), sums.tolist())
-    bad = [row for row, at, wanted in each if deflate_crc32(rows_of[at]) != wanted]
+    bad = [row for row, at, wanted in each if checksum(found[at]) != wanted]
     if bad:
         refusing(StoreError, file=self.folder / f"{name}.npy")(
             "A packed dataset is damaged.", f"record {bad[0]}", f"another checksum in {len(bad)} of {len(new)} records",
@@ -218,7 +213,9 @@ def compare(self: Part, name: str, rows: np.ndarray, found: Sequence[np.ndarray]
     self.compared[name][of] = True
 
 # %% ../../nbs/data/08_store.ipynb #1f2a702e
-ROWS_MAPPED = 16  # rows read before their pages are let go
+def rows_mapped(array: np.ndarray, count: int) -> int:
+    "How many of the `count` rows of an array are read before their pages are let go: about a megabyte."
+    return 16 + 2**20 * count // max(1, array.nbytes)
 
 @patch
 def compare_all(self: Part) -> None:
@@ -228,7 +225,7 @@ def compare_all(self: Part) -> None:
     check_files(self.folder, others, StoreError, PACK)
     for name in COLUMNS:
         array, starts = (self.arrays | self.tables)[name], self.starts.get(name)
-        step = ROWS_MAPPED + 2**20 * len(self) // max(1, array.nbytes)  # about a megabyte
+        step = rows_mapped(array, len(self))
         for at in range(0, len(self), step):
             rows = np.arange(at, min(at + step, len(self)))
             if starts is None: self.compare(name, rows, array[at:rows[-1] + 1])
@@ -251,12 +248,16 @@ def _gather(name: str, groups: Groups, count: int) -> torch.Tensor:
     out = np.empty((count, *first.shape[1:]), first.dtype)
     for part, where, rows, known in groups:
         array = part.arrays[name]
-        for at in range(0, len(rows), ROWS_MAPPED):
-            some = slice(at, at + ROWS_MAPPED)
+        step = rows_mapped(array, len(part))
+        for at in range(0, len(rows), step):
+            some = slice(at, at + step)
             block = array[rows[some]]
             if not known: part.compare(name, rows[some], block)
             out[where[some]] = block
+            part.mapped[name] += len(block)
+            if part.mapped[name] < step: continue  # a page that is let go is soon asked for again
             _let_go(array)
+            part.mapped[name] = 0
     return torch.from_numpy(out)
 
 # %% ../../nbs/data/08_store.ipynb #7db4d001
