@@ -44,7 +44,7 @@ from ..data.store import Store
 from ..disk import sweep
 from .encoder import PairEncoder
 from .loop import Fit, Steps, fit, lightning_precision, one_thread
-from .loss import compare, positive_labels
+from .loss import Anchors, compare, positive_labels
 from .pairs import Pairs
 from .recipe import TrainConfig, changed
 from .sampler import PairSampler
@@ -54,18 +54,19 @@ from ..reading import read_json
 from ..style import style
 
 # %% ../../nbs/learning/07_training.ipynb #a9739ae3
-def new_head(config: TrainConfig, tasks: int) -> nn.Linear | None:
-    """The layer that names tasks, from the seed, leaving the global random state as it was; None for contrast.
+def new_head(config: TrainConfig, tasks: int) -> nn.Module | None:
+    """What names tasks, from the seed, leaving the global random state as it was; None for contrast.
 
     Raises `ParameterError` where cross-entropy is asked for something that only contrast can do.
     """
-    if config.objective == "contrast": return None
-    for name, only in dict(positives="task", failures="none").items():
-        if getattr(config, name) == only: continue
-        refusing(ParameterError)("Cross-entropy names tasks and nothing else.", name, getattr(config, name), only)
+    kind = dict(contrast=None, anchors=Anchors, cross_entropy=nn.Linear)[config.objective]
+    if kind is None: return None
+    for name, other in dict(positives="task+dataset", failures="classes").items():
+        if kind is Anchors or getattr(config, name) != other: continue
+        refusing(ParameterError)("Cross-entropy names tasks and nothing else.", name, other, "another choice")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return nn.Linear(config.encoder.embedding, tasks)
+        return kind(config.encoder.embedding, tasks + 1)  # the last is for pairs that failed
 
 # %% ../../nbs/learning/07_training.ipynb #7ef03df5
 class TaskContrast(Fit):
@@ -92,27 +93,29 @@ class TaskContrast(Fit):
         with torch.no_grad(), full: return self.sampler.pairs(raw, self.device)
 
     def embed(self, encoder: PairEncoder, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        "What the loss compares, (B, D), by the encoder or a replica; which rows belong together, (B,)."
+        "What the loss compares, (B, D), by the encoder or a replica; which rows belong together, their names (B, 2)."
         failed = self.recipe.failures if self.recipe.failures != "none" else "negatives"
         labels = positive_labels(pairs, self.recipe.positives, failed)
-        return encoder(pairs.input, pairs.output)[1], labels
+        assert pairs.failure is not None  # `Pairs` fills it in
+        names = pairs.task.where(pairs.failure == 0, len(self.sampler.tasks))
+        return encoder(pairs.input, pairs.output)[1], torch.stack([labels, names], 1)
 
 # %% ../../nbs/learning/07_training.ipynb #543ce94e
 @patch
 def loss(self: TaskContrast, batch, step: int) -> Tensor:
-    "The contrastive loss of a batch, over all its shares and processes."
+    "The loss of a batch, over all its shares and processes."
     if self.shares.count > 1: z, labels = self.shared(batch)
     else:
         with one_thread(self.device): pairs = self.pairs(batch)
         z, labels = self.embed(self.encoder, pairs)
     if self.trainer.world_size > 1:
         z = self.all_gather(z, sync_grads=True).flatten(0, 1)
-        labels = self.all_gather(labels).flatten()
+        labels = self.all_gather(labels).flatten(0, 1)
     return compare(z, labels, self.recipe.temperature, self.head)
 
 @patch
 def shared(self: TaskContrast, raw: Sequence) -> tuple[Tensor, Tensor]:
-    "Embeddings (B, D) and labels (B,) of the raw batches of all shares, one after the other."
+    "Embeddings (B, D) and labels (B, 2) of the raw batches of all shares, one after the other."
     labels: list[Any] = [None] * self.shares.count
 
     def work(share: int, encoder: Any) -> Tensor:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from pytorch_metric_learning.losses import SupConLoss
 
 from taco.base import ParameterError
-from taco.learning.loss import naming_loss, positive_labels, supcon, supcon_bounds
+from taco.learning.loss import Anchors, compare, naming_loss, positive_labels, supcon, supcon_bounds
 from taco.learning.pairs import Pairs
 
 
@@ -65,3 +65,17 @@ def test_naming_is_cross_entropy_at_a_temperature():
     shares = torch.softmax(head(z) / .1, 1)[torch.arange(12), labels]
     assert torch.isclose(naming_loss(z, labels, head, .1), -shares.log().mean(), atol=1e-5)
     assert naming_loss(z.bfloat16(), labels, head, .1).dtype == torch.float32
+
+
+def test_anchors_add_the_cosine_to_each_name():
+    chance = torch.Generator().manual_seed(6)
+    z = F.normalize(torch.randn(12, 6, generator=chance), dim=1)
+    anchors, names, together = Anchors(6, 5), torch.arange(12) % 5, torch.arange(12) // 3
+    points = F.normalize(anchors.points, dim=1)
+    assert torch.allclose(anchors(z), z @ points.T, atol=1e-6)
+    both = compare(z, torch.stack([together, names], 1), .1, anchors)
+    assert torch.isclose(both, supcon(z, together, .1) + F.cross_entropy(z @ points.T / .1, names), atol=1e-5)
+    alone = compare(z, torch.stack([together, names], 1), .1)
+    assert torch.equal(alone, supcon(z, together, .1))
+    at_home = compare(points, torch.stack([torch.arange(5)] * 2, 1), .1, anchors)
+    assert at_home < both  # where a pair lies on its own anchor

@@ -198,17 +198,32 @@ def test_the_rival_names_tasks(store, tmp_path):
     how = config(objective="cross_entropy", steps=24, pairs_per_task=6)
     whole = train(store, TASKS, how, tmp_path / "whole", progress=False)
     loss = [float(row["loss"]) for row in history(tmp_path / "whole")]
-    assert loss[0] == pytest.approx(np.log(len(TASKS)), abs=1.5) and np.mean(loss[-4:]) < loss[0] - .2
+    assert loss[0] == pytest.approx(np.log(len(TASKS) + 1), abs=1.5) and np.mean(loss[-4:]) < loss[0] - .2
     with pytest.raises(RuntimeError): train(store, TASKS, how, tmp_path / "part", False, callbacks=[Stop(9)])
     resumed = train(store, TASKS, how, tmp_path / "part", progress=False)
     assert torch.equal(weights(resumed), weights(whole))
     assert torch.equal(weights(PairEncoder.load(tmp_path / "whole/encoder", device="cpu")), weights(whole))
     assert not torch.equal(weights(train(store, TASKS, config(steps=24, pairs_per_task=6), tmp_path / "other", False)),
                            weights(whole))
-    for field, value in (("failures", "negatives"), ("positives", "task+dataset")):
+    for field, value in (("failures", "classes"), ("positives", "task+dataset")):
         wrong = config(objective="cross_entropy", **{field: value})
         with pytest.raises(ParameterError, match=field): train(store, TASKS, wrong, tmp_path / field, False)
     with pytest.raises(ParameterError, match="objective"): config(objective="crossentropy")
+
+
+def test_anchors_pull_sooner_than_contrast_alone(store, tmp_path):
+    "With failed pairs among the others: it learns, resumes exactly, and its loss is the sum of both terms."
+    how = dict(objective="anchors", steps=24, pairs_per_task=6, failures="negatives", failed_per_task=1)
+    whole = train(store, TASKS, config(**how), tmp_path / "whole", progress=False)
+    loss = [float(row["loss"]) for row in history(tmp_path / "whole")]
+    assert np.mean(loss[-4:]) < loss[0] - .4
+    with pytest.raises(RuntimeError):
+        train(store, TASKS, config(**how), tmp_path / "part", False, callbacks=[Stop(9)])
+    assert torch.equal(weights(train(store, TASKS, config(**how), tmp_path / "part", False)), weights(whole))
+    contrast = config(**(how | dict(objective="contrast")))
+    train(store, TASKS, contrast, tmp_path / "contrast", progress=False)
+    first = float(history(tmp_path / "contrast")[0]["loss"])
+    assert loss[0] - first == pytest.approx(np.log(len(TASKS) + 1), abs=1.)  # the points are anywhere at first
 
 
 def test_progress_is_a_few_lines(store, tmp_path, capsys):
