@@ -230,7 +230,8 @@ class ViewContrast(TaskContrast):
     encoder: ImageContrast
 
     def embed(self, encoder: Any, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        return encoder.project(torch.cat([pairs.input, pairs.output])), pairs.record.repeat(2)
+        images = pairs.record.repeat(2)
+        return encoder.project(torch.cat([pairs.input, pairs.output])), torch.stack([images, images], 1)
 
 # %% ../../../nbs/atlas/rivals/02_image_contrast.ipynb #ade92ab7
 def train_image_contrast(
