@@ -158,6 +158,14 @@ def test_statistics_are_a_strong_rival_on_plain_tasks(store, plans):
     assert found["single-images"] <= found["statistics-trees"] - .04
 
 
+def test_single_images_tell_little_where_traces_are_hidden(store):
+    "Of plain tasks they name most (above); masks and noise are seen without comparing, all else is not."
+    bank, asked = (plan_pairs(store, ALL_TASKS, split, n, n, "hidden") for split, n in (("train", 6), ("test", 2)))
+    alone = share_right(baseline("single-images", store=store, bank=bank), store, bank, asked)
+    compared = share_right(baseline("statistics-lda", store=store, bank=bank), store, bank, asked)
+    assert alone < .5 and compared > alone + .15, (alone, compared)
+
+
 def test_the_encoder_is_deterministic_and_of_unit_length(store, plans):
     bank = plans[0].groupby("task").head(3)
     some = plans[1].iloc[::20]
