@@ -21,7 +21,15 @@ from .pretrained import difference_pair
 from ...base import EncoderError, ParameterError, StoreError, check_fields, number, pick_device, refusing
 from ...data.prepare import NEEDS, Batch
 from ...data.store import Store
-from ...learning.encoder import FILES, EncoderConfig, channels, check_images, make_backbone, save_encoder
+from taco.learning.encoder import (
+    BACKBONES,
+    FILES,
+    EncoderConfig,
+    channels,
+    check_images,
+    make_backbone,
+    save_encoder,
+)
 from ...learning.loop import FitConfig, fit
 from ...learning.loss import supcon
 from ...learning.pairs import Pairs
@@ -131,11 +139,12 @@ class ImageEncoderConfig(EncoderConfig):
     kind: str = "image-contrast"
 
     def __post_init__(self):
-        super().__post_init__()
-        for name, only in (("kind", ("image-contrast",)), ("fusion", ("shared", "input"))):
+        of_one = [name for name in BACKBONES if name != "matching"]  # which compares two
+        for name, only in dict(kind=["image-contrast"], fusion=["shared", "input"], backbone=of_one).items():
             if getattr(self, name) in only: continue
             refusing(EncoderError)("This is not the configuration of an image-contrastive encoder.", name,
                                    getattr(self, name), " or ".join(only))
+        super().__post_init__()
 
     @classmethod
     def read(cls, file: Path) -> ImageEncoderConfig:
