@@ -18,15 +18,17 @@ from torch import nn
 
 from .alterations import Alteration, Features, Trajectories, choose, sweep
 from .embedding import Embeddings
-from .intervals import bootstrap_mean
-from .neighbours import project, weighted_knn
+from .intervals import bootstrap_mean, resampling_units
+from .neighbours import nearest, project, weighted_knn
+from ..base import TacoError, refusing
 from ..data.store import Store
 from ..style import FAMILY_COLOURS, style
 from ..tasks.task import get_task
 
 # %% auto #0
-__all__ = ['MEASURES', 'PATH_COLUMNS', 'path_order', 'path_turning', 'measures', 'summary', 'step_labels', 'half_way', 'Crossing',
-           'crossing', 'Followed', 'followed_metrics', 'followed_row', 'follow', 'distance_band', 'draw_alterations']
+__all__ = ['MEASURES', 'PATH_COLUMNS', 'path_order', 'path_turning', 'measures', 'summary', 'read_out', 'step_labels', 'half_way',
+           'Crossing', 'crossing', 'Followed', 'followed_metrics', 'followed_row', 'follow', 'distance_band',
+           'draw_alterations']
 
 # %% ../../nbs/atlas/10_trajectories.ipynb #4db08003
 def path_order(values: np.ndarray, travelled: np.ndarray, loop: bool) -> float:
@@ -76,6 +78,26 @@ def summary(trajectories: Trajectories, draws: int = 1000) -> dict[str, tuple[fl
     found = {n: bootstrap_mean(table[n], table["record"], draws) for n in names}
     mean_path = path_order(trajectories.values, trajectories.travelled.mean(0), loop)
     return found | dict(spearman_mean_path=(mean_path, None))
+
+# %% ../../nbs/atlas/10_trajectories.ipynb #8e2215b1
+def read_out(trajectories: Trajectories, units: np.ndarray, k: int = 5) -> np.ndarray:
+    """(R,) R² of the parameter along each image's path, as the `k` nearest steps of other units tell it.
+
+    `units` (R,) says whose image each is. Of a loop sine and cosine are read. Raises `TacoError` for a single unit.
+    """
+    images, steps, size = trajectories.vectors.shape
+    if len(set(units)) < 2:
+        refusing(TacoError)("A strength is read from the paths of others.", "units", "one", "two or more",
+                            "Sweep images of several subjects.")
+    truth = (trajectories.values - trajectories.values[0]) / np.ptp(trajectories.values)
+    truth = np.stack([np.sin(2 * np.pi * truth), np.cos(2 * np.pi * truth)] if trajectories.alteration.loop
+                     else [truth], 1)
+    points = trajectories.vectors.reshape(-1, size).astype(np.float32)
+    whose = np.unique(units, return_inverse=True)[1].repeat(steps)
+    k = min(k, len(whose) - np.bincount(whose).max())
+    rows = nearest(points, points, k, (whose, whose))[1]
+    wrong = (np.tile(truth, (images, 1))[rows].mean(1) - np.tile(truth, (images, 1))) ** 2
+    return 1 - wrong.reshape(images, -1).sum(1) / ((truth - truth.mean(0)) ** 2).sum()
 
 # %% ../../nbs/atlas/10_trajectories.ipynb #f1c773f7
 def step_labels(trajectories: Trajectories, bank: np.ndarray, bank_labels: np.ndarray, k: int = 20) -> np.ndarray:
@@ -138,7 +160,7 @@ class Followed:
     trajectories: Trajectories
     places: np.ndarray           # (R, T, 2) on the map
     crossing: Crossing
-    features: dict               # `summary` of the sweep among the features before the projection
+    features: dict               # `summary` of the sweep among the features before the projection, and `readable`
     draws: int = 1000            # of the bootstrap
 
     @property
@@ -171,7 +193,7 @@ def followed_metrics(followed: Followed) -> dict[str, tuple[float, tuple[float, 
     found = {f"{measure}_{name}": (*numbers[measure], more) for measure in wanted}
     space = dict(space="features before the projection")
     found[f"spearman_features_{name}"] = (*followed.features["spearman"], space | more)
-    if followed.alteration.loop: found[f"loop_closure_{name}"] = (*numbers["closure"], more)
+    found[f"readable_{name}"] = (*followed.features["readable"], space | more)
     if np.isfinite(cross.value):
         about = dict(crossed=round(cross.crossed, 3), before=cross.before, after=cross.after)
         found[f"crossing_{name}"] = (cross.value, cross.interval, about | more)
@@ -181,8 +203,9 @@ def followed_row(followed: Followed) -> dict[str, float | str]:
     "One row of the table of all alterations, rounded."
     cross, numbers = followed.crossing, summary(followed.trajectories, followed.draws)
     row = {measure: round(value, 3) for measure, (value, _) in numbers.items()}
-    return row | dict(spearman_features=round(followed.features["spearman"][0], 3), crossing=round(cross.value, 3),
-                      before=cross.before, after=cross.after, images=len(followed.trajectories))
+    among = {f"{n}_features": round(followed.features[n][0], 3) for n in ("spearman", "readable")}
+    ends = dict(before=cross.before, after=cross.after, images=len(followed.trajectories))
+    return row | among | dict(crossing=round(cross.value, 3)) | ends
 
 # %% ../../nbs/atlas/10_trajectories.ipynb #aac696f3
 def follow(
@@ -212,7 +235,9 @@ def follow(
     places = project(mapped[name], map_xy, flat).reshape(*moved.vectors.shape[:2], 2)
     said = step_labels(moved, bank[name], bank.table["task"], k)
     cross = crossing(said, alteration.task, moved.values, draws)
-    return Followed(plan, moved, places, cross, summary(among_features, draws), draws)
+    units = resampling_units(plan, "subject")
+    told = dict(readable=bootstrap_mean(read_out(among_features, units), units, draws))
+    return Followed(plan, moved, places, cross, summary(among_features, draws) | told, draws)
 
 # %% ../../nbs/atlas/10_trajectories.ipynb #81b3c0fd
 def distance_band(trajectories: Trajectories, draws: int = 300) -> np.ndarray:
@@ -232,8 +257,9 @@ def _paths_panel(ax: Axes, map_xy: np.ndarray, xy: np.ndarray, colour: str, show
     for spine in ax.spines.values(): spine.set_visible(False)
 
 # %% ../../nbs/atlas/10_trajectories.ipynb #a403a874
-def _curve_panel(ax: Axes, trajectories: Trajectories, colour: str, cross: float) -> None:
+def _curve_panel(ax: Axes, study: Followed, colour: str) -> None:
     "Distance travelled against the parameter."
+    trajectories, cross = study.trajectories, study.crossing.value
     a, band = trajectories.alteration, distance_band(trajectories)
     for line in trajectories.travelled[:12]: ax.plot(trajectories.values, line, color="0.85", lw=.4)
     ax.fill_between(trajectories.values, band[:, 1], band[:, 2], color=colour, alpha=.25, linewidth=0)
@@ -244,9 +270,8 @@ def _curve_panel(ax: Axes, trajectories: Trajectories, colour: str, cross: float
     if a.start > a.stop: ax.invert_xaxis()
     if a.loop: ax.set_xticks([0, 180, 360])
     else: ax.locator_params(axis="x", nbins=4)
-    mean = measures(trajectories).mean()
-    text = f"ρ {mean['spearman']:.2f}   turning {mean['turning']:.0f}°"
-    ax.set_title(text + (f"   closure {mean['closure']:.1%}" if a.loop else ""), fontsize=6, pad=2)
+    order, told = measures(trajectories)["spearman"].mean(), study.features["readable"][0]
+    ax.set_title(f"ρ {order:.2f}   R² {told:.2f}", fontsize=6, pad=2)
     ax.set_xlabel(f"{a.parameter}{', ' + a.unit if a.unit else ''}", fontsize=6.5, labelpad=1)
     ax.tick_params(labelsize=6, pad=1.5)
 
@@ -268,6 +293,6 @@ def draw_alterations(
         colour = FAMILY_COLOURS[get_task(study.alteration.task).family]
         _paths_panel(top, map_xy, study.places, colour, shown)
         top.set_title(study.alteration.title, fontsize=8, fontweight="bold", color=colour, pad=2)
-        _curve_panel(low, study.trajectories, colour, study.crossing.value)
+        _curve_panel(low, study, colour)
         if i % columns == 0: low.set_ylabel("distance", fontsize=6.5)
     return figure

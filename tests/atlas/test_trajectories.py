@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from taco.atlas.alterations import ALTERATIONS, Alteration, Trajectories, choose, sweep
+from taco.atlas.alterations import ALTERATIONS, Alteration, Features, Trajectories, choose, sweep
 from taco.atlas.embedding import Embeddings, embed, plan_pairs
 from taco.atlas.neighbours import project
 from taco.atlas.rivals.baselines import PixelEncoder, RandomEncoder
@@ -16,6 +16,7 @@ from taco.atlas.trajectories import (
     followed_metrics,
     followed_row,
     measures,
+    read_out,
     step_labels,
     summary,
 )
@@ -142,6 +143,24 @@ def test_the_start_does_not_help_the_order():
     )
 
 
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_strength_is_read_from_the_paths_of_other_subjects(loop):
+    "Six images of three subjects on one arc, then each subject on an arc of its own, then at random places."
+    turn = np.linspace(0, 2 * np.pi if loop else 1.5, 13)
+    place = np.stack([np.cos(turn), np.sin(turn), *np.zeros((4, 13))], 1)
+    name, units = "rotation" if loop else "noise", np.array(list("aabbcc"))
+    assert np.allclose(read_out(along(place, name, 6), units, k=4), 1)
+    moved = along(place, name, 6)
+    for i in (2, 3): moved.vectors[i] = np.roll(place, 2, 1)
+    for i in (4, 5): moved.vectors[i] = np.roll(place, 4, 1)
+    assert read_out(moved, units, k=4).mean() < .4  # its own other image would have told it
+    assert np.allclose(read_out(moved, np.arange(6), k=1)[[0, 2, 4]], 1)
+    chance = np.random.default_rng(0).standard_normal((6, 13, 9))
+    moved.vectors = chance / np.linalg.norm(chance, axis=2, keepdims=True)
+    assert read_out(moved, units).mean() < .1
+    with pytest.raises(TacoError, match="units"): read_out(moved, np.zeros(6))
+
+
 def test_summary_is_the_mean_over_images_with_an_interval():
     rng = np.random.default_rng(0)
     points = rng.standard_normal((30, 9, 16))
@@ -240,10 +259,14 @@ def test_following_is_what_its_parts_say(store, known, name):
         "diameter",
         "spearman_mean_path",
         "spearman_features",
+        "readable",
     ]
-    kinds += ["loop_closure"] * a.loop + ["crossing"] * bool(np.isfinite(cross.value))
+    kinds += ["crossing"] * bool(np.isfinite(cross.value))
     assert list(metrics) == [f"{kind}_{name}" for kind in kinds]
     for kind in kinds[:5]: assert metrics[f"{kind}_{name}"][:2] == numbers[kind]
+    among = sweep(Features(PixelEncoder()), store, a, plan["record"], plan["seed"], 5)
+    subjects = plan["dataset"] + plan["subject"]
+    assert metrics[f"readable_{name}"][0] == pytest.approx(read_out(among, subjects.to_numpy()).mean())
     assert metrics[f"turning_{name}"][2] == dict(
         n=len(plan), seeds=1, data="phantom", images=len(plan), steps=5
     )

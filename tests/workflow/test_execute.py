@@ -71,7 +71,7 @@ def test_smoke_profile_runs_and_publishes(smoke):
     metrics = publish(folders, smoke / "figures/smoke")
     expected = """task_knn_heldout_images task_knn_heldout_images_random task_knn_heldout_images_pixels
         encoders_task_knn_unseen_datasets_taco failure_auroc_typicality_classes generalisation_unseen_tasks
-        loop_closure_rotation task_knn_real_unseen train_loss_last train_classes_train_loss_last"""
+        readable_rotation alterations_readable task_knn_real_unseen train_loss_last train_classes_train_loss_last"""
     assert set(expected.split()) <= set(metrics)
     assert metrics["encoders_task_knn_seen_datasets_taco"]["seeds"] == 2
     for name, metric in metrics.items():
