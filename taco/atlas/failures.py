@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from torch import Tensor, nn
+from torch import Tensor
 
 from .embedding import embed_blocks_by, embed_by, plan_pairs
 from .intervals import resampling_units
@@ -29,9 +29,9 @@ from ..tasks.failure import FAILURE_KINDS, FAILURES, failures_of, solve_wrongly
 from ..tasks.task import TRACES, get_task
 
 # %% auto #0
-__all__ = ['Scored', 'ARMS', 'plan_failures', 'failure_plans', 'failed_pairs', 'embed_failures', 'embed_arms', 'typicality',
-           'auroc', 'mean_auroc', 'failure_scores', 'still_accepted', 'failure_aurocs', 'failure_metrics',
-           'draw_failures', 'failure_panel']
+__all__ = ['Scored', 'UNDECIDED', 'ARMS', 'plan_failures', 'failure_plans', 'failed_pairs', 'embed_arms', 'typicality', 'auroc',
+           'mean_auroc', 'failure_scores', 'still_accepted', 'failure_aurocs', 'failure_metrics', 'draw_failures',
+           'failure_panel']
 
 # %% ../../nbs/atlas/11_failures.ipynb #4ff569c8
 def plan_failures(plan: pd.DataFrame, store: Store, seed: int = 0) -> pd.DataFrame:
@@ -103,13 +103,8 @@ def failed_pairs(
             seeds = torch.tensor(part["seed"].to_numpy(), device=device)
             yield rows[start:start + block], *solve_wrongly(get_task(name, traces), kind, batch, seeds, partners)
 
-def embed_failures(encoder: nn.Module, store: Store, plan: pd.DataFrame, block: int = 256, device="cpu") -> np.ndarray:
-    "Embeddings of the failed pairs of `plan_failures`, (N, D) float32, rows of unit length."
-    made = failed_pairs(store, plan, block, device)
-    return embed_blocks_by({"": encoder}, made, len(plan), device)[""]
-
 def embed_arms(encoders: dict, store: Store, plan: pd.DataFrame, device="cpu") -> dict[str, np.ndarray]:
-    "Embeddings of one of `failure_plans` by encoder; its pairs are made once for all."
+    "Embeddings (N, D) float32 of one of `failure_plans` by encoder, rows of unit length; pairs are made once for all."
     if "failure" not in plan: return embed_by(encoders, store, plan, device=device)
     return embed_blocks_by(encoders, failed_pairs(store, plan, device=device), len(plan), device)
 
@@ -212,11 +207,11 @@ def still_accepted(vectors: dict[str, np.ndarray], plans: dict[str, pd.DataFrame
     "(M,) bool: failed pairs taken for their task by weighted kNN in a bank of correct and failed pairs."
     bank = np.concatenate([vectors["bank"], vectors["wrong_bank"]])
     labels = np.concatenate([plans["bank"]["task"], "failed" + plans["wrong_bank"]["failure"] * 0])
-    k = min(k, len(vectors["bank"]))
-    return weighted_knn(bank, labels, vectors["wrong"], k) == plans["wrong"]["task"].to_numpy()
+    return weighted_knn(bank, labels, vectors["wrong"], min(k, len(vectors["bank"]))) == plans["wrong"]["task"].to_numpy()
 
 # %% ../../nbs/atlas/11_failures.ipynb #b0661b6b
 Scored = tuple[float, tuple[float, float]]  # an AUROC and its interval
+UNDECIDED = "wrong_class"  # a mask of one class is right for somebody who asked for that class: reported apart
 
 def failure_aurocs(
     vectors: dict[str, dict[str, np.ndarray]],  # encoder → as `failure_scores` takes them
@@ -225,19 +220,20 @@ def failure_aurocs(
     draws: int = 200,
     seed: int = 0,
 ) -> tuple[dict[tuple[str, bool, str], Scored], dict[tuple[str, bool], Scored]]:
-    "By (encoder, known, kind), and the mean over kinds by (encoder, known); intervals are over subjects."
+    "By (encoder, known, kind), and the mean over kinds that can be decided by (encoder, known); over subjects."
     values, means = {}, {}
     for name, known in [(name, known) for name in vectors for known in (False, True)]:
         good, bad = failure_scores(vectors[name], plans, known, k)
         for kind in [kind for kind in FAILURE_KINDS if (bad["failure"] == kind).any()]:
             values[name, known, kind] = auroc(good, bad[bad["failure"] == kind], draws, seed, "unit")[:2]
-        means[name, known] = mean_auroc(good, bad, draws, seed, "unit")
+        means[name, known] = mean_auroc(good, bad[bad["failure"] != UNDECIDED], draws, seed, "unit")
     return values, means
 
 # %% ../../nbs/atlas/11_failures.ipynb #8bf069a6
 def failure_metrics(values: dict, means: dict, wrong: pd.DataFrame) -> dict[str, tuple[float, tuple, dict]]:
     "Metrics by name: value, 95 % interval, and what is to be said beside it; `wrong` is the plan of failed pairs."
-    every, found = dict(n=len(wrong), seeds=1, kinds=int(wrong["failure"].nunique())), {}
+    decided, found = wrong[wrong["failure"] != UNDECIDED], {}
+    every = dict(n=len(decided), seeds=1, kinds=decided["failure"].nunique())
     for (name, known), mean in means.items():
         score = f"{'known_failures' if known else 'typicality'}_{name}"
         for kind in [kind for kind in FAILURE_KINDS if (name, known, kind) in values]:
@@ -245,13 +241,17 @@ def failure_metrics(values: dict, means: dict, wrong: pd.DataFrame) -> dict[str,
             about = dict(n=len(rows), seeds=1, data="+".join(sorted(rows["source"].unique())))
             found[f"failure_auroc_{kind}_{score}"] = (*values[name, known, kind], about)
         found[f"failure_auroc_{score}"] = (*mean, every)
+    for name, kind in [(name, kind) for name, known in means if not known for kind in ("", "_other_image")]:
+        of, ending = f"failure_auroc{kind}_typicality_{name}", "" if name == "without" else f"_{name}"
+        if of in found: found[f"failures_auroc{kind}{ending}"] = found[of]
     return found
 
 # %% ../../nbs/atlas/11_failures.ipynb #5eb40a1d
 ARMS = dict(  # title, colour, mark
     without=("trained without failures", "#222222", "o"), longer=("trained longer, without", "#888888", "D"),
     negatives=("failures as negatives", OKABE_ITO["blue"], "s"),
-    classes=("failures as classes", OKABE_ITO["vermilion"], "^"), pixels=("raw pixels", "#BBBBBB", "v"))
+    classes=("failures as classes", OKABE_ITO["vermilion"], "^"),
+    statistics=("statistics of the pair", OKABE_ITO["orange"], "P"), pixels=("raw pixels", "#BBBBBB", "v"))
 
 def _arms_legend(ax: Axes, arms: list[str]) -> None:
     "The arms, and what a filled and an open mark mean."
@@ -277,8 +277,8 @@ def _dots(ax: Axes, values: dict) -> None:
             ax.plot(value, y, mark, color=colour, mfc="white" if known else colour, ms=3.2, mew=.8, zorder=2)
     ax.axvline(.5, color="0.4", lw=.7, ls=":")
     ax.set_yticks(range(len(kinds)), [k.replace("_", " ") for k in kinds])
-    lowest = min(interval[0] for _, interval in values.values())
-    ax.set(ylim=(len(kinds) - .5, -.5), xlim=(min(.4, lowest - .02), 1.01), xlabel="AUROC, correct against failed")
+    lowest = min(.4, *(interval[0] - .02 for _, interval in values.values()))
+    ax.set(ylim=(len(kinds) - .5, -.5), xlim=(lowest, 1.01), xlabel="AUROC, correct against failed")
     ax.tick_params(axis="y", length=0)
     _arms_legend(ax, arms)
 

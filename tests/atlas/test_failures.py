@@ -3,12 +3,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from taco.atlas.embedding import embed, plan_pairs
+from taco.atlas.embedding import embed_blocks_by, plan_pairs
 from taco.atlas.failures import (
     auroc,
     draw_failures,
     embed_arms,
-    embed_failures,
     failed_pairs,
     failure_aurocs,
     failure_metrics,
@@ -96,16 +95,13 @@ def asked(store):
         wrong=plan_failures(right, store),
         wrong_bank=plan_failures(bank, store),
     )
-    made = {
-        n: (embed_failures if "wrong" in n else embed)(PixelEncoder(), store, p)
-        for n, p in plans.items()
-    }
+    made = {n: embed_arms({"": PixelEncoder()}, store, p)[""] for n, p in plans.items()}
     return made, plans
 
 
 def test_failed_pairs_are_embedded_at_their_rows(store, asked):
     vectors, plans = asked
-    small = embed_failures(PixelEncoder(), store, plans["wrong"], block=2)
+    small = embed_blocks_by({"": PixelEncoder()}, failed_pairs(store, plans["wrong"], block=2), len(plans["wrong"]))[""]
     assert np.allclose(small, vectors["wrong"], atol=1e-5)
     rows = np.concatenate([rows for rows, _, _ in failed_pairs(store, plans["wrong"], 3)])
     assert sorted(rows) == list(range(len(plans["wrong"])))
@@ -170,7 +166,7 @@ def test_plans_are_drawn_as_the_experiment_drew_them(store, studied):
         assert plans[name].drop(columns="unit").equals(plan)
         assert plans[name]["unit"].tolist() == resampling_units(plan, "subject").tolist()
     assert {name: len(v) for name, v in vectors["pixels"].items()} == {name: len(p) for name, p in plans.items()}
-    assert np.array_equal(vectors["pixels"]["wrong"], embed_failures(PixelEncoder(), store, plans["wrong"]))
+    assert np.array_equal(vectors["pixels"]["wrong"], embed_arms({"": PixelEncoder()}, store, plans["wrong"])[""])
 
 
 def test_every_auroc_has_a_metric_that_says_where_it_came_from(studied):
@@ -180,12 +176,15 @@ def test_every_auroc_has_a_metric_that_says_where_it_came_from(studied):
     good, bad = failure_scores(vectors["pixels"], plans, known=True, k=3)
     blank = bad[bad["failure"] == "blank"]
     assert values["pixels", True, "blank"] == auroc(good, blank, 50, 1, "unit")[:2]
-    assert means["pixels", True] == mean_auroc(good, bad, 50, 1, "unit")
+    decided = bad[bad["failure"] != "wrong_class"]
+    assert means["pixels", True] == mean_auroc(good, decided, 50, 1, "unit") and len(decided) < len(bad)
     found = failure_metrics(values, means, plans["wrong"])
-    assert len(found) == len(values) + len(means)
+    first = {"failures_auroc", "failures_auroc_other_image", "failures_auroc_pixels", "failures_auroc_other_image_pixels"}
+    assert first < set(found) and len(found) == len(values) + len(means) + len(first)
+    assert found["failures_auroc_other_image_pixels"] == found["failure_auroc_other_image_typicality_pixels"]
     about = dict(n=len(blank), seeds=1, data="phantom")
     assert found["failure_auroc_blank_known_failures_pixels"] == (*values["pixels", True, "blank"], about)
-    about = dict(n=len(bad), seeds=1, kinds=bad["failure"].nunique())
+    about = dict(n=len(decided), seeds=1, kinds=decided["failure"].nunique())
     assert found["failure_auroc_typicality_without"] == (*means["without", False], about)
 
 
