@@ -205,9 +205,9 @@ def failure_scores(
 
 def still_accepted(vectors: dict[str, np.ndarray], plans: dict[str, pd.DataFrame], k: int = 20) -> np.ndarray:
     "(M,) bool: failed pairs taken for their task by weighted kNN in a bank of correct and failed pairs."
-    bank = np.concatenate([vectors["bank"], vectors["wrong_bank"]])
+    bank, k = np.concatenate([vectors["bank"], vectors["wrong_bank"]]), min(k, len(vectors["bank"]))
     labels = np.concatenate([plans["bank"]["task"], "failed" + plans["wrong_bank"]["failure"] * 0])
-    return weighted_knn(bank, labels, vectors["wrong"], min(k, len(vectors["bank"]))) == plans["wrong"]["task"].to_numpy()
+    return weighted_knn(bank, labels, vectors["wrong"], k) == plans["wrong"]["task"].to_numpy()
 
 # %% ../../nbs/atlas/11_failures.ipynb #b0661b6b
 Scored = tuple[float, tuple[float, float]]  # an AUROC and its interval

@@ -179,7 +179,7 @@ def test_every_auroc_has_a_metric_that_says_where_it_came_from(studied):
     decided = bad[bad["failure"] != "wrong_class"]
     assert means["pixels", True] == mean_auroc(good, decided, 50, 1, "unit") and len(decided) < len(bad)
     found = failure_metrics(values, means, plans["wrong"])
-    first = {"failures_auroc", "failures_auroc_other_image", "failures_auroc_pixels", "failures_auroc_other_image_pixels"}
+    first = {f"failures_auroc{kind}{arm}" for kind in ("", "_other_image") for arm in ("", "_pixels")}
     assert first < set(found) and len(found) == len(values) + len(means) + len(first)
     assert found["failures_auroc_other_image_pixels"] == found["failure_auroc_other_image_typicality_pixels"]
     about = dict(n=len(blank), seeds=1, data="phantom")
