@@ -32,8 +32,10 @@ def markdown_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 # %% ../../nbs/workflow/04_tables.ipynb #8af44d77
 ENCODER_ROWS = {
-    "taco": "TaCo", "taco_short": "TaCo, short training",
-    "image-contrast": "contrast of images without tasks", "image_contrast": "",
+    "taco": "TaCo", "taco_short": "TaCo, a quarter of the steps",
+    "statistics-trees": "hand-written statistics of the pair, extra trees",
+    "statistics-lda": "the same, linear discriminants", "single-images": "the same of each image alone",
+    "imagenet-lite": "ImageNet features", "image-contrast": "contrast of images without tasks", "image_contrast": "",
     "pca": "PCA of pixels", "pixels": "raw pixels", "random": "random weights",
 }
 GROUPS = {"seen_datasets": "held-out images", "unseen_datasets": "datasets never seen"}
@@ -139,10 +141,12 @@ ANSWERS = (  # figure, experiment, question, answer
     ("fig3_similarity", "similarity", "which tasks are alike?",
      "those of a family, by <family_gap_taco> of cosine; but so they are for raw pixels (<family_gap_pixels>)"),
     ("fig4_encoders", "encoders", "do other encoders see tasks, too?",
-     "kNN on datasets never seen: <encoders_task_knn_unseen_datasets_taco>, "
-     "image contrast <encoders_task_knn_unseen_datasets_image-contrast>, "
-     "pixels <encoders_task_knn_unseen_datasets_pixels>; on real images <real/task_knn_real_unseen>. "
-     "Hand-written statistics of a pair do at least as well: the tasks leave traces"),
+     "kNN on datasets never seen: <encoders_task_knn_unseen_datasets_taco>; hand-written statistics of the pair "
+     "<encoders_task_knn_unseen_datasets_statistics-lda> (discriminants) and "
+     "<encoders_task_knn_unseen_datasets_statistics-trees> (trees), of each image alone "
+     "<encoders_task_knn_unseen_datasets_single-images>; image contrast with a quarter of the steps "
+     "<encoders_task_knn_unseen_datasets_image-contrast>, pixels <encoders_task_knn_unseen_datasets_pixels>; "
+     "on real images <real/task_knn_real_unseen>"),
     ("fig5_blending", "blending", "which tasks are distinct?",
      "<tasks_distinct:.0f>; <tasks_blending:.0f> blend, <tasks_undecided:.0f> are undecided"),
     ("fig6_datasets", "datasets", "how do datasets lie within a task?",
@@ -153,14 +157,22 @@ ANSWERS = (  # figure, experiment, question, answer
 # %% ../../nbs/workflow/04_tables.ipynb #a9e4d406
 ANSWERS += (
     ("fig7_alterations", "alterations", "what happens as a pair is altered?",
-     "Spearman with the strength of one of twelve, brightness: <spearman_features_brightness_up> in the features, "
-     "<spearman_brightness_up> on the embedding"),
+     "the strength of <alterations_readable:.0f> of twelve can be read from the features (R² ≥ 0.9): of brightness "
+     "<readable_brightness_up>, of noise <readable_noise>, of a rotation <readable_rotation>"),
     ("fig8_failures", "failures", "can a failed output be told?",
-     "AUROC <failure_auroc_known_failures_classes> over eight kinds; of a wrong class "
-     "<failure_auroc_wrong_class_known_failures_classes>"),
+     "AUROC of what is typical <failures_auroc> (statistics <failures_auroc_statistics>), of the output of another "
+     "image <failures_auroc_other_image> (<failures_auroc_other_image_statistics>); a wrong class cannot be told: "
+     "<failure_auroc_wrong_class_typicality_without>"),
     ("fig9_generalisation", "generalisation", "what of tasks never seen?",
-     "half way: <generalisation_unseen_tasks>, after training on them <generalisation_unseen_tasks_when_trained>, "
+     "<generalisation_unseen_tasks>, after training on them as long <generalisation_unseen_tasks_when_trained>, "
      "pixels <generalisation_unseen_tasks_pixels>"),
+    ("further", "further", "and of seventeen more?",
+     "from five examples <fewshot5_further> are recognised, by statistics <fewshot5_further_statistics>; "
+     "<further_tasks_relatives:.0%> are placed at a task that was named before, by statistics "
+     "<further_tasks_relatives_statistics:.0%>"),
+    ("relations", "relations", "does it compare at all?",
+     "AUROC <relations_auroc> over questions that only a comparison answers; statistics of the pair "
+     "<relations_auroc_statistics>, of each image alone <relations_auroc_single_images>"),
     ("fig10_ums_rep", "ums_rep", "what does one shared representation save?",
      "<ums_rep_breast_ultrasound_full-all-0.34_saved:.0%> of computation "
      "(<ums_rep_breast_ultrasound_full-all-0.34_saved.with_stage_1:.0%> with its training), accuracy kept "
@@ -197,7 +209,9 @@ def answers_table(
     profiles = {"": profile, "real": "real", "seeds": f"{profile}_seeds"}
     files = {name: Path(root) / f"figures/{folder}/metrics.json" for name, folder in profiles.items()}
     metrics = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
-    rows = [[f"[{i}](../figures/{profile}/{figure}.png)", f"[{question}](experiments/{experiment}.ipynb)",
-             fill_in_metrics(answer, metrics)]
-            for i, (figure, experiment, question, answer) in enumerate(ANSWERS, 1)]
+    rows = []
+    for figure, experiment, question, answer in ANSWERS:
+        number = figure.split("_")[0].removeprefix("fig")
+        links = f"[{number}](../figures/{profile}/{figure}.png)", f"[{question}](experiments/{experiment}.ipynb)"
+        rows.append([*links, fill_in_metrics(answer, metrics)])
     return markdown_table(["figure", "question", "answer"], rows)
