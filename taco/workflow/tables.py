@@ -172,7 +172,7 @@ ANSWERS += (
      "<further_tasks_relatives_statistics:.0%>"),
     ("relations", "relations", "does it compare at all?",
      "AUROC <relations_auroc> over questions that only a comparison answers; statistics of the pair "
-     "<relations_auroc_statistics>, of each image alone <relations_auroc_single_images>"),
+     "<relations_auroc_statistics_trees>, of each image alone <relations_auroc_single_images>"),
     ("fig10_ums_rep", "ums_rep", "what does one shared representation save?",
      "<ums_rep_breast_ultrasound_full-all-0.34_saved:.0%> of computation "
      "(<ums_rep_breast_ultrasound_full-all-0.34_saved.with_stage_1:.0%> with its training), accuracy kept "
