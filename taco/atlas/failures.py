@@ -248,10 +248,10 @@ def failure_metrics(values: dict, means: dict, wrong: pd.DataFrame) -> dict[str,
 
 # %% ../../nbs/atlas/11_failures.ipynb #5eb40a1d
 ARMS = dict(  # title, colour, mark
-    without=("trained without failures", "#222222", "o"), longer=("trained longer, without", "#888888", "D"),
-    negatives=("failures as negatives", OKABE_ITO["blue"], "s"),
-    classes=("failures as classes", OKABE_ITO["vermilion"], "^"),
-    statistics=("statistics of the pair", OKABE_ITO["orange"], "P"), pixels=("raw pixels", "#BBBBBB", "v"))
+    without=("TaCo", "#222222", "o"), longer=("trained on as before", "#888888", "D"),
+    negatives=("all failures as negatives", OKABE_ITO["blue"], "s"),
+    classes=("all failures as classes", OKABE_ITO["vermilion"], "^"),
+    statistics=("statistics, discriminants", OKABE_ITO["orange"], "P"), pixels=("raw pixels", "#BBBBBB", "v"))
 
 def _arms_legend(ax: Axes, arms: list[str]) -> None:
     "The arms, and what a filled and an open mark mean."
