@@ -161,8 +161,8 @@ ANSWERS += (
      "<readable_brightness_up>, of noise <readable_noise>, of a rotation <readable_rotation>"),
     ("fig8_failures", "failures", "can a failed output be told?",
      "AUROC of what is typical <failures_auroc> (statistics <failures_auroc_statistics>), of the output of another "
-     "image <failures_auroc_other_image> (<failures_auroc_other_image_statistics>); a wrong class cannot be told: "
-     "<failure_auroc_wrong_class_typicality_without>"),
+     "image <failures_auroc_other_image> (<failures_auroc_other_image_statistics>); "
+     "of a wrong class, which a pair does not say, <failure_auroc_wrong_class_typicality_without>"),
     ("fig9_generalisation", "generalisation", "what of tasks never seen?",
      "<generalisation_unseen_tasks>, after training on them as long <generalisation_unseen_tasks_when_trained>, "
      "pixels <generalisation_unseen_tasks_pixels>"),
