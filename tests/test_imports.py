@@ -69,8 +69,8 @@ def test_only_trainings_load_lightning():
 
 def test_chapters_load_what_they_are_about():
     "Chapters that train load Lightning; MONAI is loaded where its losses, scores and layers are used."
-    trains = ("learning/06", "learning/07", "learning/08", "learning/10", "rivals/02", "transfer", "experiments",
-              "index", "tour", "decisions", "guides")
+    trains = ("learning/06", "learning/07", "learning/08", "learning/10", "learning/12", "rivals/02", "transfer",
+              "experiments", "index", "tour", "decisions", "guides")
     chapters = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb"))
                 if not any(part in p.relative_to(ROOT / "nbs").as_posix() for part in trains)]
     found = loaded("\n".join(map(imports, chapters)))

@@ -16,6 +16,8 @@ from taco.cli.ending import of_system, status_of
 from taco.cli.main import app, main
 from tests.data.made import make_card, write_pairs
 
+pytestmark = pytest.mark.long  # a campaign: it takes long and seldom breaks
+
 COMMANDS = {
     "tasks": [],
     "experiments": [],

@@ -19,6 +19,8 @@ from taco.data.store import Store, read_manifest
 from tests.data.made import BY_SUBJECT, CARD, CLASSES, PAIRS, make_card, told, write_pairs
 from tests.data.readers.test_arrays import write_npz
 
+pytestmark = pytest.mark.long  # a campaign: it takes long and seldom breaks
+
 VOLUME = '\n[[read]]\nreader = "volumes"\nimages = "img/*.nii.gz"\nmasks = "lab/*.nii.gz"\nslices = "all"\n'
 NPZ = '\n[[read]]\nreader = "npz"\nfile = "toy_{size}.npz"\n\n[split]\nrule = "given"\n'
 

@@ -18,6 +18,8 @@ from tests.crash import content, crash_points, rests
 from tests.data.made import make_card, write_pairs
 
 
+pytestmark = pytest.mark.long  # a campaign: it takes long and seldom breaks
+
 @pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("stale", [True, False])
 def test_old_or_new_at_every_point(tmp_path, every, stale):

@@ -261,6 +261,7 @@ if __name__ == '__main__':
 """
 
 
+@pytest.mark.long
 def test_two_processes_stopped_by_one_learn_what_one_learns(store, tmp_path):
     one = learn(store.folders, tmp_path / "one")
     (tmp_path / "script.py").write_text(SCRIPT)

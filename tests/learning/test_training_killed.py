@@ -17,6 +17,8 @@ from taco.learning.weights import state_of
 from tests.crash import content, crash_points, full_before, rests
 from tests.spoil import FEW, MANY, unnoticed
 
+pytestmark = pytest.mark.long  # a campaign: it takes long and seldom breaks
+
 CONFIG = TrainConfig.of(
     steps=6, checkpoint_every=2, pairs_per_task=2, device="cpu", precision="32", learning_rate=3e-3,
     encoder=EncoderConfig(backbone="resnet10", width=0.0625, size=32), randomise=False,

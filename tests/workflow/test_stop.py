@@ -18,6 +18,8 @@ from taco.workflow.execute import execute, short_place
 from taco.workflow.parameters import ExperimentError
 from taco.workflow.seal import finished
 
+pytestmark = pytest.mark.long  # a campaign: it takes long and seldom breaks
+
 PARAMETERS = """folder: str = "runs/tiny"  # where
 how: str = "well"  # to end
 needs_run: "Optional[str]" = None  # another"""
