@@ -17,8 +17,8 @@ from taco.data.store import Store, read_manifest, verify
 from tests.crash import content, crash_points, rests
 from tests.data.made import make_card, write_pairs
 
-
 pytestmark = pytest.mark.long  # a campaign: it takes long and seldom breaks
+
 
 @pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("stale", [True, False])
