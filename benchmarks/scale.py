@@ -62,6 +62,8 @@ seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
 np.save(folder / f"{method}.npy", rows)
 unit = 1024 if sys.platform != "darwin" else 1
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+if (status := Path("/proc/self/status")).exists():  # getrusage tells the peak of the parent too, before exec
+    peak = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
 spent = dict(seconds=round(seconds, 1), cpu_s=round(cpu, 1), built_s=round(built, 1))
 print(json.dumps(spent | dict(peak_gib=round(peak / 2**30, 2))))
 """
