@@ -20,7 +20,7 @@ from ..tasks.traces import TRACES
 # %% auto #0
 __all__ = ['TrainConfig', 'as_part', 'changed']
 
-# %% ../../nbs/learning/12_recipe.ipynb #40550aa4
+# %% ../../nbs/learning/12_recipe.ipynb #4e46ba51
 def _fit_config() -> FitConfig:
     "How long and how fast an encoder is trained, unless something else is said."
     return FitConfig(steps=1000, learning_rate=1e-3)
@@ -30,10 +30,11 @@ def _check(config: TrainConfig) -> None:
     counts = dict.fromkeys(("pairs_per_task", "failed_per_task", "devices"), number(1, whole=True))
     words = dict(positives=one_of(*POSITIVES), failures=one_of("none", *FAILED), objective=one_of(*OBJECTIVES),
                  traces=one_of(*TRACES))
-    check_fields(config, counts | dict(temperature=number(1e-3)), what="Impossible value for training.")
+    amounts = dict(temperature=number(1e-3), ordinal=number(0))
+    check_fields(config, counts | amounts, what="Impossible value for training.")
     check_fields(config, words, what="Unknown choice for training.")
 
-# %% ../../nbs/learning/12_recipe.ipynb #728ab6fb
+# %% ../../nbs/learning/12_recipe.ipynb #9856f46a
 @dataclass(frozen=True)
 class TrainConfig:
     "How to train. Raises `ParameterError` for impossible values, `EncoderError` for an impossible encoder."
@@ -42,6 +43,7 @@ class TrainConfig:
     tasks_per_batch: int | None = None   # None: all tasks
     pairs_per_task: int = 8
     positives: str = "task"              # one of taco.learning.loss.POSITIVES
+    ordinal: float = 0.                  # scale in which positives fade with the difference of strengths; 0: not at all
     objective: str = "contrast"          # one of taco.learning.loss.OBJECTIVES
     failures: str = "none"               # failed pairs: none, or as negatives or classes, see the loss
     failed_per_task: int = 2             # how many of a task's pairs are failed, where there are any

@@ -213,3 +213,14 @@ def pairs(self: PairSampler, raw: tuple[Batch, Plan], device="cpu") -> Pairs:
     batch = randomised(batch, draw, how=self.how, needed=needed.to(device), own_hull=own_hull)
     input, output = _solve(batch, plan, self.made)
     return Pairs(input, output, *(getattr(plan, name).to(device) for name in ROWS))
+
+# %% ../../nbs/learning/02_sampler.ipynb #7af76253
+@patch
+def strengths(self: PairSampler, task: Tensor, seed: Tensor) -> Tensor:
+    "(B, P) in [0, 1] for pairs of these tasks and seeds, (B,): see `Task.strengths`; 0 where there is none."
+    found = torch.zeros(len(task), max(1, *(len(t.parameters) for t in self.made)), device=task.device)
+    for number, made in enumerate(self.made):
+        rows = torch.nonzero(task == number).flatten()
+        part = made.strengths(Draw(seed[rows]))
+        found[rows, :part.shape[1]] = part
+    return found

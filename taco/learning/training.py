@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 # %% auto #0
 __all__ = ['new_head', 'TaskContrast', 'describe', 'claim', 'clear', 'new_sampler', 'new_encoder', 'train', 'draw_loss']
 
-# %% ../../nbs/learning/07_training.ipynb #d4709948
+# %% ../../nbs/learning/07_training.ipynb #99b431d5
 from taco.base import (
     EncoderError,
     ParameterError,
@@ -44,7 +44,7 @@ from ..data.store import Store
 from ..disk import sweep
 from .encoder import PairEncoder
 from .loop import Fit, Steps, fit, lightning_precision, one_thread
-from .loss import Anchors, compare, positive_labels
+from .loss import Anchors, compare, fading, positive_labels
 from .pairs import Pairs
 from .recipe import TrainConfig, changed
 from .sampler import PairSampler
@@ -53,7 +53,7 @@ from ..lock import take
 from ..reading import read_json
 from ..style import style
 
-# %% ../../nbs/learning/07_training.ipynb #a9739ae3
+# %% ../../nbs/learning/07_training.ipynb #f8eec7ec
 def new_head(config: TrainConfig, tasks: int) -> nn.Module | None:
     """What names tasks, from the seed, leaving the global random state as it was; None for contrast.
 
@@ -61,14 +61,16 @@ def new_head(config: TrainConfig, tasks: int) -> nn.Module | None:
     """
     kind = dict(contrast=None, anchors=Anchors, cross_entropy=nn.Linear)[config.objective]
     if kind is None: return None
-    for name, other in dict(positives="task+dataset", failures="classes").items():
-        if kind is Anchors or getattr(config, name) != other: continue
-        refusing(ParameterError)("Cross-entropy names tasks and nothing else.", name, other, "another choice")
+    beyond = dict(positives=config.positives != "task", failures=config.failures == "classes", ordinal=config.ordinal)
+    for name, asked in beyond.items():
+        if kind is Anchors or not asked: continue
+        refusing(ParameterError)("Cross-entropy names tasks and nothing else.", name, getattr(config, name),
+                                 "another choice")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return kind(config.encoder.embedding, tasks + 1)  # the last is for pairs that failed
 
-# %% ../../nbs/learning/07_training.ipynb #7ef03df5
+# %% ../../nbs/learning/07_training.ipynb #378dd102
 class TaskContrast(Fit):
     "An encoder, its stream of pairs and its loss."
     fused = True
@@ -93,14 +95,14 @@ class TaskContrast(Fit):
         with torch.no_grad(), full: return self.sampler.pairs(raw, self.device)
 
     def embed(self, encoder: PairEncoder, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        "What the loss compares, (B, D), by the encoder or a replica; which rows belong together, their names (B, 2)."
+        "Embeddings (B, D) by the encoder or a replica; (B, 3) which rows belong together, their names and seeds."
         failed = self.recipe.failures if self.recipe.failures != "none" else "negatives"
         labels = positive_labels(pairs, self.recipe.positives, failed)
         assert pairs.failure is not None  # `Pairs` fills it in
         names = pairs.task.where(pairs.failure == 0, len(self.sampler.tasks))
-        return encoder(pairs.input, pairs.output)[1], torch.stack([labels, names], 1)
+        return encoder(pairs.input, pairs.output)[1], torch.stack([labels, names, pairs.seed], 1)
 
-# %% ../../nbs/learning/07_training.ipynb #543ce94e
+# %% ../../nbs/learning/07_training.ipynb #62d28294
 @patch
 def loss(self: TaskContrast, batch, step: int) -> Tensor:
     "The loss of a batch, over all its shares and processes."
@@ -111,11 +113,16 @@ def loss(self: TaskContrast, batch, step: int) -> Tensor:
     if self.trainer.world_size > 1:
         z = self.all_gather(z, sync_grads=True).flatten(0, 1)
         labels = self.all_gather(labels).flatten(0, 1)
-    return compare(z, labels, self.recipe.temperature, self.head)
+    return compare(z, labels[:, :2], self.recipe.temperature, self.head, self.fade(labels))
+
+@patch
+def fade(self: TaskContrast, labels: Tensor) -> Tensor | None:
+    "How much the rows of a batch count as positives of each other, (B, B), where the recipe says so."
+    if self.recipe.ordinal: return fading(self.sampler.strengths(*labels[:, 1:].unbind(1)), self.recipe.ordinal)
 
 @patch
 def shared(self: TaskContrast, raw: Sequence) -> tuple[Tensor, Tensor]:
-    "Embeddings (B, D) and labels (B, 2) of the raw batches of all shares, one after the other."
+    "Embeddings (B, D) and labels (B, 3) of the raw batches of all shares, one after the other."
     labels: list[Any] = [None] * self.shares.count
 
     def work(share: int, encoder: Any) -> Tensor:
@@ -162,14 +169,15 @@ def keep(self: TaskContrast, folder: Path) -> None:
     "Save the encoder to `folder/encoder`."
     self.encoder.save(folder / "encoder")
 
-# %% ../../nbs/learning/07_training.ipynb #9ed41346
+# %% ../../nbs/learning/07_training.ipynb #a45893b2
 _FREE = ("device", "devices", "workers", "checkpoint_every", "log_every")
 
 def describe(store: Store, sampler: PairSampler, config: TrainConfig) -> dict:
-    "What a run is, as JSON: the settings that change the result, the tasks, a digest of the records."
+    "What a run is, as JSON: the settings that change the result, the tasks, a digest of the records and their pixels."
     known = store.table[["dataset", "key", "split", *NEEDS]].astype(str)
     rows = pd.util.hash_pandas_object(known, index=False).to_numpy()  # ty: ignore[not-callable]  it is imported late
-    digest = hashlib.sha256(rows.tobytes()).hexdigest()
+    packed = json.dumps([part.manifest["files"] for part in store.parts], sort_keys=True)  # digests of all files
+    digest = hashlib.sha256(rows.tobytes() + packed.encode()).hexdigest()
     settings = asdict(config)
     settings |= settings.pop("fit")
     for name in _FREE: settings.pop(name, None)

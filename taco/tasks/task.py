@@ -26,7 +26,7 @@ __all__ = ['FAMILIES', 'TASKS', 'HIDDEN', 'Uniform', 'Choice', 'Task', 'task', '
 # %% ../../nbs/tasks/01_task.ipynb #b9b23e6e
 FAMILIES = ("semantic", "generative", "transformation")
 
-# %% ../../nbs/tasks/01_task.ipynb #b7ae7066
+# %% ../../nbs/tasks/01_task.ipynb #20e6e45b
 @dataclass(frozen=True)
 class Uniform:
     "A number drawn uniformly between `low` and `high`; with `signed`, its sign is drawn too."
@@ -42,7 +42,8 @@ class Uniform:
         value = draw.uniform(name, low=-1, high=1)
         return torch.full_like(value, self.low).copysign_(value).add_(value * (self.high - self.low))
 
-    def bounds(self) -> tuple[float, float]: return self.limits or (-self.high if self.signed else self.low, self.high)
+    def drawn(self) -> tuple[float, float]: return -self.high if self.signed else self.low, self.high
+    def bounds(self) -> tuple[float, float]: return self.limits or self.drawn()
 
 @dataclass(frozen=True)
 class Choice:
@@ -53,7 +54,8 @@ class Choice:
         table = torch.tensor(self.values, device=draw.seeds.device)
         return table[draw.integer(name, high=len(self.values))]
 
-    def bounds(self) -> tuple[float, float]: return min(self.values), max(self.values)
+    def drawn(self) -> tuple[float, float]: return min(self.values), max(self.values)
+    def bounds(self) -> tuple[float, float]: return self.drawn()
 
 # %% ../../nbs/tasks/01_task.ipynb #b6dde478
 @dataclass(frozen=True)
@@ -99,12 +101,20 @@ def raw(self: Task, batch: Batch, draw: Draw, **fixed) -> tuple[Tensor, Tensor, 
     input, output = (side if side is batch.image else side.clamp(0, 1) for side in (input, output))
     return input, output, grid[0] if grid else None
 
-# %% ../../nbs/tasks/01_task.ipynb #bf7e9aaa
+# %% ../../nbs/tasks/01_task.ipynb #cdf8ae1f
 @patch
 def _value(self: Task, name: str, spec: Uniform | Choice, fixed: dict, draw: Draw, batch: Batch) -> Tensor:
     if name not in fixed: return spec.draw(name, draw)
     value = torch.as_tensor(fixed[name], device=batch.device).expand(len(batch))
     return value.float() if value.is_floating_point() else value  # numpy's numbers are double, pictures are not
+
+@patch
+def strengths(self: Task, draw: Draw) -> Tensor:
+    "(B, P) float32 in [0, 1]: the P parameters drawn for these pairs, as parts of the ranges they are drawn from."
+    found = [spec.draw(name, draw).float() for name, spec in self.parameters.items()]
+    ends = [spec.drawn() for spec in self.parameters.values()]
+    parts = [(value - low) / max(high - low, 1e-12) for value, (low, high) in zip(found, ends)]
+    return torch.stack(parts, 1) if parts else draw.seeds.new_zeros(len(draw.seeds), 0, dtype=torch.float32)
 
 @patch
 def allows(self: Task, batch: Batch) -> Tensor:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from pytorch_metric_learning.losses import SupConLoss
 
 from taco.base import ParameterError
-from taco.learning.loss import Anchors, compare, naming_loss, positive_labels, supcon, supcon_bounds
+from taco.learning.loss import Anchors, compare, fading, naming_loss, positive_labels, supcon, supcon_bounds
 from taco.learning.pairs import Pairs
 
 
@@ -56,6 +56,26 @@ def test_kinds_of_positives():
     assert same("task") == [[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
     assert same("task+dataset") == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     with pytest.raises(ParameterError, match="task\\+dataset"): positive_labels(pairs, "task+datasets")
+
+
+def test_weights_of_positives():
+    "Written out for each pair; equal weights of any size are none; the gradient is that of the formula."
+    chance = torch.Generator().manual_seed(3)
+    z = F.normalize(torch.randn(7, 4, generator=chance, dtype=torch.float64), dim=1)
+    labels, strengths = torch.tensor([0, 0, 0, 1, 1, 2, 0]), torch.rand(7, 2, generator=chance)
+    weights = fading(strengths, .3)
+    gap = (strengths[:, None] - strengths).abs().amax(2)
+    assert torch.allclose(weights, (-gap / .3).exp(), atol=1e-6)
+    log_p, total, rows = (z @ z.T / .2).fill_diagonal_(-torch.inf).log_softmax(1), 0., 0
+    for i in range(7):
+        others = [j for j in range(7) if j != i and labels[j] == labels[i]]
+        if not others: continue
+        share = sum(weights[i, j] for j in others)
+        total, rows = total - sum(weights[i, j] * log_p[i, j] for j in others) / share, rows + 1
+    assert torch.isclose(supcon(z, labels, .2, weights), total / rows)
+    assert torch.isclose(supcon(z, labels, .2, torch.full((7, 7), .01)), supcon(z, labels, .2))
+    z.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: supcon(F.normalize(z, dim=1), labels, .2, weights.double()), z)
 
 
 def test_naming_is_cross_entropy_at_a_temperature():

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from taco.base import EncoderError, ParameterError, StoreError, TacoError
-from taco.data.store import Store
+from taco.data.pack import pack
+from taco.data.store import Store, write_manifest
 from taco.learning.checkpoint import read_step
 from taco.learning.encoder import EncoderConfig, PairEncoder
 from taco.learning.recipe import TrainConfig, changed
@@ -205,7 +206,7 @@ def test_the_rival_names_tasks(store, tmp_path):
     assert torch.equal(weights(PairEncoder.load(tmp_path / "whole/encoder", device="cpu")), weights(whole))
     assert not torch.equal(weights(train(store, TASKS, config(steps=24, pairs_per_task=6), tmp_path / "other", False)),
                            weights(whole))
-    for field, value in (("failures", "classes"), ("positives", "task+dataset")):
+    for field, value in (("failures", "classes"), ("positives", "task+dataset"), ("ordinal", .2)):
         wrong = config(objective="cross_entropy", **{field: value})
         with pytest.raises(ParameterError, match=field): train(store, TASKS, wrong, tmp_path / field, False)
     with pytest.raises(ParameterError, match="objective"): config(objective="crossentropy")
@@ -224,6 +225,39 @@ def test_anchors_pull_sooner_than_contrast_alone(store, tmp_path):
     train(store, TASKS, contrast, tmp_path / "contrast", progress=False)
     first = float(history(tmp_path / "contrast")[0]["loss"])
     assert loss[0] - first == pytest.approx(np.log(len(TASKS) + 1), abs=1.)  # the points are anywhere at first
+
+
+def test_ordinal_positives_order_by_strength(store, tmp_path):
+    "It resumes exactly, and pairs of one task lie in the order of what was done to them, which nothing else asks for."
+    how = dict(tasks_per_batch=1, steps=80, pairs_per_task=24, learning_rate=4e-3, randomise=False, log_every=5)
+    found = {}
+    for scale in (.1, 0.):
+        made = config(**how, ordinal=scale)
+        whole = train(store, ["brightness_change"], made, tmp_path / f"{scale}", progress=False)
+        sampler = PairSampler(store, ["brightness_change"], "test", pairs_per_task=64, seed=5, randomise=False)
+        pairs = sampler.pairs(sampler.raw(0))
+        with torch.inference_mode(): z = whole(pairs.input, pairs.output)[1]
+        gap = torch.cdist(*[sampler.strengths(pairs.task, pairs.seed)] * 2).flatten()
+        found[scale] = np.corrcoef(gap, (z @ z.T).flatten())[0, 1]
+    assert found[.1] < -.8 and found[.1] < found[0.] - .1
+    with pytest.raises(RuntimeError):
+        train(store, ["brightness_change"], config(**how, ordinal=.1), tmp_path / "part", False, callbacks=[Stop(9)])
+    resumed = train(store, ["brightness_change"], config(**how, ordinal=.1), tmp_path / "part", False)
+    straight = PairEncoder.load(tmp_path / "0.1/encoder", device="cpu")
+    assert torch.equal(weights(resumed), weights(straight))
+    with pytest.raises(ParameterError, match="ordinal"): config(ordinal=-1)
+
+
+def test_other_pixels_under_the_same_names_are_another_run(store, tmp_path):
+    other = pack("acdc", out=tmp_path / "other", size=SIZE, source="phantom", subjects=6)
+    train(Store.open([other]), TASKS, config(steps=2), tmp_path / "run", progress=False)
+    part = Store.open([other]).parts[0]
+    image = np.load(part.folder / "image.npy")
+    image[3] = image[3] ^ 1
+    np.save(part.folder / "image.npy", image)
+    write_manifest(part.folder, part.manifest)
+    with pytest.raises(TacoError, match="another training run"):
+        train(Store.open([other]), TASKS, config(steps=2), tmp_path / "run", progress=False)
 
 
 def test_progress_is_a_few_lines(store, tmp_path, capsys):
