@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from shlex import quote
 
+from taco.base import pick_device
 from taco.fingerprint import fingerprint
 from taco.lock import lead
 from taco.workflow.parameters import find_experiment
@@ -28,11 +29,15 @@ RUNS = Path(config.get("runs", "runs")) / PROFILE["name"]
 PARTS = {"unified": ("ums_rep",), "sequences": ("sequence_ssl",)}
 STEPS = profile_steps(PROFILE)
 FOLDERS = {step: str(RUNS / step) for step in STEPS}
-# Training takes every core; the others leave room for each other. Snakemake 9.10 and later may run two such steps at
-# once (snakemake issue 3913: a job that is the only one ready takes no cores), and two trainings beside each other
-# stall; hence <9.10 in settings.ini.
-WHOLE = ("pack", "train", "image_contrast", "embed", "failures", "alterations", "ums_rep", "sequence_ssl")
-THREADS = {name: workflow.cores for name in WHOLE}
+# Heavy steps take every core; the others leave room for each other. A training on a CPU has work for two threads at
+# most, and its result does not depend on how many it gets, so that trainings of a profile stand side by side, on two
+# cores with one each. Snakemake 9.10 and later may run two whole-machine steps at once (snakemake issue 3913: a job
+# that is the only one ready takes no cores); hence <9.10 in settings.ini.
+WHOLE = ("pack", "embed", "failures", "alterations", "ums_rep", "sequence_ssl")
+TRAININGS = ("train", "image_contrast")
+ON_CPU = pick_device((PROFILE.get("shared") or {}).get("device", "auto")).type == "cpu"
+THREADS = dict.fromkeys(WHOLE, workflow.cores)
+THREADS |= dict.fromkeys(TRAININGS, max(1, min(2, workflow.cores // 2)) if ON_CPU else workflow.cores)
 
 
 def code_of(name):
