@@ -144,21 +144,26 @@ def test_the_start_does_not_help_the_order():
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_a_strength_is_read_from_the_paths_of_other_subjects(loop):
-    "Six images of three subjects on one arc, then each subject on an arc of its own, then at random places."
-    turn = np.linspace(0, 2 * np.pi if loop else 1.5, 13)
-    place = np.stack([np.cos(turn), np.sin(turn), *np.zeros((4, 13))], 1)
-    name, units = "rotation" if loop else "noise", np.array(list("aabbcc"))
-    assert np.allclose(read_out(along(place, name, 6), units, k=4), 1)
-    moved = along(place, name, 6)
-    for i in (2, 3): moved.vectors[i] = np.roll(place, 2, 1)
-    for i in (4, 5): moved.vectors[i] = np.roll(place, 4, 1)
-    assert read_out(moved, units, k=4).mean() < .4  # its own other image would have told it
-    assert np.allclose(read_out(moved, np.arange(6), k=1)[[0, 2, 4]], 1)
-    chance = np.random.default_rng(0).standard_normal((6, 13, 9))
-    moved.vectors = chance / np.linalg.norm(chance, axis=2, keepdims=True)
-    assert read_out(moved, units).mean() < .1
-    with pytest.raises(TacoError, match="units"): read_out(moved, np.zeros(6))
+def test_a_strength_is_read_from_the_paths_of_others(loop):
+    """On one arc in two of forty dimensions it is, however far apart the images lie in the others; along an arc in
+    dimensions of its own, or at random places, it is not."""
+    turn, rng = np.linspace(0, 2 * np.pi if loop else 1.5, 13), np.random.default_rng(0)
+    place, name = np.stack([np.cos(turn), np.sin(turn), *np.zeros((38, 13))], 1), "rotation" if loop else "noise"
+
+    def images(count, path=place, first=0):
+        moved = along(path, name, count)
+        moved.records = np.arange(first, first + count)
+        moved.vectors = moved.vectors + rng.normal(0, .02, moved.vectors.shape)
+        moved.vectors[..., 10:] += rng.normal(0, 3, (count, 1, 30))  # what the image shows, all along its path
+        return moved
+
+    known = images(60)
+    assert (read_out(images(5, first=60), known) > .95).all()
+    assert read_out(images(5, np.roll(place, 2, 1), 60), known).mean() < .2
+    nowhere = images(60, place * 0)
+    assert read_out(images(5, first=60), nowhere).mean() < .2
+    with pytest.raises(TacoError, match="records"): read_out(images(5, first=58), known)
+    with pytest.raises(TacoError, match="records"): read_out(images(5, first=60), images(1))
 
 
 def test_summary_is_the_mean_over_images_with_an_interval():
@@ -240,7 +245,7 @@ def test_following_is_what_its_parts_say(store, known, name):
         np.random.default_rng(0).standard_normal((len(known), 2)).astype(np.float32),
     )
     found = follow(
-        PixelEncoder(), store, a, known, known, xy, per_dataset=3, steps=5, k=4, draws=50, seed=7
+        PixelEncoder(), store, a, known, known, xy, per_dataset=3, per_known=4, steps=5, k=4, draws=50, seed=7
     )
     plan = choose(store, a, 3, 7)
     moved = sweep(PixelEncoder(), store, a, plan["record"], plan["seed"], 5)
@@ -265,8 +270,9 @@ def test_following_is_what_its_parts_say(store, known, name):
     assert list(metrics) == [f"{kind}_{name}" for kind in kinds]
     for kind in kinds[:5]: assert metrics[f"{kind}_{name}"][:2] == numbers[kind]
     among = sweep(Features(PixelEncoder()), store, a, plan["record"], plan["seed"], 5)
-    subjects = plan["dataset"] + plan["subject"]
-    assert metrics[f"readable_{name}"][0] == pytest.approx(read_out(among, subjects.to_numpy()).mean())
+    others = choose(store, a, 4, 8, "train")
+    told = sweep(Features(PixelEncoder()), store, a, others["record"], others["seed"], 5)
+    assert metrics[f"readable_{name}"][0] == pytest.approx(read_out(among, told).mean())
     assert metrics[f"turning_{name}"][2] == dict(
         n=len(plan), seeds=1, data="phantom", images=len(plan), steps=5
     )
