@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 
 # %% auto #0
 __all__ = ['ENCODER_METRICS', 'RANGES', 'METRIC_TITLES', 'neighbour_scores', 'measure', 'summarise', 'seen_and_unseen',
-           'of_one_subject', 'score_encoders', 'arrangement', 'draw_encoders']
+           'of_one_subject', 'counts_of', 'score_encoders', 'arrangement', 'draw_encoders']
 
 # %% ../../nbs/atlas/06_encoders.ipynb #de6afb25
 from .embedding import Embeddings
@@ -157,11 +157,18 @@ def seen_and_unseen(bank: Embeddings, queries: Embeddings) -> dict[str, np.ndarr
     groups = dict(seen_datasets=seen, unseen_datasets=~seen)
     return {g: rows for g, rows in groups.items() if rows.any()}
 
-# %% ../../nbs/atlas/06_encoders.ipynb #9817f6af
+# %% ../../nbs/atlas/06_encoders.ipynb #36f26669
 def of_one_subject(table: pd.DataFrame) -> list[str]:
-    "Datasets of which all pairs are of one subject, sorted: `dataset_knn` has no value for them where they are unseen."
+    "Datasets of which all pairs are of one subject: `dataset_knn` has no value for them where they are unseen."
     people = table.groupby("dataset")["subject"].nunique()
-    return sorted(people.index[people == 1])
+    return sorted(name for name, count in people.items() if count == 1)
+
+def counts_of(table: pd.DataFrame, group: str, metric: str) -> dict[str, int | str]:
+    "images and datasets behind a metric of a group, of which `table` has the pairs; left_out where some have no value."
+    lone = of_one_subject(table) if (group, metric) == ("unseen_datasets", "dataset_knn") else []
+    asked = table[~table["dataset"].isin(lone)]
+    found = dict(images=asked["record"].nunique(), datasets=asked["dataset"].nunique())
+    return found | (dict(left_out="+".join(lone)) if lone else {})
 
 # %% ../../nbs/atlas/06_encoders.ipynb #9ea2228f
 def score_encoders(

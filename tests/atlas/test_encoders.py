@@ -9,6 +9,7 @@ from taco.atlas.embedding import Embeddings
 from taco.atlas.encoders import (
     ENCODER_METRICS,
     arrangement,
+    counts_of,
     draw_encoders,
     measure,
     neighbour_scores,
@@ -70,6 +71,10 @@ def test_unseen_datasets_ask_their_own_other_subjects(cloud):
     assert np.isnan(scores[alone]).all() and np.isfinite(scores[~alone]).all()
     found = summarise([measure(x, bank, x, lonely, folds=5)], lonely["record"], 50, 5)["dataset_knn"]
     assert found["n"] == (~alone).sum() and found["value"] == np.nanmean(scores)  # left out of the mean, and said
+    images = int((~alone).sum()) // 3
+    told = counts_of(lonely, "unseen_datasets", "dataset_knn")
+    assert told == dict(images=images, datasets=2, left_out="only one subject")
+    assert counts_of(lonely, "unseen_datasets", "task_knn") == dict(images=images + 2, datasets=3)
     only = measure(x, bank, x, table.assign(dataset="r"), folds=5)
     assert {"dataset_knn", "silhouette_dataset"}.isdisjoint(only) and "task_knn" in only
     single = measure(x[:150], bank[:150], x[150:], table[150:].assign(record=0, dataset="r"), folds=5)
