@@ -157,11 +157,11 @@ def seen_and_unseen(bank: Embeddings, queries: Embeddings) -> dict[str, np.ndarr
     groups = dict(seen_datasets=seen, unseen_datasets=~seen)
     return {g: rows for g, rows in groups.items() if rows.any()}
 
-# %% ../../nbs/atlas/06_encoders.ipynb #36f26669
+# %% ../../nbs/atlas/06_encoders.ipynb #b76be202
 def of_one_subject(table: pd.DataFrame) -> list[str]:
     "Datasets of which all pairs are of one subject: `dataset_knn` has no value for them where they are unseen."
     people = table.groupby("dataset")["subject"].nunique()
-    return sorted(name for name, count in people.items() if count == 1)
+    return sorted(str(name) for name, count in people.items() if count == 1)
 
 def counts_of(table: pd.DataFrame, group: str, metric: str) -> dict[str, int | str]:
     "images and datasets behind a metric of a group, of which `table` has the pairs; left_out where some have no value."
