@@ -19,9 +19,9 @@ from sklearn.pipeline import Pipeline
 
 # %% auto #0
 __all__ = ['ENCODER_METRICS', 'RANGES', 'METRIC_TITLES', 'neighbour_scores', 'measure', 'summarise', 'seen_and_unseen',
-           'score_encoders', 'arrangement', 'draw_encoders']
+           'of_one_subject', 'counts_of', 'score_encoders', 'arrangement', 'draw_encoders']
 
-# %% ../../nbs/atlas/06_encoders.ipynb #f449eaf2
+# %% ../../nbs/atlas/06_encoders.ipynb #de6afb25
 from .embedding import Embeddings
 from .figures import encoder_title, ladder
 from taco.atlas.intervals import (
@@ -49,7 +49,7 @@ from .task_similarity import cophenetic, family_gap, linkage, task_similarity, t
 from ..style import style
 from ..tasks.task import get_task
 
-# %% ../../nbs/atlas/06_encoders.ipynb #3d945c35
+# %% ../../nbs/atlas/06_encoders.ipynb #393b6aab
 ENCODER_METRICS = (
     "task_knn", "family_knn", "dataset_knn", "linear_probe", "silhouette_task", "silhouette_family",
     "silhouette_dataset", "nmi", "ari", "alignment", "uniformity",
@@ -61,24 +61,23 @@ def neighbour_scores(
     bank: np.ndarray,           # (N, D) float32, unit rows
     bank_table: pd.DataFrame,   # N rows
     queries: np.ndarray,        # (Q, D) float32, unit rows
-    table: pd.DataFrame,        # Q rows with `column` and record
+    table: pd.DataFrame,        # Q rows; both tables have `column`, dataset and subject
     column: str,                # what is asked: task, family, dataset
     k: int = 20,
     temperature: float = .07,
 ) -> np.ndarray:
     """1 where weighted kNN names the `column` of a query rightly, else 0; (Q,) float64.
 
-    Where the bank has none of the queries' labels, each query asks the other images among the
-    queries, and is NaN if its label occurs in one image only.
+    Where the bank has none of the queries' labels, the queries are the bank. Pairs of a query's own
+    subject never vote; NaN where nobody else has its label.
     """
+    if not set(table[column]) & set(bank_table[column]): bank, bank_table = queries, table
     true, known = table[column].to_numpy(), bank_table[column].to_numpy()
-    if set(true) & set(known):
-        guess = weighted_knn(bank, known, queries, min(k, len(bank)), temperature)
-        return (guess == true).astype(float)
-    images = (table["record"].to_numpy(),) * 2
-    guess = weighted_knn(queries, true, queries, min(k, len(queries)), temperature, groups=images)
-    several = table.groupby(column)["record"].transform("nunique") > 1
-    return np.where(several, guess == true, np.nan)
+    theirs, own = (resampling_units(t, "subject") for t in (bank_table, table))
+    guess = weighted_knn(bank, known, queries, min(k, len(bank)), temperature, groups=(theirs, own))
+    people = pd.Series(theirs).groupby(known).agg(["nunique", "first"]).reindex(true)
+    alone = (people["nunique"] == 1) & (people["first"] == own)
+    return np.where(alone, np.nan, guess == true)
 
 # %% ../../nbs/atlas/06_encoders.ipynb #bcf1df8f
 def _pair_metrics(queries, table, several, units, limit, folds) -> dict[str, tuple[float, float]]:
@@ -105,10 +104,10 @@ def _pair_metrics(queries, table, several, units, limit, folds) -> dict[str, tup
             out[name] = jackknife(agreement, units, folds)
     return {name: pair for name, pair in out.items() if np.isfinite(pair).all()}
 
-# %% ../../nbs/atlas/06_encoders.ipynb #64850fee
+# %% ../../nbs/atlas/06_encoders.ipynb #6a4f7430
 def measure(
     bank: np.ndarray,             # (N, D) float32, unit rows
-    bank_table: pd.DataFrame,     # N rows: task, family, dataset, record
+    bank_table: pd.DataFrame,     # N rows: task, family, dataset, subject
     queries: np.ndarray,          # (Q, D) float32, unit rows
     table: pd.DataFrame,          # Q rows: the same columns, and that of `unit`
     k: int = 20,
@@ -157,6 +156,19 @@ def seen_and_unseen(bank: Embeddings, queries: Embeddings) -> dict[str, np.ndarr
     seen = queries.table["dataset"].isin(set(bank.table["dataset"])).to_numpy()
     groups = dict(seen_datasets=seen, unseen_datasets=~seen)
     return {g: rows for g, rows in groups.items() if rows.any()}
+
+# %% ../../nbs/atlas/06_encoders.ipynb #b76be202
+def of_one_subject(table: pd.DataFrame) -> list[str]:
+    "Datasets of which all pairs are of one subject: `dataset_knn` has no value for them where they are unseen."
+    people = table.groupby("dataset")["subject"].nunique()
+    return sorted(str(name) for name, count in people.items() if count == 1)
+
+def counts_of(table: pd.DataFrame, group: str, metric: str) -> dict[str, int | str]:
+    "images and datasets behind a metric of a group, of which `table` has the pairs; left_out where some have no value."
+    lone = of_one_subject(table) if (group, metric) == ("unseen_datasets", "dataset_knn") else []
+    asked = table[~table["dataset"].isin(lone)]
+    found = dict(images=asked["record"].nunique(), datasets=asked["dataset"].nunique())
+    return found | (dict(left_out="+".join(lone)) if lone else {})
 
 # %% ../../nbs/atlas/06_encoders.ipynb #9ea2228f
 def score_encoders(
@@ -214,7 +226,7 @@ def arrangement(
         rows[name] |= dict(mantel=r, p_mantel=p, cka=cka(a, b), rsa=rsa(a, b, limit))
     return rows
 
-# %% ../../nbs/atlas/06_encoders.ipynb #27a846c4
+# %% ../../nbs/atlas/06_encoders.ipynb #4e42feb2
 METRIC_TITLES = dict(
     task_knn="task kNN ↑", family_knn="family kNN ↑", dataset_knn="dataset kNN",
     linear_probe="linear probe ↑", silhouette_task="silhouette by task ↑", nmi="k-means NMI ↑",
@@ -243,7 +255,7 @@ def _absent_text(absent: dict[str, str], width: int = 130) -> str:
     how = "how to get them: absent.json of the embeddings, and the executed notebook"
     return "\n".join(textwrap.wrap(f"not available here: {names} ({how})", width))
 
-# %% ../../nbs/atlas/06_encoders.ipynb #7611e113
+# %% ../../nbs/atlas/06_encoders.ipynb #67381f04
 @style
 def draw_encoders(
     scores: dict[str, dict[str, dict[str, dict]]],  # `scores[encoder][group][metric]` is dict(value, ci)

@@ -38,7 +38,7 @@ def split_words(words: str) -> tuple[str, str]:
     refusing(ParameterError)("Two different words are needed.", "words", words, "for example input,output",
                              "--words before,after")
 
-# %% ../../nbs/cli/02_atlas.ipynb #ec7307e9
+# %% ../../nbs/cli/02_atlas.ipynb #459723ae
 PAIRS_HELP = "Folder of your pairs: sub-folders input/ and output/, or files *_input.png and *_output.png."
 WORDS_HELP = "The two words that mark inputs and outputs, with a comma."
 
@@ -55,7 +55,7 @@ def place_command(
     pair, console = split_words(words), Console()
     from taco.atlas.use.place import place
     found = place(folder, encoder, k=k, words=pair, fit=fit, device=pick_device(device))
-    tables = {"Nearest tasks": found.tasks, "Families": found.families, "Nearest datasets": found.datasets}
+    tables = {"Nearest tasks": found.tasks, "Families": found.families}
     for title, table in tables.items(): console.print(shown_table(table.head(5), title))
     verdict, _, rest = found.how_novel.partition(":")
     console.print(f"[bold]{verdict}[/]:{escape(rest)}", highlight=False)

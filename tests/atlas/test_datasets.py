@@ -58,6 +58,19 @@ def test_datasets_that_lie_apart_are_told(within):
     assert score_datasets(within, ["noise"], draws=50).silhouette["value"] < .3
 
 
+def test_the_own_subject_does_not_vote(within):
+    "Where the bank has the people who are asked, by their very vectors, they count for nothing."
+    table = within.queries.table
+    apart = np.random.default_rng(1).standard_normal((len(table), 64))
+    vectors = (apart / np.linalg.norm(apart, axis=1, keepdims=True)).astype(np.float32)
+    asked = Embeddings(table, {"taco": vectors})
+    both = WithinTasks.of(asked, asked)
+    hits = dataset_hits(both, "taco", k=1)
+    assert np.nanmean(hits) < .5  # a quarter by chance; all of them if a pair might name itself
+    others = Embeddings(table.assign(subject=table["subject"] + 1000), {"taco": vectors})
+    assert np.nanmean(dataset_hits(WithinTasks.of(others, asked), "taco", k=1)) == 1
+
+
 def test_centroids_of_one_modality_point_the_same_way(within):
     modality = modality_of(within.queries.table)
     assert modality == MODALITY and list(modality) == list("pqrs")

@@ -169,6 +169,7 @@ def test_the_command_place(trained, tmp_path):
         and "held-out pairs" in " ".join(done.output.split())
         and (tmp_path / "out/map.png").exists()
     )
+    assert "Families" in done.output and not any(name in done.output for name in ("dataset", *store.datasets))
     for wrong, kind in (
         (["--words", "same,same"], ParameterError),
         (["--encoder", str(tmp_path)], StoreError),

@@ -33,7 +33,7 @@ from ...tasks.task import get_task
 __all__ = ['ranking', 'Novelty', 'verdict_of', 'novelty', 'usual_distances', 'Known', 'load_run', 'known_by', 'Placement',
            'place', 'draw_placement']
 
-# %% ../../../nbs/atlas/use/01_place.ipynb #033cb2d4
+# %% ../../../nbs/atlas/use/01_place.ipynb #ea0ab2f7
 def _nearest(bank: np.ndarray, queries: np.ndarray, k: int, groups=None) -> tuple[np.ndarray, np.ndarray]:
     "As `nearest`, in float32; vectors were checked where they came from."
     bank, queries = np.asarray(bank, np.float32), np.asarray(queries, np.float32)
@@ -145,7 +145,7 @@ def _sound(self: Known, split: str) -> Embeddings:
                f"{int(bad.sum())} of {len(part)} rows", fix="Run 'embed' again with a sound encoder.")
     return part
 
-# %% ../../../nbs/atlas/use/01_place.ipynb #0221f2d7
+# %% ../../../nbs/atlas/use/01_place.ipynb #d1cb0244
 def load_run(folder: str | Path) -> Known:
     """Encoder, embeddings and map of a run folder.
 
@@ -176,13 +176,12 @@ def known_by(encoder, embeddings) -> Known:
     if isinstance(embeddings, (str, Path)): embeddings = Embeddings.load(embeddings)
     return Known(encoder, embeddings)
 
-# %% ../../../nbs/atlas/use/01_place.ipynb #96570f2d
+# %% ../../../nbs/atlas/use/01_place.ipynb #97031b29
 @dataclass
 class Placement:
     "Where a new task lies among the known ones."
     tasks: pd.DataFrame       # task, family, share, low, high, similarity; by falling share
     families: pd.DataFrame    # family, share, low, high, similarity
-    datasets: pd.DataFrame    # dataset, share, low, high, similarity
     novelty: Novelty
     names: list[str]          # of the new pairs
     vectors: np.ndarray       # (Q, D) float32, unit rows
@@ -207,13 +206,13 @@ class Placement:
 
     def draw(self) -> Figure: return draw_placement(self)
 
-# %% ../../../nbs/atlas/use/01_place.ipynb #f9b6fc72
+# %% ../../../nbs/atlas/use/01_place.ipynb #09766cd0
 @patch
 def save(self: Placement, folder: str | Path) -> Path:
-    "Write tasks.csv, families.csv, datasets.csv, pairs.csv (distance, level of each pair), map.png and map.svg."
+    "Write tasks.csv, families.csv, pairs.csv (distance, level of each pair), map.png and map.svg."
     folder = Path(folder)
     pairs = pd.DataFrame(dict(name=self.names, distance=self.novelty.distance, level=self.novelty.level))
-    tables = dict(tasks=self.tasks, families=self.families, datasets=self.datasets, pairs=pairs)
+    tables = dict(tasks=self.tasks, families=self.families, pairs=pairs)
     for name, table in tables.items():
         with atomic(folder / f"{name}.csv") as spare: table.to_csv(spare, index=False, float_format="%.5f")
     figure = self.draw()
@@ -260,7 +259,7 @@ def place(
     if len(input) == 1: warnings.warn("One pair only: it is placed, but there is no interval.", stacklevel=2)
     return _placed(known, names, input, output, k, draws, device)
 
-# %% ../../../nbs/atlas/use/01_place.ipynb #0d5fb48e
+# %% ../../../nbs/atlas/use/01_place.ipynb #84ce885b
 def _check_bank(bank: Embeddings, k: int) -> None:
     if not isinstance(k, int) or not 1 <= k <= len(bank):
         refusing(ParameterError)("This number of neighbours is impossible.", "k", k,
@@ -277,7 +276,7 @@ def _placed(known: Known, names: list[str], input: Tensor, output: Tensor, k: in
     check_finite(vectors, "pairs", "Check the images and the weights.")
     bank, base = known.bank.table, np.asarray(known.bank[known.vectors])
     tables = {c: ranking(vectors, base, bank[c], k, draws=draws).rename(columns=dict(label=c))
-              for c in ("task", "family", "dataset")}
+              for c in ("task", "family")}
     families = bank.drop_duplicates("task").set_index("task")["family"]
     tables["task"].insert(1, "family", [str(families[t]) for t in tables["task"]["task"]])
     return Placement(*tables.values(), novelty(vectors, base, known.usual(k), k), names, vectors, known)
@@ -306,7 +305,7 @@ def _bars(ax: Axes, top: pd.DataFrame) -> None:
     ax.tick_params(axis="y", length=0)
     ax.set(xlim=(0, 1.02), xlabel="share of the neighbours' votes, 95 % interval over pairs")
 
-# %% ../../../nbs/atlas/use/01_place.ipynb #7018725f
+# %% ../../../nbs/atlas/use/01_place.ipynb #688e0b45
 @style
 def draw_placement(p: Placement, shown: int = 5) -> Figure:
     "The map with the new pairs as black stars, and the `shown` nearest tasks with votes and 95 % intervals."

@@ -200,7 +200,6 @@ def test_pictures_and_tables_are_written(store, run, tmp_path):
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "tasks.csv",
         "families.csv",
-        "datasets.csv",
         "pairs.csv",
         "map.png",
         "map.svg",
@@ -215,6 +214,16 @@ def test_pictures_and_tables_are_written(store, run, tmp_path):
         tmp_path / "with_map"
     )
     assert (tmp_path / "with_map/map.png").read_bytes() != (tmp_path / "out/map.png").read_bytes()
+
+
+def test_datasets_are_not_named(store, run, tmp_path):
+    "The vote for a dataset, of images whose dataset the bank does not have, would mislead."
+    found = quiet_place(pairs_of(store, "outpainting"), run)
+    files = found.save(tmp_path).glob("*.csv")
+    tables = [found.tasks, found.families, *map(pd.read_csv, files)]
+    assert len(tables) == 5 and not any("dataset" in table for table in tables)
+    known = set(store.datasets)
+    assert not any(known & set(table.astype(str).to_numpy().ravel()) for table in tables)
 
 
 def test_bad_runs_are_refused(store, run, tmp_path):
