@@ -228,5 +228,5 @@ def test_the_figure_has_families_together_and_holes_grey():
     assert np.allclose(shown.filled(0), np.nan_to_num(np.mean(matrices, 0)[np.ix_(order, order)]))
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [get_task(ALL_TASKS[i]).title for i in order]
     assert sum(np.isfinite(line.get_xdata()).sum() for line in figure.axes[1].lines[:2]) == 3 * 30 * 25
-    assert figure.axes[1].get_title() == "Spearman 0.5" and figure.axes[2].get_ylabel() == "share named rightly"
+    assert figure.axes[1].texts[0].get_text() == "Spearman 0.5" and figure.axes[2].get_ylabel() == "share named rightly"
     plt.close(figure)
