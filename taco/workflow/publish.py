@@ -179,6 +179,7 @@ TITLES = {
     "real_unseen": "Does it hold on real images never seen?",
     "relations": "Which output belongs to which input?",
     "further": "What are tasks taken for that were never trained?",
+    "left_out": "Where do tasks lie that an encoder was trained without?",
 }
 
 # %% ../../nbs/workflow/05_publish.ipynb #addd21aa
