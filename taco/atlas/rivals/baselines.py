@@ -88,7 +88,7 @@ class PixelPCA(nn.Module):
         scores = (small_pixels(input, output, self.side) - self.mean) @ self.components.T
         return scores, F.normalize(scores, dim=1)
 
-# %% ../../../nbs/atlas/rivals/00_baselines.ipynb #8926196a
+# %% ../../../nbs/atlas/rivals/00_baselines.ipynb #e491752b
 FITS = ("raw", "lda", "trees")
 
 class StatisticsEncoder(nn.Module):
@@ -117,13 +117,15 @@ class StatisticsEncoder(nn.Module):
         check_images(input, output)
         return self.finish(pair_statistics(input, output, self.alone))
 
-    def finish(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        "The same from statistics (B, K or more): those of each image come first."
-        features = self.standardised(values[:, :len(self.centre)].contiguous())
-        if self.model is None: return features, F.normalize(features, dim=1)
-        told = self.model.transform if self.how == "lda" else self.model.predict_proba
-        found = torch.from_numpy(told(features.double().cpu().numpy())).to(features)
-        return features, F.normalize(found, dim=1)
+# %% ../../../nbs/atlas/rivals/00_baselines.ipynb #ded06431
+@patch
+def finish(self: StatisticsEncoder, values: Tensor) -> tuple[Tensor, Tensor]:
+    "Features and embedding of statistics (B, K), or of more columns than were fitted, of which the first count."
+    features = self.standardised(values[:, :len(self.centre)].contiguous())
+    if self.model is None: return features, F.normalize(features, dim=1)
+    told = self.model.transform if self.how == "lda" else self.model.predict_proba
+    found = torch.from_numpy(told(features.double().cpu().numpy())).to(features)
+    return features, F.normalize(found, dim=1)
 
 # %% ../../../nbs/atlas/rivals/00_baselines.ipynb #c56ed3ac
 @dataclass

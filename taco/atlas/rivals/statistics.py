@@ -18,14 +18,13 @@ __all__ = ['OF_ONE', 'OF_TWO', 'COMPARED', 'Look', 'tones', 'fine_structure', 'p
            'colours', 'shapes', 'image_statistics', 'turns', 'correlation', 'turned', 'phase_peak', 'log_polar',
            'moved', 'residual', 'changed', 'dependent', 'smoothed', 'named_statistics', 'pair_statistics']
 
-# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #b65a1997
+# %% ../../../nbs/atlas/rivals/03_statistics.ipynb #f51d1d2b
 def _mean(values: Tensor) -> Tensor: return values.float().flatten(1).mean(1)
 def _log(values: Tensor) -> Tensor: return torch.log10(values + 1e-4)
 
 def _sorted(values: Tensor) -> Tensor:
     "Rows (B, N) in order."
-    if values.is_cuda: return values.sort(1).values
-    return torch.from_numpy(np.sort(values.numpy(), 1))
+    return values.sort(1).values if values.is_cuda else torch.from_numpy(np.sort(values.numpy(), 1))
 
 class Look:
     "What several statistics need of images (B, 3, S, S) in [0, 1]."
