@@ -88,7 +88,7 @@ class PixelPCA(nn.Module):
         scores = (small_pixels(input, output, self.side) - self.mean) @ self.components.T
         return scores, F.normalize(scores, dim=1)
 
-# %% ../../../nbs/atlas/rivals/00_baselines.ipynb #e491752b
+# %% ../../../nbs/atlas/rivals/00_baselines.ipynb #9d47afe3
 FITS = ("raw", "lda", "trees")
 
 class StatisticsEncoder(nn.Module):
@@ -97,6 +97,7 @@ class StatisticsEncoder(nn.Module):
     Features are the standardised numbers, cut at ± 5; the embedding is made of them as `how` says, of unit length.
     """
     begin = staticmethod(pair_statistics)  # what several of them share, see `shown`
+    finish: Callable[[Tensor], tuple[Tensor, Tensor]]
     centre: Tensor  # (K,)
     scale: Tensor
 
