@@ -155,7 +155,7 @@ ANSWERS = (  # figure, experiment, question, answer
      "with (task, dataset) as positives for <datasets_knn_within_task_taco_dataset>"),
 )
 
-# %% ../../nbs/workflow/04_tables.ipynb #8d548704
+# %% ../../nbs/workflow/04_tables.ipynb #388cebb7
 ANSWERS += (
     ("fig7_alterations", "alterations", "what happens as a pair is altered?",
      "the strength of <alterations_readable:.0f> of twelve can be read from the features (R² ≥ 0.9): of brightness "
@@ -174,7 +174,8 @@ ANSWERS += (
      "<further_tasks_relatives_statistics:.0%>"),
     ("relations", "relations", "does it compare at all?",
      "AUROC <relations_auroc> over questions that only a comparison answers; statistics of the pair "
-     "<relations_auroc_statistics_trees>, of each image alone <relations_auroc_single_images>"),
+     "<relations_auroc_statistics_lda|relations_auroc_statistics_trees>, of each image alone "
+     "<relations_auroc_single_images>"),
     ("fig10_ums_rep", "ums_rep", "what does one shared representation save?",
      "<ums_rep_breast_ultrasound_full-all-0.34_saved:.0%> of computation "
      "(<ums_rep_breast_ultrasound_full-all-0.34_saved.with_stage_1:.0%> with its training), accuracy kept "
