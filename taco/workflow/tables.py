@@ -155,7 +155,7 @@ ANSWERS = (  # figure, experiment, question, answer
      "with (task, dataset) as positives for <datasets_knn_within_task_taco_dataset>"),
 )
 
-# %% ../../nbs/workflow/04_tables.ipynb #ae1b14cb
+# %% ../../nbs/workflow/04_tables.ipynb #33f457e9
 ANSWERS += (
     ("fig7_alterations", "alterations", "what happens as a pair is altered?",
      "the strength of <alterations_readable:.0f> of twelve can be read from the features (R² ≥ 0.9): of brightness "
@@ -181,10 +181,10 @@ ANSWERS += (
      "(<ums_rep_breast_ultrasound_full-all-0.34_saved.with_stage_1:.0%> with its training), accuracy kept "
      "(separate networks with as few epochs keep it on ultrasound, too, at "
      "<ums_rep_breast_ultrasound_separate-all-0.34_saved:.0%>), but Dice and PSNR fall; with 25 labels accuracy "
-     "<seeds/ums_rep_breast_ultrasound_full-25-0.34_accuracy_gain:+ci>, which the sharing does, not the representation"),
+     "<seeds/ums_rep_breast_ultrasound_full-25-0.34_accuracy_gain:+ci>, "
+     "which the sharing does, not the representation"),
     ("fig11_sequences", "sequence_ssl", "do pretext tasks on slice sequences help?",
-     "with one labelled volume Dice <seeds/sequence_mmwhs_CT_gap_all_over_moco_1:+ci> over MoCo v2 "
-     "in a short fine-tuning"),
+     "with one labelled volume Dice <seeds/sequence_mmwhs_CT_gap_all_over_moco_1:+ci> over MoCo v2 in a short fine-tuning"),
 )
 
 # %% ../../nbs/workflow/04_tables.ipynb #8b63e090
