@@ -155,7 +155,7 @@ ANSWERS = (  # figure, experiment, question, answer
      "with (task, dataset) as positives for <datasets_knn_within_task_taco_dataset>"),
 )
 
-# %% ../../nbs/workflow/04_tables.ipynb #33f457e9
+# %% ../../nbs/workflow/04_tables.ipynb #3286f58d
 ANSWERS += (
     ("fig7_alterations", "alterations", "what happens as a pair is altered?",
      "the strength of <alterations_readable:.0f> of twelve can be read from the features (R² ≥ 0.9): of brightness "
@@ -176,6 +176,10 @@ ANSWERS += (
      "AUROC <relations_auroc> over questions that only a comparison answers; statistics of the pair "
      "<relations_auroc_statistics_lda|relations_auroc_statistics_trees>, of each image alone "
      "<relations_auroc_single_images>"),
+)
+
+# %% ../../nbs/workflow/04_tables.ipynb #b6d415c3
+ANSWERS += (
     ("fig10_ums_rep", "ums_rep", "what does one shared representation save?",
      "<ums_rep_breast_ultrasound_full-all-0.34_saved:.0%> of computation "
      "(<ums_rep_breast_ultrasound_full-all-0.34_saved.with_stage_1:.0%> with its training), accuracy kept "
@@ -184,7 +188,8 @@ ANSWERS += (
      "<seeds/ums_rep_breast_ultrasound_full-25-0.34_accuracy_gain:+ci>, "
      "which the sharing does, not the representation"),
     ("fig11_sequences", "sequence_ssl", "do pretext tasks on slice sequences help?",
-     "with one labelled volume Dice <seeds/sequence_mmwhs_CT_gap_all_over_moco_1:+ci> over MoCo v2 in a short fine-tuning"),
+     "with one labelled volume Dice <seeds/sequence_mmwhs_CT_gap_all_over_moco_1:+ci> over MoCo v2 "
+     "in a short fine-tuning"),
 )
 
 # %% ../../nbs/workflow/04_tables.ipynb #8b63e090
