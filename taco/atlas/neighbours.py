@@ -16,8 +16,8 @@ import torch
 from ..base import TacoError, refusing
 
 # %% auto #0
-__all__ = ['check_vectors', 'nearest', 'nearest_others', 'weighted_knn', 'query_groups', 'keep_compiled', 'umap_of', 'tsne_of',
-           'trust_in', 'project']
+__all__ = ['check_vectors', 'nearest', 'nearest_others', 'weighted_knn', 'typicality', 'query_groups', 'keep_compiled', 'umap_of',
+           'tsne_of', 'trust_in', 'project']
 
 # %% ../../nbs/atlas/01_neighbours.ipynb #0da54afa
 def check_vectors(
@@ -138,6 +138,24 @@ def weighted_knn(
         found.append(votes.argmax(1).numpy())
     return classes[np.concatenate(found)]
 
+# %% ../../nbs/atlas/01_neighbours.ipynb #c4565d9b
+def typicality(
+    bank: np.ndarray,        # (M, D) unit rows
+    bank_tasks: np.ndarray,  # (M,) their tasks, or other labels
+    vectors: np.ndarray,     # (N, D) unit rows
+    tasks: np.ndarray,       # (N,) the task that each claims to be
+    k: int = 5,
+) -> np.ndarray:
+    "(N,) mean cosine of each vector to its `k` nearest rows of the bank among those of its own task."
+    bank_tasks, tasks, out = np.asarray(bank_tasks), np.asarray(tasks), np.empty(len(vectors), np.float64)
+    for name in np.unique(tasks):
+        own, rows = bank[bank_tasks == name], tasks == name
+        if not len(own):
+            refusing(TacoError)("The bank holds no pair of this task.", "task", name,
+                                fix="Plan bank pairs of every task that is asked about.")
+        out[rows] = np.sort(np.asarray(vectors[rows]) @ np.asarray(own).T, 1)[:, -k:].mean(1)
+    return out
+
 # %% ../../nbs/atlas/01_neighbours.ipynb #9c1ca408
 def query_groups(bank: pd.DataFrame, queries: pd.DataFrame) -> dict[str, np.ndarray]:
     """Rows (bool) of queries by kind of data, of datasets that the bank has not, and of both.
@@ -151,7 +169,7 @@ def query_groups(bank: pd.DataFrame, queries: pd.DataFrame) -> dict[str, np.ndar
     groups |= {f"unseen_{kind}_datasets": strange & rows for kind, rows in of_kind.items()}
     return {name: rows for name, rows in groups.items() if rows.any()}
 
-# %% ../../nbs/atlas/01_neighbours.ipynb #46903685
+# %% ../../nbs/atlas/01_neighbours.ipynb #26302a0b
 def keep_compiled(*modules: ModuleType) -> None:
     "Let numba keep the machine code of these modules' functions for the next process."
     from numba.core.registry import CPUDispatcher

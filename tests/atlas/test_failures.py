@@ -17,10 +17,9 @@ from taco.atlas.failures import (
     mean_auroc,
     plan_failures,
     still_accepted,
-    typicality,
 )
 from taco.atlas.intervals import resampling_units
-from taco.atlas.neighbours import weighted_knn
+from taco.atlas.neighbours import typicality, weighted_knn
 from taco.atlas.rivals.baselines import PixelEncoder
 from taco.base import TacoError
 from taco.data.store import Store
@@ -36,21 +35,6 @@ def embed_plans(encoder, store, plans) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def store(phantoms) -> Store:
     return phantoms("acdc", "monusac", "kvasir", subjects=10)
-
-
-def test_typicality_is_the_mean_of_the_nearest_of_its_own_task():
-    bank = np.eye(4, dtype=np.float32)[[0, 1, 1, 2, 3]]
-    tasks = np.array(["a", "a", "a", "b", "b"])
-    score = typicality(
-        bank,
-        tasks,
-        np.array([[0.6, 0.8, 0, 0], [0.6, 0.8, 0, 0]], np.float32),
-        np.array(["a", "b"]),
-        k=2,
-    )
-    assert np.allclose(score, [.8, 0])
-    with pytest.raises(TacoError, match="no pair of this task"):
-        typicality(bank, tasks, bank[:1], np.array(["c"]))
 
 
 def test_auroc_is_a_mean_over_tasks_and_refuses_nonsense():

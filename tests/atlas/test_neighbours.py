@@ -11,6 +11,7 @@ from taco.atlas.neighbours import (
     query_groups,
     trust_in,
     tsne_of,
+    typicality,
     umap_of,
     weighted_knn,
 )
@@ -129,3 +130,18 @@ def test_maps_keep_apart_what_is_apart_and_come_out_the_same_again():
 def test_few_points_still_have_a_map(cloud):
     few = cloud[0][:8]
     for xy in (umap_of(few), tsne_of(few)): assert xy.shape == (8, 2) and 0 <= trust_in(xy, few) <= 1
+
+
+def test_typicality_is_the_mean_of_the_nearest_of_its_own_task():
+    bank = np.eye(4, dtype=np.float32)[[0, 1, 1, 2, 3]]
+    tasks = np.array(["a", "a", "a", "b", "b"])
+    score = typicality(
+        bank,
+        tasks,
+        np.array([[0.6, 0.8, 0, 0], [0.6, 0.8, 0, 0]], np.float32),
+        np.array(["a", "b"]),
+        k=2,
+    )
+    assert np.allclose(score, [.8, 0])
+    with pytest.raises(TacoError, match="no pair of this task"):
+        typicality(bank, tasks, bank[:1], np.array(["c"]))

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 import taco
 from taco.atlas import relations as benchmark
+from taco.atlas.embedding import plan_pairs
 from taco.atlas.relations import (
     RIGHT,
     TWICE,
@@ -18,9 +19,10 @@ from taco.atlas.relations import (
     plan_relations,
     question_scores,
     relations,
+    relations_by,
     score_relations,
 )
-from taco.atlas.rivals.baselines import PixelEncoder
+from taco.atlas.rivals.baselines import Bank, PixelEncoder, StatisticsEncoder
 from taco.atlas.rivals.statistics import image_statistics
 from taco.base import TaskError
 from taco.tasks.relation import RELATIONS
@@ -139,11 +141,12 @@ def test_the_auroc_is_the_usual_one_and_its_interval_is_honest():
 def test_the_same_pictures_in_every_pair(store, plan):
     which = plan.groupby("relation").head(2)
     shown = lambda x, y: torch.cat([x.mean((2, 3)), y.mean((2, 3))], 1)
-    found = embed_questions(shown, store, which, RIGHT + WRONG, block=3)
+    embedded = lambda pairs, **how: embed_questions(dict(one=shown), store, which, pairs, **how)["one"]
+    found = embedded(RIGHT + WRONG, block=3)
     assert np.allclose(found[:, 0, :3], found[:, 2, :3]) and np.allclose(found[:, 0, 3:], found[:, 3, 3:])
     assert np.allclose(found[:, 1, :3], found[:, 3, :3]) and np.allclose(found[:, 1, 3:], found[:, 2, 3:])
-    assert np.allclose(found, embed_questions(shown, store, which, RIGHT + WRONG), atol=1e-5)
-    bank = embed_questions(shown, store, which, TWICE)
+    assert np.allclose(found, embedded(RIGHT + WRONG), atol=1e-5)
+    bank = embedded(TWICE)
     alone = question_scores(bank, which, bank, which, k=1)
     assert np.allclose(alone, 2, atol=1e-4)  # each picture is its own nearest
 
@@ -161,6 +164,21 @@ def test_by_the_door_with_a_function_and_without_data(monkeypatch):
     found = taco.relations(Numbers(), per_dataset=4, draws=20)
     assert list(found.index) == [*found.index[:-1], "mean"] and found["auroc"].between(0, 1).all()
     assert "relations" in dir(taco) and (found["low"] <= found["high"]).all()
+
+
+def test_all_encoders_see_the_same_questions_as_one_alone(store, plan, monkeypatch):
+    bank = Bank(store, plan_pairs(store, ["shear", "deblurring"], "train", 4))
+    encoders = {how: StatisticsEncoder.fit(bank, how) for how in ("raw", "lda")} | dict(pixels=PixelEncoder(8))
+    known, asked = ((store, plan_relations(store, split, 3, i)) for i, split in enumerate(("train", "test")))
+    made, posed = [], benchmark.posed
+    monkeypatch.setattr(benchmark, "posed", lambda *given: made.append(1) or posed(*given))
+    for alone in (False, True):
+        made.clear()
+        found = relations_by(encoders, known, asked, alone, draws=20)
+        assert len(made) == 2, "once for the bank, once for what is asked"
+        for name, encoder in encoders.items():
+            pd.testing.assert_frame_equal(found[name], relations(encoder, store, None, alone, 3, draws=20),
+                                          check_exact=True)
 
 
 def test_another_store_is_asked_whole(store, phantoms):

@@ -6,10 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from taco.atlas.embedding import embed, plan_pairs
+from taco.atlas.embedding import embed, embed_by, plan_pairs
 from taco.atlas.neighbours import weighted_knn
-from taco.atlas.rivals.baselines import StatisticsEncoder, baseline
+from taco.atlas.rivals import baselines
+from taco.atlas.rivals.baselines import Bank, StatisticsEncoder, available, baseline
 from taco.atlas.rivals.statistics import (
+    Look,
     image_statistics,
     log_polar,
     named_statistics,
@@ -50,6 +52,12 @@ def test_there_are_many_and_all_are_numbers():
     assert table.shape == (36, len(named)) and len(named) >= 99 and table.isfinite().all()
     assert list(named)[:alone.shape[1]] == list(named_statistics(first, second, alone=True))
     assert torch.equal(table[:, :alone.shape[1]], alone)
+
+
+def test_grey_values_are_in_order_and_colours_counted():
+    look = Look(photograph(4, 2))
+    assert torch.equal(look.ordered, look.grey.flatten(1).sort(1).values)
+    assert torch.equal(look.count, torch.stack([torch.bincount(c.flatten(), minlength=4096) for c in look.colour]))
 
 
 def test_a_pair_does_not_notice_its_batch():
@@ -166,11 +174,29 @@ def test_single_images_tell_little_where_traces_are_hidden(store):
     assert alone < .5 and compared > alone + .15, (alone, compared)
 
 
+def test_statistics_are_computed_once_for_all_who_read_them(store, plans, monkeypatch):
+    "Of a bank, and of each block; what every one of them answers is what it answers alone, to the last bit."
+    bank, asked = plans[0].groupby("task").head(3), plans[1].iloc[::40]
+    names = ["statistics", "statistics-lda", "statistics-trees", "single-images"]
+    apart = {name: baseline(name, store=store, bank=bank) for name in names}
+    calls = []
+    counted = lambda x, y, alone=False: calls.append(len(x)) or pair_statistics(x, y, alone)
+    monkeypatch.setattr(baselines, "pair_statistics", counted)
+    monkeypatch.setattr(StatisticsEncoder, "begin", staticmethod(counted))
+    together, absent = available(names, store=store, bank=bank)
+    assert not absent and sum(calls) == len(bank) + 1, "and one pair, to count the statistics of its images alone"
+    calls.clear()
+    found = embed_by(together, store, asked)
+    assert sum(calls) == len(asked)
+    for name in names: assert np.array_equal(found[name], embed(apart[name], store, asked)), name
+
+
 def test_the_encoder_is_deterministic_and_of_unit_length(store, plans):
     bank = plans[0].groupby("task").head(3)
     some = plans[1].iloc[::20]
     for how in ("raw", "lda", "trees"):
-        first, second = (embed(StatisticsEncoder.fit(store, bank, how, block=b), store, some) for b in (256, 7))
+        first, second = (embed(StatisticsEncoder.fit(Bank(store, bank, b), how), store, some) for b in (256, 7))
         assert np.allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5) and np.allclose(first, second, atol=2e-3)
-    with pytest.raises(EncoderError, match="several tasks"): StatisticsEncoder.fit(store, bank[bank["task"] == "shear"])
-    with pytest.raises(EncoderError, match="how"): StatisticsEncoder.fit(store, bank, "forest")
+    alone = Bank(store, bank[bank["task"] == "shear"])
+    with pytest.raises(EncoderError, match="several tasks"): StatisticsEncoder.fit(alone)
+    with pytest.raises(EncoderError, match="how"): StatisticsEncoder.fit(Bank(store, bank), "forest")

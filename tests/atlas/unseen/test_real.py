@@ -165,6 +165,8 @@ def test_strangers_are_counted_together_by_phantom_and_by_dataset(store):
     base = "task_knn_real_unseen"
     assert list(found) == [base, f"{base}_with_phantom", f"{base}_without_phantom", f"{base}_pixels",
                            f"{base}_dataset_busi_ultrasound", f"{base}_dataset_kvasir_endoscopy"]
+    named = stranger_metrics(plan, guess | {"statistics-lda": guess["pixels"]}, posed, 50)
+    assert named[f"{base}_statistics_lda"] == found[f"{base}_pixels"] and named[base] == found[base]
     assert found[f"{base}_with_phantom"] == share_right(plan[posed], right[posed], 50, ("datasets",))
     assert found[base][2] == dict(n=len(plan), seeds=1, data="phantom", datasets=2, images=plan["record"].nunique(),
                                   subjects=len(plan[["dataset", "subject"]].drop_duplicates()))
