@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import tests.checkers  # noqa: F401
+
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -21,12 +21,20 @@ def imports(notebook: Path) -> str:
     return "\n".join(ast.unparse(node) for node in found)
 
 
-def loaded(code: str, *, root: Path = ROOT) -> set[str]:
-    "Modules that a process of its own has loaded after this code."
-    tell = "\nimport sys, json; print('\\n' + json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code + tell], cwd=root, capture_output=True, text=True)
+TELL = "\nimport sys, json; print('\\nloaded ' + json.dumps(sorted(sys.modules)))\n"
+
+
+def stages(*codes: str) -> list[set[str]]:
+    "Modules that a process of its own has loaded after each of these codes, run one after the other."
+    code = "".join(code + TELL for code in codes)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    return set(json.loads(done.stdout.splitlines()[-1]))
+    told = [line.removeprefix("loaded ") for line in done.stdout.splitlines() if line.startswith("loaded ")]
+    assert len(told) == len(codes)
+    return [set(json.loads(line)) for line in told]
+
+
+def loaded(code: str) -> set[str]: return stages(code)[0]
 
 
 def test_the_door_loads_nothing():
@@ -48,34 +56,30 @@ def test_checking_data_loads_neither_network_nor_drawing(tmp_path):
     assert "taco.data.check" in found and not found & (SLOW | DRAWING | {"torch", "sklearn"})
 
 
-def test_no_analysis_loads_what_trains():
-    "All analysis experiments in one process, and what they open: a store, an encoder, embeddings."
+def test_analyses_and_chapters_load_what_they_are_about_and_only_trainings_lightning():
+    """In one process: all analysis experiments, and what they open: a store, an encoder, embeddings; then the chapters
+    that do not train; then a training. MONAI is loaded where its losses, scores and layers are used."""
     books = [p for p in sorted((ROOT / "nbs/experiments").glob("*.ipynb")) if p.stem not in TRAINERS]
     opened = "import taco.data.store, taco.atlas.embedding\nfrom taco import EncoderConfig, PairEncoder"
-    found = loaded("\n".join([*map(imports, books), opened, "PairEncoder(EncoderConfig(size=32, width=.25))"]))
-    assert {"torch", "sklearn", "matplotlib"} <= found and len(books) > 10  # or nothing was looked at
-    assert not found & SLOW
+    analyses = "\n".join([*map(imports, books), opened, "PairEncoder(EncoderConfig(size=32, width=.25))"])
+    trains = ("learning/06", "learning/07", "learning/08", "learning/10", "learning/12", "rivals/02", "transfer",
+              "experiments", "index", "tour", "decisions", "guides")
+    chapters = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb"))
+                if not any(part in p.relative_to(ROOT / "nbs").as_posix() for part in trains)]
+    assert len(books) > 10 and len(chapters) > 90
+    training = imports(ROOT / "nbs/experiments/train.ipynb")
+    first, second, third = stages(analyses, "\n".join(map(imports, chapters)), training)
+    assert {"torch", "sklearn", "matplotlib"} <= first  # or nothing was looked at
+    assert not first & SLOW
+    assert "skimage" in second and "taco.cli.atlas" in second - first
+    assert not second & (TRAINING | {"umap", "numba", "papermill"})
+    assert "lightning" in third
 
 
 def test_packing_draws_nothing():
     behind = "\nimport taco.data.pack, taco.data.phantoms.catalogue"
     found = loaded(imports(ROOT / "nbs/experiments/pack.ipynb") + behind)
     assert not found & (SLOW | DRAWING | {"sklearn"})
-
-
-def test_only_trainings_load_lightning():
-    assert "lightning" in loaded(imports(ROOT / "nbs/experiments/train.ipynb"))
-
-
-def test_chapters_load_what_they_are_about():
-    "Chapters that train load Lightning; MONAI is loaded where its losses, scores and layers are used."
-    trains = ("learning/06", "learning/07", "learning/08", "learning/10", "learning/12", "rivals/02", "transfer",
-              "experiments", "index", "tour", "decisions", "guides")
-    chapters = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb"))
-                if not any(part in p.relative_to(ROOT / "nbs").as_posix() for part in trains)]
-    found = loaded("\n".join(map(imports, chapters)))
-    assert len(chapters) > 90 and "skimage" in found
-    assert not found & (TRAINING | {"umap", "numba", "papermill"})
 
 
 def test_reading_parameters_needs_no_schema():

@@ -7,6 +7,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ CHAPTERS = sorted(
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
+        "tests.checkers",
         "torch",
         "monai.networks.nets.resnet",
         "lightning.pytorch",
@@ -44,9 +46,10 @@ def run(chapter: Path, log: Path) -> None:
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.chdir(ROOT)
-    from nbdev.test import test_nb
+    import nbdev.test
 
-    ok, _ = test_nb(chapter, skip_flags=["slow", "gpu"])
+    nbdev.test.CaptureShell = partial(nbdev.test.CaptureShell, mpl_format="png")  # nobody looks: half of retina's sides
+    ok, _ = nbdev.test.test_nb(chapter, skip_flags=["slow", "gpu"])
     sys.stdout.flush()
     os._exit(0 if ok else 1)  # no library gets to hang at the end
 

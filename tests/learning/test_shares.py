@@ -19,6 +19,7 @@ from taco.learning.loop import count_flops, make_trainer
 from taco.learning.recipe import TrainConfig
 from taco.learning.shares import Shares, beside, replica, share_count
 from taco.learning.training import TaskContrast, new_encoder, new_sampler, train
+from tests.learning.jobs import odd
 
 TASKS = ["binary_segmentation", "gaussian_denoising", "horizontal_flip", "intensity_inversion"]
 
@@ -161,11 +162,6 @@ def test_operations_of_all_shares_are_counted(store, tmp_path):
         if count > 1: batch = [module.sampler.raw(0, share, count) for share in range(count)]
         return count_flops(module, batch)
     assert flops(2) == pytest.approx(flops(1), rel=.01)
-
-
-def odd(number: int) -> tuple[int, int]:
-    if number == 7: raise ValueError("seven")
-    return number, torch.get_num_threads()
 
 
 def test_trainings_beside_each_other():
