@@ -101,7 +101,7 @@ def dependencies(source: str, root: Path | None = None) -> list[Path]:
     "Files of the modules of `taco` that a source uses, as `modules_behind` finds them."
     return modules_behind(imports(source), root)
 
-# %% ../nbs/03_fingerprint.ipynb #e0b844ce
+# %% ../nbs/03_fingerprint.ipynb #f259c443
 def notebook_cells(file: str | Path) -> list[tuple[str, str, list[str]]]:
     "Kind, source and tags of each cell of a notebook; raises what nbformat raises."
     try:
@@ -115,11 +115,11 @@ def notebook_cells(file: str | Path) -> list[tuple[str, str, list[str]]]:
     return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in cells]
 
 def code_hash(files: Iterable[Path], start: str = "") -> str:
-    "Hash (64 digits) of a text and of the code of files, in their order, without lines of comment."
+    "Hash (64 digits) of a text and of the code of files, in their order, without lines of comment and empty lines."
     digest = hashlib.sha256(start.encode())
     for file in files:
         code = file.read_text(encoding="utf-8")
-        digest.update(re.sub(r"(?m)^#.*$", "", code).encode())
+        digest.update(re.sub(r"(?m)^(#.*|\s*)\n", "", code + "\n").encode())
     return digest.hexdigest()
 
 def fingerprint(

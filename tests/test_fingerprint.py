@@ -68,10 +68,11 @@ def test_a_door_is_asked_for_the_one_name(tmp_path, door):
 def test_the_hash_forgets_comments_of_nbdev_and_sees_everything_else(tmp_path):
     file = tmp_path / "a.py"
     seen = set()
-    for text in ("# %% cell 1\nx = 1\n", "# %% cell 2\nx = 1\n", "# %% cell 2\nx = 2\n", "x = 2  # why\n"):
+    same = "# %% cell 1\nx = 1\n\ny = 1\n", "# %% cell 2\nx = 1\n# %% cell 3\n\n\ny = 1\n", "x = 1\n  \ny = 1"
+    for text in (*same, "# %% cell 2\nx = 2\ny = 1\n", "x = 2  # why\ny = 1\n", "x = 2\n y = 1\n"):
         file.write_text(text)
         seen.add(code_hash([file]))
-    assert len(seen) == 3
+    assert len(seen) == 4
     assert code_hash([file], "start") != code_hash([file])
 
 

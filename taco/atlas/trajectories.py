@@ -216,7 +216,7 @@ def followed_row(followed: Followed) -> dict[str, float | str]:
     ends = dict(before=cross.before, after=cross.after, images=len(followed.trajectories))
     return row | among | dict(crossing=round(cross.value, 3)) | ends
 
-# %% ../../nbs/atlas/10_trajectories.ipynb #b21b645b
+# %% ../../nbs/atlas/10_trajectories.ipynb #289cb960
 def follow(
     encoder: nn.Module,
     store: Store,
@@ -234,13 +234,8 @@ def follow(
     device="cpu",
     name: str = "taco",     # the encoder's name among the embeddings
 ) -> Followed:
-    """Sweep held-out images, name every step and place it on the map.
-
-    Raises as `choose`, `sweep` and `project` do.
-    """
-    def along(who: nn.Module, plan: pd.DataFrame) -> Trajectories:
-        return sweep(who, store, alteration, plan["record"], plan["seed"], steps, block, device)
-
+    "Sweep held-out images, name every step and place it on the map. Raises as `choose`, `sweep` and `project` do."
+    along = lambda who, plan: sweep(who, store, alteration, plan["record"], plan["seed"], steps, block, device)
     plan, others = choose(store, alteration, per_dataset, seed), choose(store, alteration, per_known, seed + 1, "train")
     moved, among_features, known = along(encoder, plan), *(along(Features(encoder), p) for p in (plan, others))
     flat = moved.vectors.reshape(-1, moved.vectors.shape[2])

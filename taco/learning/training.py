@@ -102,7 +102,7 @@ class TaskContrast(Fit):
         names = pairs.task.where(pairs.failure == 0, len(self.sampler.tasks))
         return encoder(pairs.input, pairs.output)[1], torch.stack([labels, names, pairs.seed], 1)
 
-# %% ../../nbs/learning/07_training.ipynb #62d28294
+# %% ../../nbs/learning/07_training.ipynb #219318de
 @patch
 def loss(self: TaskContrast, batch, step: int) -> Tensor:
     "The loss of a batch, over all its shares and processes."
@@ -113,13 +113,16 @@ def loss(self: TaskContrast, batch, step: int) -> Tensor:
     if self.trainer.world_size > 1:
         z = self.all_gather(z, sync_grads=True).flatten(0, 1)
         labels = self.all_gather(labels).flatten(0, 1)
-    return compare(z, labels[:, :2], self.recipe.temperature, self.head, self.fade(labels))
+    return compare(
+        z, labels[:, :2], self.recipe.temperature, self.head,
+        self.fade(labels))  # ty: ignore[not-callable]  the method below
 
 @patch
 def fade(self: TaskContrast, labels: Tensor) -> Tensor | None:
     "How much the rows of a batch count as positives of each other, (B, B), where the recipe says so."
     if self.recipe.ordinal: return fading(self.sampler.strengths(*labels[:, 1:].unbind(1)), self.recipe.ordinal)
 
+# %% ../../nbs/learning/07_training.ipynb #a89c8c37
 @patch
 def shared(self: TaskContrast, raw: Sequence) -> tuple[Tensor, Tensor]:
     "Embeddings (B, D) and labels (B, 3) of the raw batches of all shares, one after the other."

@@ -101,7 +101,7 @@ def raw(self: Task, batch: Batch, draw: Draw, **fixed) -> tuple[Tensor, Tensor, 
     input, output = (side if side is batch.image else side.clamp(0, 1) for side in (input, output))
     return input, output, grid[0] if grid else None
 
-# %% ../../nbs/tasks/01_task.ipynb #cdf8ae1f
+# %% ../../nbs/tasks/01_task.ipynb #46f01b32
 @patch
 def _value(self: Task, name: str, spec: Uniform | Choice, fixed: dict, draw: Draw, batch: Batch) -> Tensor:
     if name not in fixed: return spec.draw(name, draw)
@@ -116,6 +116,7 @@ def strengths(self: Task, draw: Draw) -> Tensor:
     parts = [(value - low) / max(high - low, 1e-12) for value, (low, high) in zip(found, ends)]
     return torch.stack(parts, 1) if parts else draw.seeds.new_zeros(len(draw.seeds), 0, dtype=torch.float32)
 
+# %% ../../nbs/tasks/01_task.ipynb #e03176b7
 @patch
 def allows(self: Task, batch: Batch) -> Tensor:
     "(B,) bool: which records carry what this task needs."

@@ -54,7 +54,7 @@ def folds_by_seed(
                    f"'{task}', by {left_out.count(task)}", "one", "Train with other tasks left out.")
     return found
 
-# %% ../../../nbs/atlas/unseen/03_left_out.ipynb #cea9345f
+# %% ../../../nbs/atlas/unseen/03_left_out.ipynb #a7c97a9f
 def directed(
     features: Sequence[np.ndarray],  # (N, F) of the bank and of held-out pairs
     plans: Sequence[pd.DataFrame],   # theirs
@@ -68,7 +68,7 @@ def directed(
     space = Space.fit(features[0][known], names[0][known])
     columns = centroids(space(features[0][known]), names[0][known], trained)
     rows = centroids(space(features[1][new]), names[1][new], asked)
-    found = pd.DataFrame(np.nan, tasks, tasks)
+    found = pd.DataFrame(np.nan, [*tasks], [*tasks])
     found.loc[asked, trained] = rows @ columns.T
     return np.where(np.eye(len(tasks)), np.nan, found)
 
