@@ -77,4 +77,5 @@ for step, needs in STEPS.items():
             given=json.dumps(plan(PROFILE, step, FOLDERS)),
             code=code_of(step_experiment(PROFILE, step)),
         threads: THREADS.get(step_experiment(PROFILE, step), 1)
+        priority: plan(PROFILE, step, FOLDERS).get("steps", 0)  # the longest training first: the others fit beside it
         shell: "{PYTHON} -c 'from taco.cli.main import main; main()' run {params.experiment} --threads {threads} --json {params.given:q}"
