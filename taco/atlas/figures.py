@@ -56,7 +56,7 @@ _TRAINED = dict(
     cross_entropy=EncoderLook("cross-entropy", OKABE_ITO["blue"]),
 )
 
-# %% ../../nbs/atlas/04_figures.ipynb #69db9aa3
+# %% ../../nbs/atlas/04_figures.ipynb #0612778a
 ENCODERS: dict[str, EncoderLook] = dict(
     random=EncoderLook("random weights", "#888888"),
     pixels=EncoderLook("raw pixels", "#BBBBBB"),
@@ -75,6 +75,7 @@ ENCODERS: dict[str, EncoderLook] = dict(
     **_TRAINED,
     taco_dataset=EncoderLook("TaCo, task + dataset", OKABE_ITO["purple"]),
     taco_short=EncoderLook("TaCo, short", OKABE_ITO["yellow"]),
+    taco_ordinal=EncoderLook("TaCo, ordinal positives"),
     taco=EncoderLook("TaCo", "#222222"),
     taco_longer=EncoderLook("TaCo, longer", OKABE_ITO["sky"]),
 )
