@@ -1,4 +1,5 @@
 "What all tests share."
+import gc
 import json
 import os
 
@@ -66,3 +67,4 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
     for item in items:
         if "smoke" in item.fixturenames: item.add_marker(pytest.mark.long)
+    gc.freeze()  # what the test files have imported stays; to look it through for garbage again and again takes long

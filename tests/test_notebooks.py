@@ -3,6 +3,7 @@
 The processes are forked from a server that has imported the large libraries once, and nothing of taco.
 """
 
+import gc
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -46,6 +47,7 @@ def run(chapter: Path, log: Path) -> None:
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.chdir(ROOT)
+    gc.freeze()  # what the server has loaded stays; to look it through for garbage again and again takes long
     import nbdev.test
 
     nbdev.test.CaptureShell = partial(nbdev.test.CaptureShell, mpl_format="png")  # nobody looks: half of retina's sides

@@ -416,7 +416,8 @@ def test_a_terminal_without_letters(tmp_path):
         (tmp_path / "toy" / kind / "p00_00.png").rename(tmp_path / "toy" / kind / odd)
     hostile = dict(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     for settings in (hostile, dict(PYTHONIOENCODING="latin-1"), dict(PYTHONIOENCODING="utf-8")):
-        done = subprocess.run([sys.executable, "-c", BOTH], capture_output=True, cwd=tmp_path, env=os.environ | settings)
+        both = [sys.executable, "-c", BOTH]
+        done = subprocess.run(both, capture_output=True, cwd=tmp_path, env=os.environ | settings)
         assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
         said, found = ((tmp_path / name).read_bytes() for name in ("-v", "--json"))
         assert b"p\\xfc_9.png" in said and b"all of it can be read" in said
