@@ -29,13 +29,14 @@ RUNS = Path(config.get("runs", "runs")) / PROFILE["name"]
 PARTS = {"unified": ("ums_rep",), "sequences": ("sequence_ssl",)}
 STEPS = profile_steps(PROFILE)
 FOLDERS = {step: str(RUNS / step) for step in STEPS}
-# Heavy steps take every core; the others leave room for each other. A training on a CPU has work for two threads at
-# most, and its result does not depend on how many it gets, so that trainings of a profile stand side by side, on two
-# cores with one each. Snakemake 9.10 and later may run two whole-machine steps at once (snakemake issue 3913: a job
-# that is the only one ready takes no cores); hence <9.10 in settings.ini.
-WHOLE = ("pack", "embed", "failures", "alterations", "ums_rep", "sequence_ssl")
+# An analysis keeps one core busy, so two stand side by side; what does more takes every core. A training on a CPU has
+# work for two threads at most, and its result does not depend on how many it gets, so trainings stand side by side,
+# too, on two cores with one each. Snakemake 9.10 and later may run two whole-machine steps at once (snakemake issue
+# 3913: a job that is the only one ready takes no cores); hence <9.10 in settings.ini.
+WHOLE = ("pack", "ums_rep", "sequence_ssl")
 TRAININGS = ("train", "image_contrast")
 ON_CPU = pick_device((PROFILE.get("shared") or {}).get("device", "auto")).type == "cpu"
+PRIORITY = dict(embed=200, failures=100)  # as trainings by their steps: what takes longest, or others wait for, first
 THREADS = dict.fromkeys(WHOLE, workflow.cores)
 THREADS |= dict.fromkeys(TRAININGS, max(1, min(2, workflow.cores // 2)) if ON_CPU else workflow.cores)
 
@@ -77,5 +78,5 @@ for step, needs in STEPS.items():
             given=json.dumps(plan(PROFILE, step, FOLDERS)),
             code=code_of(step_experiment(PROFILE, step)),
         threads: THREADS.get(step_experiment(PROFILE, step), 1)
-        priority: plan(PROFILE, step, FOLDERS).get("steps", 0)  # the longest training first: the others fit beside it
+        priority: PRIORITY.get(step, plan(PROFILE, step, FOLDERS).get("steps", 0))
         shell: "{PYTHON} -c 'from taco.cli.main import main; main()' run {params.experiment} --threads {threads} --json {params.given:q}"
