@@ -32,7 +32,7 @@ define run
 	@$(BIN)/taco publish $(PROFILE)
 endef
 
-reproduce: env  ## train TaCo and draw its figures of PROFILE (quick: about half an hour on two cores)
+reproduce: env  ## train TaCo and draw its figures of PROFILE (quick: about 30 minutes on two cores)
 	$(call run,taco)
 
 unified: env  ## UMS-Rep: one representation, three tasks; figure 10 (quick: under 10 minutes on two cores)
