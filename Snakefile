@@ -10,6 +10,7 @@
 # own, and `{train_seed1}` in the parameters of another step is its folder, and makes that step need it.
 import json
 import sys
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from shlex import quote
@@ -35,8 +36,8 @@ FOLDERS = {step: str(RUNS / step) for step in STEPS}
 # 3913: a job that is the only one ready takes no cores); hence <9.10 in settings.ini.
 WHOLE = ("pack", "ums_rep", "sequence_ssl")
 TRAININGS = ("train", "image_contrast")
-ON_CPU = pick_device((PROFILE.get("shared") or {}).get("device", "auto")).type == "cpu"
-PRIORITY = dict(embed=200, failures=100)  # as trainings by their steps: what takes longest, or others wait for, first
+DEVICE = (PROFILE.get("shared") or {}).get("device", "auto")
+ON_CPU = (pick_device().type if DEVICE == "auto" else DEVICE) == "cpu"  # a graph of another machine's can be planned
 THREADS = dict.fromkeys(WHOLE, workflow.cores)
 THREADS |= dict.fromkeys(TRAININGS, max(1, min(2, workflow.cores // 2)) if ON_CPU else workflow.cores)
 
@@ -45,6 +46,14 @@ def code_of(name):
     "What the experiment computes with: its own code, and for packing the cards as well."
     cards = sorted(Path("taco/data/cards").glob("*.toml")) if name == "pack" else []
     return fingerprint(find_experiment(name)) + sha256(b"".join(c.read_bytes() for c in cards)).hexdigest()[:8]
+
+
+@cache
+def chain(step):
+    "How long a step and what waits for it take, in steps of training, an analysis counting as a hundred of them."
+    training = step_experiment(PROFILE, step) in TRAININGS
+    own = plan(PROFILE, step, FOLDERS).get("steps", 100) if training else 100
+    return own + max((chain(other) for other, needs in STEPS.items() if step in needs), default=0)
 
 
 def results_of(part):
@@ -78,5 +87,5 @@ for step, needs in STEPS.items():
             given=json.dumps(plan(PROFILE, step, FOLDERS)),
             code=code_of(step_experiment(PROFILE, step)),
         threads: THREADS.get(step_experiment(PROFILE, step), 1)
-        priority: PRIORITY.get(step, plan(PROFILE, step, FOLDERS).get("steps", 0))
+        priority: chain(step)
         shell: "{PYTHON} -c 'from taco.cli.main import main; main()' run {params.experiment} --threads {threads} --json {params.given:q}"

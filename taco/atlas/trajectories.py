@@ -81,7 +81,7 @@ def summary(trajectories: Trajectories, draws: int = 1000) -> dict[str, tuple[fl
     mean_path = path_order(trajectories.values, trajectories.travelled.mean(0), loop)
     return found | dict(spearman_mean_path=(mean_path, None))
 
-# %% ../../nbs/atlas/10_trajectories.ipynb #c93263eb
+# %% ../../nbs/atlas/10_trajectories.ipynb #da6a76fe
 def _truth(trajectories: Trajectories) -> np.ndarray:
     "(T, 1) the parameter as a part of the sweep; of a loop (T, 2) its sine and cosine."
     part = (trajectories.values - trajectories.values[0]) / np.ptp(trajectories.values)
@@ -91,19 +91,22 @@ def _truth(trajectories: Trajectories) -> np.ndarray:
 def read_out(asked: Trajectories, known: Trajectories, k: int = 20, directions: int = 6) -> np.ndarray:
     """(R,) R² of the parameter along each path, as the `k` nearest steps of `known`, in its `directions`, tell it.
 
-    Raises `TacoError` when an image of one is in the other, or fewer than two are known.
+    Raises `TacoError` when an image of one is in the other, their steps differ, or fewer than three are known.
     """
-    shared = set(asked.records.tolist()) & set(known.records.tolist())
-    if shared or len(known) < 2:
-        refusing(TacoError)("A strength is read from the paths of others.", "records",
-                            f"{len(known)} known images, {len(shared)} of them asked about", "two or more, and none",
-                            "Sweep images of another split.")
+    shared, refuse = set(asked.records.tolist()) & set(known.records.tolist()), refusing(TacoError)
+    if shared or len(known) < 3:
+        refuse("A strength is read from the paths of others.", "records",
+               f"{len(known)} known images, {len(shared)} of them asked about", "three or more, and none",
+               "Sweep more images, of another split.")
+    if not np.array_equal(asked.values, known.values):
+        refuse("These are two sweeps.", "values", len(known.values), len(asked.values), "Sweep both alike.")
     (images, steps, size), truth = known.vectors.shape, _truth(known)
     names = np.tile(np.arange(steps) % (steps - known.alteration.loop), images)
     most = min(directions, len(set(names)) - 1, size)
+    if not np.ptp(known.vectors, (0, 1)).any(): return np.zeros(len(asked))  # nothing to read from
     space = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", n_components=most)
     points = space.fit_transform(known.vectors.reshape(-1, size), names)
-    reader = KNeighborsRegressor(min(k, len(points))).fit(points, np.tile(truth, (images, 1)))
+    reader = KNeighborsRegressor(min(k, images)).fit(points, np.tile(truth, (images, 1)))  # each has a step once
     guess = reader.predict(space.transform(asked.vectors.reshape(-1, size)))
     wrong = (guess.reshape(len(asked), steps, -1) - truth) ** 2
     return 1 - wrong.sum((1, 2)) / ((truth - truth.mean(0)) ** 2).sum()

@@ -163,7 +163,14 @@ def test_a_strength_is_read_from_the_paths_of_others(loop):
     nowhere = images(60, place * 0)
     assert read_out(images(5, first=60), nowhere).mean() < .2
     with pytest.raises(TacoError, match="records"): read_out(images(5, first=58), known)
-    with pytest.raises(TacoError, match="records"): read_out(images(5, first=60), images(1))
+    with pytest.raises(TacoError, match="records"): read_out(images(5, first=60), images(2))
+    assert (read_out(images(5, first=60), images(6)) > .7).all()  # each of the six has a step once: six vote
+    still = images(6)
+    still.vectors = np.ones_like(still.vectors)
+    assert (read_out(images(5, first=60), still) == 0).all()
+    other = images(5, first=60)
+    other.values = other.values[:7]
+    with pytest.raises(TacoError, match="two sweeps"): read_out(other, known)
 
 
 def test_summary_is_the_mean_over_images_with_an_interval():

@@ -33,7 +33,7 @@ __all__ = ['folds_by_seed', 'directed', 'directed_by_seed', 'agreement', 'over_t
            'nearest_trained', 'arrangements', 'arrangement_metrics', 'left_out_answers', 'few_shot_table', 'told_apart',
            'apart_share', 'in_order', 'draw_directed', 'draw_seeds', 'draw_left_out']
 
-# %% ../../../nbs/atlas/unseen/03_left_out.ipynb #cfa1df33
+# %% ../../../nbs/atlas/unseen/03_left_out.ipynb #87663127
 def folds_by_seed(
     trainings: Mapping[str, Mapping],  # run folder → parameters of the training: without, seed
     tasks: Sequence[str] = ALL_TASKS,
@@ -46,6 +46,10 @@ def folds_by_seed(
     for folder, about in trainings.items():
         found.setdefault(about["seed"], {})[folder] = list(about["without"])
     if not found: refuse("Nothing was left out.", "trainings", "no training", "several", "Train some `without` tasks.")
+    for folder, about in trainings.items():
+        if 0 < len(about["without"]) < len(tasks): continue
+        refuse("A training leaves out some tasks, and knows others.", "without", about["without"], "names of tasks",
+               f"Leave out {folder}, or give it as `full`.")
     for seed, folds in found.items():
         left_out = [task for without in folds.values() for task in without]
         for task in dict.fromkeys([*tasks, *left_out]):

@@ -71,6 +71,9 @@ def test_every_task_is_left_out_once_under_each_seed():
     ):
         with pytest.raises(TacoError, match=f"one training of seed .*(?s:.*)'{task}'"): folds_by_seed(wrong, SIX)
     with pytest.raises(TacoError, match="no training"): folds_by_seed({}, SIX)
+    for all_or_none in ([], list(SIX)):
+        whole = dict(without=all_or_none, seed=0)
+        with pytest.raises(TacoError, match="leaves out some"): folds_by_seed(good | dict(whole=whole), SIX)
 
 
 @pytest.mark.parametrize("name, seeds, folds", [("study", 3, 5), ("smoke", 2, 2)])
