@@ -33,7 +33,7 @@ __all__ = ['folds_by_seed', 'directed', 'directed_by_seed', 'agreement', 'over_t
            'nearest_trained', 'arrangements', 'arrangement_metrics', 'left_out_answers', 'few_shot_table', 'told_apart',
            'apart_share', 'in_order', 'draw_directed', 'draw_seeds', 'draw_left_out']
 
-# %% ../../../nbs/atlas/unseen/03_left_out.ipynb #87663127
+# %% ../../../nbs/atlas/unseen/03_left_out.ipynb #380d0cb5
 def folds_by_seed(
     trainings: Mapping[str, Mapping],  # run folder → parameters of the training: without, seed
     tasks: Sequence[str] = ALL_TASKS,
@@ -55,7 +55,7 @@ def folds_by_seed(
         for task in dict.fromkeys([*tasks, *left_out]):
             if left_out.count(task) == 1 and task in tasks: continue
             refuse(f"Every task is left out by one training of seed {seed}.", "without",
-                   f"'{task}', by {left_out.count(task)}", "one", "Train with other tasks left out.")
+                   f"'{task}', by {left_out.count(task)}", "one", "Leave out other tasks.")
     return found
 
 # %% ../../../nbs/atlas/unseen/03_left_out.ipynb #a7c97a9f
@@ -172,14 +172,14 @@ def arrangements(
     found["_trained"] = [directed(features[folder], plans, (), tasks) + holes for folder in trained]
     return found | {"_statistics": found["_statistics"][:1]}
 
-# %% ../../../nbs/atlas/unseen/03_left_out.ipynb #d4f09664
+# %% ../../../nbs/atlas/unseen/03_left_out.ipynb #29c898ee
 def arrangement_metrics(
     matrices: Sequence[np.ndarray],      # (C, C) directed, by seed
     ending: str = "",                    # of the metrics' names
     draws: int = 999,                    # relabellings
     tasks: Sequence[str] = ALL_TASKS,
 ) -> dict[str, tuple[float, tuple[float, float] | None, dict]]:
-    "Value, interval over tasks (or None) and counts by name; agreement where there are several seeds."
+    "Value, interval over tasks (or None) and counts by name; agreement of several seeds."
     mean, families, found = np.mean(matrices, 0), np.array([get_task(t).family for t in tasks]), {}
     def kept(rows: np.ndarray) -> list[np.ndarray]:
         return [m[np.ix_(rows, rows)] for m in (mean, *matrices)]
@@ -228,14 +228,14 @@ def few_shot_table(
         rows.append(dict(shots=count, value=value, low=low, high=high) | about)
     return pd.DataFrame(rows)
 
-# %% ../../../nbs/atlas/unseen/03_left_out.ipynb #9a0b9342
+# %% ../../../nbs/atlas/unseen/03_left_out.ipynb #5b8edd58
 def told_apart(
     points: Sequence[np.ndarray],   # (N, D) unit rows of the bank and of held-out pairs
     plans: Sequence[pd.DataFrame],  # theirs
     pair: Sequence[str],            # the two tasks
     k: int = 20,
 ) -> np.ndarray:
-    "For each held-out pair (Q,) 1 where pairs of the two name it rightly, else 0; NaN for other tasks."
+    "For each held-out pair (Q,) 1 where pairs of the two name it rightly, else 0; NaN elsewhere."
     names = [plan["task"].to_numpy() for plan in plans]
     bank, here = (np.isin(part, pair) for part in names)
     guess = weighted_knn(points[0][bank], names[0][bank], points[1][here], min(k, int(bank.sum())))
@@ -280,7 +280,7 @@ def draw_directed(ax: Axes, matrix: np.ndarray, tasks: Sequence[str] = ALL_TASKS
     ax.set(xlabel="task that was trained", ylabel="task that was left out")
     return image
 
-# %% ../../../nbs/atlas/unseen/03_left_out.ipynb #aec490eb
+# %% ../../../nbs/atlas/unseen/03_left_out.ipynb #ea68c558
 def draw_seeds(ax: Axes, matrices: Sequence[np.ndarray], tasks: Sequence[str] = ALL_TASKS) -> None:
     "Every entry of a directed matrix under one seed (across) and another (up), for each two seeds."
     families = np.array([get_task(t).family for t in tasks])
@@ -293,12 +293,12 @@ def draw_seeds(ax: Axes, matrices: Sequence[np.ndarray], tasks: Sequence[str] = 
     reach = 1.05 * max(np.nanmax(np.abs(matrix)) for matrix in matrices)
     ends = -reach, reach
     ax.plot(ends, ends, color="0.3", lw=.6, ls=":")
-    ax.set(xlim=ends, ylim=ends, aspect="equal", xlabel="cosine, one seed", ylabel="cosine, another")
+    ax.set(xlim=ends, ylim=ends, aspect="equal", xlabel="one seed's cosine", ylabel="another's")
     for axis in (ax.xaxis, ax.yaxis): axis.set_major_locator(MaxNLocator(4, symmetric=True))
     place: dict[str, Any] = dict(loc="upper center", bbox_to_anchor=(.5, -.32), borderpad=0)
     ax.legend(fontsize=6, markerscale=3, handletextpad=.1, **place)
 
-# %% ../../../nbs/atlas/unseen/03_left_out.ipynb #62c89242
+# %% ../../../nbs/atlas/unseen/03_left_out.ipynb #5c61f8a1
 @style
 def draw_left_out(
     matrices: Sequence[np.ndarray],      # (C, C) directed, by seed
@@ -322,5 +322,5 @@ def draw_left_out(
     axes[2].set_ylabel("share named rightly")
     axes[2].legend(fontsize=6, loc="best")
     for ax, letter in zip(axes, "abc"):
-        ax.text(-.02, 1.03, letter, transform=ax.transAxes, fontweight="bold", ha="right", fontsize=9)
+        ax.text(-.02, 1.03, letter, transform=ax.transAxes, weight="bold", ha="right", fontsize=9)
     return figure
