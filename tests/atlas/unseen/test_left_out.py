@@ -66,8 +66,8 @@ def test_every_task_is_left_out_once_under_each_seed():
     assert list(found) == [0, 4] and found[4]["41"] == list(SIX[2:4])
     for wrong, task in (
         (of(0, SIX[:3], SIX[3:5]), SIX[5]), (of(0, SIX[:3], SIX[2:]), SIX[2]),
-        (good | of(4, SIX[:2], SIX[2:4]) | {"42": dict(seed=4, without=[])}, SIX[4]),
-        (of(0, SIX, ["shear"]), "shear"),  # which nobody asked about
+        (good | of(4, SIX[:2], SIX[2:4]) | {"42": dict(seed=4, without=[SIX[5]])}, SIX[4]),
+        (of(0, SIX[:3], SIX[3:], ["shear"]), "shear"),  # which nobody asked about
     ):
         with pytest.raises(TacoError, match=f"one training of seed .*(?s:.*)'{task}'"): folds_by_seed(wrong, SIX)
     with pytest.raises(TacoError, match="no training"): folds_by_seed({}, SIX)
