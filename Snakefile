@@ -8,9 +8,9 @@
 #
 # A profile may run an experiment more than once: a section `train_seed1: {experiment: train, seed: 1}` is a step of its
 # own, and `{train_seed1}` in the parameters of another step is its folder, and makes that step need it.
+import functools
 import json
 import sys
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from shlex import quote
@@ -48,12 +48,12 @@ def code_of(name):
     return fingerprint(find_experiment(name)) + sha256(b"".join(c.read_bytes() for c in cards)).hexdigest()[:8]
 
 
-@cache
-def chain(step):
+@functools.cache
+def steps_behind(step):
     "How long a step and what waits for it take, in steps of training, an analysis counting as a hundred of them."
     training = step_experiment(PROFILE, step) in TRAININGS
     own = plan(PROFILE, step, FOLDERS).get("steps", 100) if training else 100
-    return own + max((chain(other) for other, needs in STEPS.items() if step in needs), default=0)
+    return own + max((steps_behind(other) for other, needs in STEPS.items() if step in needs), default=0)
 
 
 def results_of(part):
@@ -87,5 +87,5 @@ for step, needs in STEPS.items():
             given=json.dumps(plan(PROFILE, step, FOLDERS)),
             code=code_of(step_experiment(PROFILE, step)),
         threads: THREADS.get(step_experiment(PROFILE, step), 1)
-        priority: chain(step)
+        priority: steps_behind(step)
         shell: "{PYTHON} -c 'from taco.cli.main import main; main()' run {params.experiment} --threads {threads} --json {params.given:q}"
