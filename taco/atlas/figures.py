@@ -270,7 +270,7 @@ def draw_map(
                   fontsize=size)
     return figure
 
-# %% ../../nbs/atlas/04_figures.ipynb #5ea139dd
+# %% ../../nbs/atlas/04_figures.ipynb #52017ce3
 @style
 def draw_neighbours(
     overall: dict[str, tuple[float, tuple[float, float]]],  # by encoder: value, (low, high)
@@ -281,14 +281,15 @@ def draw_neighbours(
     "Task kNN accuracy by encoder, and by task."
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 4.6), width_ratios=[1, 2.1],
                                          layout="constrained")
-    for i, (name, (value, (low, high))) in enumerate(overall.items()):
-        left.bar(i, value, color=encoder_look(name).colour, width=.7,
-                 yerr=[[value - low], [high - value]], error_kw=dict(lw=.8, capsize=2))
-        left.text(i, high + .02, f"{value:.3f}", ha="center", fontsize=7)
-    left.axhline(chance, color="0.3", lw=.7, ls=":")
-    left.text(len(overall) - .55, chance + .01, "chance", fontsize=6, ha="right")
-    left.set(xlim=(-.6, len(overall) - .4), ylim=(0, 1.08), ylabel="task kNN accuracy")
-    left.set_xticks(range(len(overall)), [encoder_title(n) for n in overall], rotation=20)
+    for row, (name, (value, (low, high))) in enumerate(overall.items()):
+        left.barh(row, value, color=encoder_look(name).colour, height=.7,
+                  xerr=[[value - low], [high - value]], error_kw=dict(lw=.8, capsize=2))
+        left.text(high + .03, row, f"{value:.3f}", va="center", fontsize=7)
+    left.axvline(chance, color="0.3", lw=.7, ls=":")
+    left.text(chance + .02, len(overall) - .5, "chance", fontsize=6, va="center")
+    left.set(ylim=(len(overall) - .3, -.6), xlim=(0, 1.25), xlabel="task kNN accuracy")
+    left.set_yticks(range(len(overall)), [encoder_title(n) for n in overall])
+    left.set_xticks([0, .5, 1])
     first = next(iter(per_task.values()))
     _dots(right, per_task, sorted(as_tasks(tasks), key=lambda t: first.get(t.name, 0)))
     return figure

@@ -66,7 +66,7 @@ def windowing(batch: Batch, draw: Draw, width: Tensor):
     low = (level - width / 2).view(-1, 1, 1, 1)
     return batch.image, (batch.image - low) / width.view(-1, 1, 1, 1)
 
-@task("transformation", power=Uniform(.5, 1.1, limits=(0, 3), signed=True))
+@task("transformation", power=Uniform(.5, 1.1, limits=(-3, 3), signed=True))
 def gamma(batch: Batch, draw: Draw, power: Tensor):
     "Grey values to the power of two to the power of `power`."
     return batch.image, batch.image.clamp(min=1e-4) ** torch.exp2(power).view(-1, 1, 1, 1)

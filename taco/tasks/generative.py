@@ -110,10 +110,11 @@ def _point_spread(width: Tensor,  # (B,) standard deviation in pixels
     kernel = torch.where(motion.view(-1, 1, 1) > .5, y.mT @ x, bell[:, :, None] * bell[:, None])
     return kernel / kernel.sum((1, 2), keepdim=True)
 
-# %% ../../nbs/tasks/03_generative.ipynb #f531b71e
+# %% ../../nbs/tasks/03_generative.ipynb #c8eda638
 _WIDEST = .06  # blur, as a fraction of the side
 
-@task("generative", width=Uniform(.018, .04, limits=(0, _WIDEST)), motion=Choice((0, 1)), angle=Uniform(0, 180))
+@task("generative", width=Uniform(.018, .04, limits=(0, _WIDEST)), motion=Choice((0, 1)),
+      angle=Uniform(0, 180, ordered=False))
 def deblurring(batch: Batch, draw: Draw, width: Tensor, motion: Tensor, angle: Tensor):
     """Blur of standard deviation `width` (fraction of the side).
 

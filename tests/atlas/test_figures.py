@@ -76,6 +76,8 @@ def test_neighbours_are_sorted_by_the_first_encoder():
     per_task = dict(taco=dict(distance_map=.9, shear=.2), random=dict(distance_map=.1))
     figure = draw_neighbours(overall, per_task, TWO, 1 / 2)
     left, right = figure.axes
-    assert [t.get_text() for t in left.get_xticklabels()] == ["TaCo", "random weights"]
+    assert [t.get_text() for t in left.get_yticklabels()] == ["TaCo", "random weights"]
+    top, bottom = left.get_ylim()[::-1]
+    assert top < 0 < 1 < bottom  # the first encoder is the uppermost
     assert [t.get_text() for t in right.get_yticklabels()] == ["shear", "distance map"]
     plt.close(figure)

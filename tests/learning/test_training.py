@@ -245,7 +245,8 @@ def test_ordinal_positives_order_by_strength(store, tmp_path):
     resumed = train(store, ["brightness_change"], config(**how, ordinal=.1), tmp_path / "part", False)
     straight = PairEncoder.load(tmp_path / "0.1/encoder", device="cpu")
     assert torch.equal(weights(resumed), weights(straight))
-    with pytest.raises(ParameterError, match="ordinal"): config(ordinal=-1)
+    for wrong in (-1, 1e-9, float("nan"), True):
+        with pytest.raises(ParameterError, match="ordinal"): config(ordinal=wrong)
 
 
 def test_other_pixels_under_the_same_names_are_another_run(store, tmp_path):
