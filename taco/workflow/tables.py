@@ -155,7 +155,7 @@ ANSWERS = (  # figure, experiment, question, answer
      "with (task, dataset) as positives for <datasets_knn_within_task_taco_dataset>"),
 )
 
-# %% ../../nbs/workflow/04_tables.ipynb #3286f58d
+# %% ../../nbs/workflow/04_tables.ipynb #97245bbd
 ANSWERS += (
     ("fig7_alterations", "alterations", "what happens as a pair is altered?",
      "the strength of <alterations_readable:.0f> of twelve can be read from the features (R² ≥ 0.9): of brightness "
@@ -166,7 +166,8 @@ ANSWERS += (
      "of a wrong class, which a pair does not say, <failure_auroc_wrong_class_typicality_without>"),
     ("fig9_generalisation", "generalisation", "what of tasks and datasets never seen?",
      "tasks <generalisation_unseen_tasks>, after training on them as long <generalisation_unseen_tasks_when_trained>, "
-     "pixels <generalisation_unseen_tasks_pixels>; datasets <generalisation_datasets_unseen>[, statistics of the pair "
+     "statistics of the pair <generalisation_unseen_tasks_statistics_lda|generalisation_unseen_tasks_statistics_trees>"
+     "; datasets <generalisation_datasets_unseen>[, statistics "
      "<generalisation_datasets_unseen_statistics_lda|generalisation_datasets_unseen_statistics_trees>]"),
     ("further", "further", "and of seventeen more?",
      "from five examples <fewshot5_further> are recognised, by statistics <fewshot5_further_statistics>; "
