@@ -32,14 +32,15 @@ STEPS = profile_steps(PROFILE)
 FOLDERS = {step: str(RUNS / step) for step in STEPS}
 # An analysis keeps one core busy, so two stand side by side; what does more takes every core. A training on a CPU has
 # work for two threads at most, and its result does not depend on how many it gets, so trainings stand side by side,
-# too, on two cores with one each. Snakemake 9.10 and later may run two whole-machine steps at once (snakemake issue
-# 3913: a job that is the only one ready takes no cores); hence <9.10 in settings.ini.
+# too, on two cores with one each. On a GPU its kernels are small: three at once do 2.4 times the work of one
+# (nbs/decisions.ipynb). Snakemake 9.10 and later may run two whole-machine steps at once (snakemake issue 3913: a job
+# that is the only one ready takes no cores); hence <9.10 in settings.ini.
 WHOLE = ("pack", "ums_rep", "sequence_ssl")
 TRAININGS = ("train", "image_contrast")
 DEVICE = (PROFILE.get("shared") or {}).get("device", "auto")
 ON_CPU = (pick_device().type if DEVICE == "auto" else DEVICE) == "cpu"  # a graph of another machine's can be planned
 THREADS = dict.fromkeys(WHOLE, workflow.cores)
-THREADS |= dict.fromkeys(TRAININGS, max(1, min(2, workflow.cores // 2)) if ON_CPU else workflow.cores)
+THREADS |= dict.fromkeys(TRAININGS, max(1, min(2, workflow.cores // 2) if ON_CPU else workflow.cores // 3))
 
 
 def code_of(name):
