@@ -16,7 +16,7 @@ from taco.tasks import generative
 from taco.tasks.catalogue import ALL_TASKS, GENERATIVE, SEMANTIC, TRANSFORMATION
 from taco.tasks.random import Draw
 from taco.tasks.semantic import CONTRAST, choose_colours
-from taco.tasks.task import FAMILIES, TASKS, get_task
+from taco.tasks.task import FAMILIES, TASKS, Choice, Task, Uniform, get_task
 
 NOTHING_DRAWN = {"horizontal_flip", "vertical_flip", "intensity_inversion", "colorization"}
 
@@ -626,3 +626,40 @@ def test_a_record_without_what_the_task_needs_is_refused(name, batch):
 
 def test_families_hold_the_tasks_named():
     assert SEMANTIC[0] == "binary_segmentation" and TRANSFORMATION[-1] == "brightness_change"
+
+
+# ── what a task draws ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_only_amounts_are_strengths():
+    "A kind and a direction are drawn, and say nothing of how much was done."
+    drawn = dict(amount=Uniform(1, 3, signed=True), kind=Choice((True, False)), angle=Uniform(0, 180, ordered=False))
+    own, draw = Task("own", "generative", frozenset({"image"}), lambda *_: _, drawn), Draw(torch.arange(300))
+    found, amount = own.strengths(draw), drawn["amount"].draw("amount", draw)
+    assert found.shape == (300, 1) and found.dtype == torch.float32
+    assert torch.allclose(found[:, 0], (amount + 3) / 6) and found.min() < 0.05 and found.max() > 0.95
+    for spec in (get_task("deblurring"), get_task("quarter_turn"), get_task("horizontal_flip")):
+        ordered = [name for name, of in spec.parameters.items() if of.ordered]
+        assert spec.strengths(draw).shape == (300, len(ordered)) and "angle" not in ordered
+
+
+@pytest.mark.parametrize(
+    ("given", "fix"),
+    [
+        (dict(low=0.3, high=0.1), "smaller number first"),
+        (dict(low=-1, high=1, signed=True), "sign of a signed number"),
+        (dict(low=float("nan"), high=1), "smaller number first"),
+        (dict(low=0, high=float("inf")), "smaller number first"),
+        (dict(low=0, high=2, limits=(0, 1)), "Widen the limits"),
+        (dict(low=0.5, high=1, limits=(0, 3), signed=True), "Widen the limits"),
+    ],
+)
+def test_a_range_that_cannot_be_drawn_is_refused(given, fix):
+    with pytest.raises(TaskError, match=fix):
+        Uniform(**given)
+
+
+@pytest.mark.parametrize("values", [(), ("left", "right"), (None, 1)])
+def test_a_choice_needs_numbers(values):
+    with pytest.raises(TaskError, match="something to choose from"):
+        Choice(values)
