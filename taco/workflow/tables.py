@@ -133,15 +133,16 @@ def study_tables(experiment: str, metrics: dict) -> list[str]:
     make = STUDY_TABLES.get(experiment)
     return [table for table in make(metrics) if table] if make else []
 
-# %% ../../nbs/workflow/04_tables.ipynb #c3b41aea
+# %% ../../nbs/workflow/04_tables.ipynb #2c6725c0
 ANSWERS = (  # figure, experiment, question, answer
     ("fig1_gallery", "gallery", "what are the thirty tasks?",
      "ten semantic, ten generative, ten transformations"),
     ("fig2_map", "map", "what does the space look like?", "clusters of tasks, datasets mixed inside them"),
     ("fig3_similarity", "similarity", "which tasks are alike?",
-     "those of a family, by <family_gap_taco> of cosine; but so they are for raw pixels (<family_gap_pixels>)"),
+     "those of a family (AUC of cosines within over between <family_auc_taco>); but so they are for raw pixels "
+     "(<family_auc_pixels>) and random weights (<family_auc_random>)"),
     ("fig4_encoders", "encoders", "do other encoders see tasks, too?",
-     "kNN on datasets never seen: <encoders_task_knn_unseen_datasets_taco>; hand-written statistics of the pair "
+     "on datasets never seen: <encoders_task_knn_unseen_datasets_taco> (kNN); hand-written statistics of the pair "
      "<encoders_task_knn_unseen_datasets_statistics-lda> (discriminants) and "
      "<encoders_task_knn_unseen_datasets_statistics-trees> (trees), of each image alone "
      "<encoders_task_knn_unseen_datasets_single-images>; image contrast with a quarter of the steps "
@@ -179,13 +180,25 @@ ANSWERS += (
      "<relations_auroc_single_images>"),
 )
 
-# %% ../../nbs/workflow/04_tables.ipynb #b6d415c3
+# %% ../../nbs/workflow/04_tables.ipynb #0fc658a6
+ANSWERS += (
+    ("study/neighbours", "neighbours", "and over three seeds?",
+     "kNN <study/task_knn_heldout_images> on held-out images, <study/task_knn_unseen_datasets> on datasets never seen; "
+     "cross-entropy with as many steps <study/task_knn_unseen_datasets_cross_entropy>, statistics "
+     "<study/task_knn_unseen_datasets_statistics_lda|task_knn_unseen_datasets_statistics_trees>"),
+    ("study/left_out", "left_out", "does a task lie where no training put it?",
+     "seeds of encoders that never saw it agree by <study/similarity_seed_agreement> (Spearman; random weights "
+     "<study/similarity_seed_agreement_untrained>); from five examples <study/fewshot5_left_out> are recognised, "
+     "by statistics <study/fewshot5_left_out_statistics>"),
+)
+
+# %% ../../nbs/workflow/04_tables.ipynb #bbc6dde1
 ANSWERS += (
     ("fig10_ums_rep", "ums_rep", "what does one shared representation save?",
      "<ums_rep_breast_ultrasound_full-all-0.34_saved:.0%> of computation "
      "(<ums_rep_breast_ultrasound_full-all-0.34_saved.with_stage_1:.0%> with its training), accuracy kept "
-     "(separate networks with as few epochs keep it on ultrasound, too, at "
-     "<ums_rep_breast_ultrasound_separate-all-0.34_saved:.0%>), but Dice and PSNR fall; with 25 labels accuracy "
+     "(on ultrasound by separate networks, too, at <ums_rep_breast_ultrasound_separate-all-0.34_saved:.0%>), "
+     "but Dice and PSNR fall; with 25 labels accuracy "
      "<seeds/ums_rep_breast_ultrasound_full-25-0.34_accuracy_gain:+ci>, "
      "which the sharing does, not the representation"),
     ("fig11_sequences", "sequence_ssl", "do pretext tasks on slice sequences help?",
@@ -214,18 +227,19 @@ def fill_in_metrics(
         return found[1] if all(number(place) != "–" for place in PLACE.finditer(found[1])) else ""
     return PLACE.sub(number, CLAUSE.sub(clause, sentence))
 
-# %% ../../nbs/workflow/04_tables.ipynb #b4a0d1d6
+# %% ../../nbs/workflow/04_tables.ipynb #5de80e5c
 def answers_table(
     root: str | Path,               # of the project; figures and notebooks are linked from its folder nbs
     profile: str = "quick",
 ) -> str:
     "A Markdown table with a row an experiment: figure, question, answer."
-    profiles = {"": profile, "real": "real", "seeds": f"{profile}_seeds"}
+    profiles = {"": profile, "real": "real", "seeds": f"{profile}_seeds", "study": "study"}
     files = {name: Path(root) / f"figures/{folder}/metrics.json" for name, folder in profiles.items()}
     metrics = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
     rows = []
     for figure, experiment, question, answer in ANSWERS:
-        number = figure.split("_")[0].removeprefix("fig")
-        links = f"[{number}](../figures/{profile}/{figure}.png)", f"[{question}](experiments/{experiment}.ipynb)"
+        of, _, drawn = figure.rpartition("/")
+        number = re.sub(r"fig(\d+)_.*", r"\1", drawn).replace("_", " ")
+        links = f"[{number}](../figures/{of or profile}/{drawn}.png)", f"[{question}](experiments/{experiment}.ipynb)"
         rows.append([*links, fill_in_metrics(answer, metrics)])
     return markdown_table(["figure", "question", "answer"], rows)

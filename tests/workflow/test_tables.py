@@ -16,10 +16,11 @@ def committed(profile: str) -> dict:
 
 @pytest.mark.parametrize(("figure", "experiment", "question", "answer"), ANSWERS)
 def test_every_answer_finds_its_numbers_and_its_figure(figure, experiment, question, answer):
-    assert (ROOT / f"figures/quick/{figure}.png").exists()
+    of, _, drawn = figure.rpartition("/")
+    assert (ROOT / "figures" / (of or "quick") / f"{drawn}.png").exists()
     assert find_experiment(experiment).exists()
     assert question.endswith("?")
-    files = {"": "quick", "real": "real", "seeds": "quick_seeds"}
+    files = {"": "quick", "real": "real", "seeds": "quick_seeds", "study": "study"}
     for place in PLACE.finditer(CLAUSE.sub("", answer)):
         for name in place["name"].split("|"):
             metric = committed(files[place["of"] or ""])[name]
