@@ -265,9 +265,9 @@ def real_cards(shared_data: Path) -> dict[str, str | Path]:
 
 
 def pack_real(name: str, card, shared_data: Path, out: Path, size: int) -> Path:
-    "A card may expect the folder of all extracts or its own; the one that holds its files is used."
-    try: return pack(card, shared_data, out, size, source="real", subjects=10)
-    except DataError: return pack(card, shared_data / name, out, size, source="real", subjects=10)
+    "A card may expect its own folder or that of all extracts; the one that holds its files is used."
+    try: return pack(card, shared_data / name, out, size, source="real", subjects=10)
+    except DataError: return pack(card, shared_data, out, size, source="real", subjects=10)
 
 
 @pytest.fixture(scope="session")
