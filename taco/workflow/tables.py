@@ -133,7 +133,7 @@ def study_tables(experiment: str, metrics: dict) -> list[str]:
     make = STUDY_TABLES.get(experiment)
     return [table for table in make(metrics) if table] if make else []
 
-# %% ../../nbs/workflow/04_tables.ipynb #2c6725c0
+# %% ../../nbs/workflow/04_tables.ipynb #7c8e38b7
 ANSWERS = (  # figure, experiment, question, answer
     ("fig1_gallery", "gallery", "what are the thirty tasks?",
      "ten semantic, ten generative, ten transformations"),
@@ -143,11 +143,11 @@ ANSWERS = (  # figure, experiment, question, answer
      "(<family_auc_pixels>) and random weights (<family_auc_random>)"),
     ("fig4_encoders", "encoders", "do other encoders see tasks, too?",
      "on datasets never seen: <encoders_task_knn_unseen_datasets_taco> (kNN); hand-written statistics of the pair "
-     "<encoders_task_knn_unseen_datasets_statistics-lda> (discriminants) and "
-     "<encoders_task_knn_unseen_datasets_statistics-trees> (trees), of each image alone "
+     "<encoders_task_knn_unseen_datasets_statistics-lda|encoders_task_knn_unseen_datasets_statistics-trees>, "
+     "of each image alone "
      "<encoders_task_knn_unseen_datasets_single-images>; image contrast with a quarter of the steps "
      "<encoders_task_knn_unseen_datasets_image-contrast>, pixels <encoders_task_knn_unseen_datasets_pixels>; "
-     "on real images <real/task_knn_real_unseen>[, statistics of the pair "
+     "on real images <real/task_knn_real_unseen>[, statistics "
      "<real/task_knn_real_unseen_statistics_lda|task_knn_real_unseen_statistics_trees>]"),
     ("fig5_blending", "blending", "which tasks are distinct?",
      "<tasks_distinct:.0f>; <tasks_blending:.0f> blend, <tasks_undecided:.0f> are undecided"),
