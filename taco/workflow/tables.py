@@ -156,7 +156,7 @@ ANSWERS = (  # figure, experiment, question, answer
      "with (task, dataset) as positives for <datasets_knn_within_task_taco_dataset>"),
 )
 
-# %% ../../nbs/workflow/04_tables.ipynb #97245bbd
+# %% ../../nbs/workflow/04_tables.ipynb #3c8f92dc
 ANSWERS += (
     ("fig7_alterations", "alterations", "what happens as a pair is altered?",
      "the strength of <alterations_readable:.0f> of twelve can be read from the features (R² ≥ 0.9): of brightness "
@@ -167,7 +167,7 @@ ANSWERS += (
      "of a wrong class, which a pair does not say, <failure_auroc_wrong_class_typicality_without>"),
     ("fig9_generalisation", "generalisation", "what of tasks and datasets never seen?",
      "tasks <generalisation_unseen_tasks>, after training on them as long <generalisation_unseen_tasks_when_trained>, "
-     "statistics of the pair <generalisation_unseen_tasks_statistics_lda|generalisation_unseen_tasks_statistics_trees>"
+     "statistics <generalisation_unseen_tasks_statistics_lda|generalisation_unseen_tasks_statistics_trees>"
      "; datasets <generalisation_datasets_unseen>[, statistics "
      "<generalisation_datasets_unseen_statistics_lda|generalisation_datasets_unseen_statistics_trees>]"),
     ("further", "further", "and of seventeen more?",
@@ -175,17 +175,18 @@ ANSWERS += (
      "<further_tasks_relatives:.0%> are placed at a task that was named before, by statistics "
      "<further_tasks_relatives_statistics:.0%>"),
     ("relations", "relations", "does it compare at all?",
-     "AUROC <relations_auroc> over questions that only a comparison answers; statistics of the pair "
+     "AUROC <relations_auroc> over questions that only a comparison answers; statistics "
      "<relations_auroc_statistics_lda|relations_auroc_statistics_trees>, of each image alone "
      "<relations_auroc_single_images>"),
 )
 
-# %% ../../nbs/workflow/04_tables.ipynb #0fc658a6
+# %% ../../nbs/workflow/04_tables.ipynb #21e04720
 ANSWERS += (
     ("study/neighbours", "neighbours", "and over three seeds?",
      "kNN <study/task_knn_heldout_images> on held-out images, <study/task_knn_unseen_datasets> on datasets never seen; "
      "cross-entropy with as many steps <study/task_knn_unseen_datasets_cross_entropy>, statistics "
-     "<study/task_knn_unseen_datasets_statistics_lda|task_knn_unseen_datasets_statistics_trees>"),
+     "<study/task_knn_unseen_datasets_statistics_lda|task_knn_unseen_datasets_statistics_trees>; ten minutes of a GPU: "
+     "<gpu/task_knn_heldout_images> and <gpu/task_knn_unseen_datasets>"),
     ("study/left_out", "left_out", "does a task lie where no training put it?",
      "seeds of encoders that never saw it agree by <study/similarity_seed_agreement> (Spearman; random weights "
      "<study/similarity_seed_agreement_untrained>); from five examples <study/fewshot5_left_out> are recognised, "
@@ -227,13 +228,13 @@ def fill_in_metrics(
         return found[1] if all(number(place) != "–" for place in PLACE.finditer(found[1])) else ""
     return PLACE.sub(number, CLAUSE.sub(clause, sentence))
 
-# %% ../../nbs/workflow/04_tables.ipynb #5de80e5c
+# %% ../../nbs/workflow/04_tables.ipynb #cc388d3b
 def answers_table(
     root: str | Path,               # of the project; figures and notebooks are linked from its folder nbs
     profile: str = "quick",
 ) -> str:
     "A Markdown table with a row an experiment: figure, question, answer."
-    profiles = {"": profile, "real": "real", "seeds": f"{profile}_seeds", "study": "study"}
+    profiles = {"": profile, "real": "real", "seeds": f"{profile}_seeds", "study": "study", "gpu": "gpu"}
     files = {name: Path(root) / f"figures/{folder}/metrics.json" for name, folder in profiles.items()}
     metrics = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
     rows = []
