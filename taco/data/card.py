@@ -52,6 +52,7 @@ class Card:
     access: str = ""             # how to obtain the files where there is no direct download
     note: str = ""               # traps, and what the source does not say
     study: str = ""              # the collection it belongs to, such as medsegbench
+    origin: str = ""             # equal where images may come from one source; by default the card's name
     fit: str = "cover"           # how an image becomes a square, see FITS
     path: str = ""               # the file it was read from
 
@@ -83,7 +84,7 @@ def parse_card(text: str, file: str | Path = "card") -> Card:
     if isinstance(table["read"], dict): table["read"] = [table["read"]]
     check_types(table, file)
     table["classes"] = numbered(table["classes"], refuse)
-    card = Card(**table, path=str(file))
+    card = Card(**{"origin": table["name"]} | table, path=str(file))
     check_card(card)
     return card
 
@@ -106,7 +107,7 @@ def numbered(classes: dict, refuse: Callable) -> dict[int, str]:
 # %% ../../nbs/data/03_card.ipynb #1040824b
 KINDS = {
     **dict.fromkeys(["name", "title", "anatomy", "labels_from", "licence", "permits", "citation", "homepage"], str),
-    **dict.fromkeys(["access", "note", "study", "fit"], str),
+    **dict.fromkeys(["access", "note", "study", "origin", "fit"], str),
     **dict.fromkeys(["modality", "annotation", "read", "files"], list),
     **dict.fromkeys(["classes", "split", "phantom", "counts"], dict),
     "channels": int, "pseudo_labels": bool,
@@ -131,8 +132,9 @@ COUNTED = number(0, whole=True)
 def check_card(card: Card) -> None:
     "Raise `CardError` unless the values of the fields can work."
     refuse = refusing(CardError, file=card.path)
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", card.name):
-        refuse("The name becomes a folder name.", "name", card.name, "lower-case letters, digits, - and _")
+    for name, what in (("name", "The name becomes a folder name."), ("origin", "An origin is one word.")):
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", word := getattr(card, name)):
+            refuse(what, name, word, "lower-case letters, digits, - and _")
     for name, known in (("modality", MODALITIES), ("annotation", ANNOTATIONS)):
         if not getattr(card, name): refuse("The list is empty.", name, [], ", ".join(known))
         for value in getattr(card, name):

@@ -48,6 +48,9 @@ def test_every_shipped_card_loads_and_can_be_read_from_something():
         ),
         (('title = "Toy"', 'title = "Toy'), "TOML", "line"),
         (('licence = "none"\n', ""), "licence", "Add it"),
+        (('licence = "none"', 'licence = "none"\norigin = "the ISIC archive"'), "origin", "letters"),
+        (('licence = "none"', 'licence = "none"\norigin = ""'), "origin", "letters"),
+        (('licence = "none"', 'licence = "none"\norigin = 7'), "origin", "str"),
     ],
 )
 def test_a_bad_card_names_itself_and_the_field(tmp_path, change, field, hint):
@@ -78,6 +81,28 @@ def test_cards_of_a_study_are_found_and_a_misspelt_one_is_refused(tmp_path, monk
     make_card(tmp_path, 'study = "mine"\n' + CARD + CLASSES + PAIRS + BY_SUBJECT)
     monkeypatch.setenv("TACO_CARDS", str(tmp_path))
     assert list_cards("mine") == ["toy"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("isic2016", "isic2018"),
+        ("covidquex", "covid19radio", "covid_cxr_seg"),
+        ("acdc", "acdc_h5"),
+        ("hc18", "hc18_fetal_us"),
+        ("msd_hippocampus", "msd_hippocampus_more"),
+    ],
+)
+def test_cards_of_one_source_say_one_origin_and_others_another(names, monkeypatch):
+    monkeypatch.setenv("TACO_CARDS", str(Path(__file__).parents[1] / "cards"))
+    origins = {n: load_card(n).origin for n in list_cards() if n != "folders"}
+    (origin,) = {origins[n] for n in names}
+    assert {n for n, o in origins.items() if o == origin} == set(names)
+
+
+def test_a_card_that_says_no_origin_is_one_of_its_own(tmp_path):
+    card = make_card(tmp_path)
+    assert card.origin == card.name == "toy"
 
 
 def test_the_data_folder_is_given_or_named_by_the_environment(tmp_path, monkeypatch):
