@@ -104,7 +104,7 @@ def content_key(folder: str | Path) -> str:
     manifests = [read_json(f / "manifest.json", ExperimentError, again) for f in packed_folders(folder)]
     return " ".join(m["key"] for m in manifests)
 
-# %% ../../nbs/workflow/01_run.ipynb #7988c756
+# %% ../../nbs/workflow/01_run.ipynb #72526141
 DATA_KINDS = ("phantom", "packaged", "real")
 
 @dataclass
@@ -121,6 +121,7 @@ class Run:
     workers: int = 1                                    # cores that it may use
     started: float = field(default_factory=time.time)
     needs: dict[str, str] = field(default_factory=dict)  # folders of runs that it reads, and what they were
+    troubles: dict[str, str] = field(default_factory=dict)  # what went wrong beside it, and why
     lock: Lock | None = None                            # held from `begin` to `finish`
 
     @property
@@ -179,7 +180,7 @@ def metric(self: Run, name: str, value: float, ci: tuple[float, float] | None = 
     interval = None if ci is None else [round(float(c), 5) for c in ci]
     self.metrics[name] = dict(value=round(float(value), 5), ci=interval, n=int(n), seeds=int(seeds), data=data, **more)
 
-# %% ../../nbs/workflow/01_run.ipynb #987468f6
+# %% ../../nbs/workflow/01_run.ipynb #889c68f8
 @patch
 def figure(self: Run, drawing, name: str, caption: str) -> None:
     "Save a matplotlib figure with its caption, and show it in the notebook by reference."
@@ -193,12 +194,18 @@ def figure(self: Run, drawing, name: str, caption: str) -> None:
     display(Markdown(f"![{name}]({name}.png)\n\n{caption}"))
 
 @patch
+def trouble(self: Run, what: str, why: str) -> None:
+    "Say that something failed which does not stop the run: it is printed, and told again when it is published."
+    self.troubles[what] = why
+    print(f"{what}: {why}\n", flush=True)
+
+@patch
 def forget_where(self: Run, *parameters: str) -> None:
     "Of these parameters keep the folders' names alone: where they lie means nothing elsewhere."
     for name in parameters:
         if self.parameters[name]: self.parameters[name] = Path(self.parameters[name]).name
 
-# %% ../../nbs/workflow/01_run.ipynb #e601e636
+# %% ../../nbs/workflow/01_run.ipynb #eeb626ce
 @patch
 def finish(self: Run) -> None:
     "Write `done.json`: the sign, and the only one, that this run is complete."
@@ -207,6 +214,7 @@ def finish(self: Run) -> None:
         commit=git_commit(project_root()), code=self.code(), data=self.data, device=self.device,
         precision=self.precision, versions=versions(), seconds=round(time.time() - self.started, 1),
         memory=peak_memory(), figures=self.figures, metrics=self.metrics, needs=self.needs)
+    if self.troubles: about["troubles"] = self.troubles
     if is_under(self.folder):
         write_json(self.folder / FINISHING, about)  # the executed notebook is not whole yet
     else: seal(self.folder, about)

@@ -10,7 +10,6 @@ from taco.atlas.rivals.baselines import PixelEncoder
 from taco.atlas.unseen.generalisation import share_right
 from taco.atlas.unseen.real import (
     accuracy_by_task,
-    find_datasets,
     most_mistaken,
     name_tasks,
     open_strangers,
@@ -21,6 +20,7 @@ from taco.atlas.unseen.real import (
     trained_on,
 )
 from taco.base import CardError, DataError
+from taco.data.collection import find_datasets
 from taco.data.store import Store
 from taco.tasks.catalogue import ALL_TASKS
 
@@ -77,7 +77,8 @@ def test_every_way_to_find_a_card(tmp_path):
     (data / "inside/card.toml").write_text(CARD.format(name="inside"))
     (cards / "beside.toml").write_text(CARD.format(name="beside"))
     (cards / "folders.toml").write_text('renamed = "kvasir"\n')
-    found, without = find_datasets(data, cards)
+    collection = find_datasets(data, cards)
+    found, without = collection.found, collection.without
     assert {folder.name: card.name for card, folder in found} == dict(
         inside="inside", beside="beside", renamed="kvasir", drive="drive"
     )
@@ -109,7 +110,7 @@ def test_one_broken_dataset_does_not_hide_the_others(tmp_path):
         folder_of(tmp_path / "data", name)
         (tmp_path / f"data/{name}/card.toml").write_text(CARD.format(name=name))
     for file in (tmp_path / "data/broken").glob("*.png"): file.write_bytes(b"no picture")
-    found, _ = find_datasets(tmp_path / "data")
+    found = find_datasets(tmp_path / "data").found
     folders, failed, left_out = pack_strangers(found, tmp_path / "out", 16, "real", {"known"})
     assert (
         [f.name for f in folders] == ["good-real-16"]
@@ -142,7 +143,7 @@ def test_what_was_trained_on_and_what_was_left_out_are_said(tmp_path, store):
     (tmp_path / "data/good/card.toml").write_text(CARD.format(name="good"))
     (tmp_path / "data/good/7.png").write_bytes(b"no picture")
     (tmp_path / "data/good/7_m.png").write_bytes(b"no picture")
-    found, _ = find_datasets(tmp_path / "data")
+    found = find_datasets(tmp_path / "data").found
     folders, failed, left_out = pack_strangers(found, tmp_path / "out", 16, "real", set())
     strangers = open_strangers(folders, failed, left_out)
     said = said_of(strangers, ["nobody"], ["drive", "stare"])
