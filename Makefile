@@ -25,10 +25,12 @@ $(VENV)/.ready: requirements.lock settings.ini setup.py pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
+# where real datasets lie, for a profile that wants to know it
+given = $(if $(DATA),data=$(abspath $(DATA))) $(if $(CARDS),cards=$(abspath $(CARDS)))
 # $(call run,TARGET): one target of the Snakefile for PROFILE, then its figures
 define run
 	@echo "── profile $(PROFILE), $(1): $$(sed -n 's/^description: *//p' profiles/$(PROFILE).yaml)"
-	@$(BIN)/python -m tools.steps $(1) --cores $(CORES) --config profile=$(PROFILE) --quiet host rules --rerun-incomplete --rerun-triggers params input mtime
+	@$(BIN)/python -m tools.steps $(1) --cores $(CORES) --config profile=$(PROFILE) $(given) --quiet host rules --rerun-incomplete --rerun-triggers params input mtime
 	@$(BIN)/taco publish $(PROFILE)
 endef
 

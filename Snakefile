@@ -1,6 +1,7 @@
 # Which step of a profile needs which. One rule is one papermill call:
 #   snakemake --cores 2 --config profile=quick
-# `make reproduce` calls this and then publishes runs/<profile>/ to figures/<profile>/.
+# `make reproduce` calls this and then publishes runs/<profile>/ to figures/<profile>/. The profile `real` is told where
+# its datasets lie, by `--config profile=real data=<folder> cards=<folder>`.
 #
 # What an experiment needs is declared in its parameters cell: `embed_run: str = "runs/smoke/embed"` needs `embed`.
 # What is stale is decided by parameters and fingerprints (code cells and the modules they use), never by the time
@@ -23,6 +24,8 @@ from taco.workflow.profile import load_profile, plan, profile_steps, step_experi
 
 lead()  # the commands of steps end when this process does, however it ends
 PROFILE = load_profile(config.get("profile", "quick"))
+GIVEN = {name: str(Path(config[name]).absolute()) for name in ("data", "cards") if config.get(name)}
+PROFILE["shared"] = (PROFILE.get("shared") or {}) | GIVEN  # a folder of real datasets, and of cards for them
 PYTHON = quote(sys.executable)
 RUNS = Path(config.get("runs", "runs")) / PROFILE["name"]
 
