@@ -96,6 +96,8 @@ declare("folder", f"{FILED} npz", below,
         "the folder of these files below the data root", '"drive_original"', "the card's name")
 declare("subject", FILED, subject,
         "who is on the image: groups of a pattern, or a table", "'re:(p\\d+)_'", "the identity")
+declare("subject", "npz", table(LOOKUP), "who is on the image of a row: a table",
+        '{table = "rows.csv", row = "file", column = "patient"}', "the row")
 declare("split", FILED, expression, "which part the publisher put it in", "'re:(train|test)/'")
 declare("splits", FILED, splits,
         "what the publisher's words for the parts mean", '{training = "train"}')

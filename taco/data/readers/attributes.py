@@ -22,8 +22,8 @@ from .tables import read_table, table_options
 from ..record import Record, check_attributes
 
 # %% auto #0
-__all__ = ['TYPES', 'LOOKUP', 'NUMBER', 'check_lookups', 'look_up', 'names_of', 'file_of', 'Column', 'column_of', 'list_items',
-           'load_with', 'lookup_notes']
+__all__ = ['TYPES', 'LOOKUP', 'ROW', 'NUMBER', 'check_lookups', 'look_up', 'names_of', 'file_of', 'Column', 'column_of',
+           'list_items', 'load_with', 'lookup_notes']
 
 # %% ../../../nbs/data/readers/13_attributes.ipynb #1afee008
 TYPES = dict(pattern=str, table=str, match=str, values=dict, separator=str, header=bool, optional=bool,
@@ -92,16 +92,22 @@ def look_up(
     return None if word in ("", *spec.get("missing", ())) else _value(source, word, spec, refuse)
 
 # %% ../../../nbs/data/readers/13_attributes.ipynb #b8ac0671
+ROW = re.compile(r"(.+)\[(train|val|test)_images[^\[\]]*\]\[(\d+)\]")
+
 def names_of(path: str) -> list[str]:
-    "What a table may call a file: its path or its name, with or without the ending."
+    "What a table may call a file: its path or its name, with or without the ending; or a row of an .npz."
+    if row := ROW.fullmatch(path):
+        counted = f"{row[2]}[{row[3]}]"
+        files = dict.fromkeys([row[1], Path(row[1]).name])
+        return [path, *(f"{file} {counted}" for file in files), counted, f"{row[2]}-{int(row[3]):05d}"]
     file = file_of(path)
     whole = [path, file, Path(file).name]
     bare = [re.sub(r"\.(nii\.gz|ome\.tiff?|[^./]+)$", "", name) for name in whole[1:]]
     return list(dict.fromkeys([*whole, *bare, Path(file).stem]))
 
 def file_of(path: str) -> str:
-    "The path without an array inside the file: a.h5 of a.h5[x/image]."
-    return re.sub(r"(\.\w+)\[.*\]$", r"\1", path)
+    "The path without an array inside the file: a.h5 of a.h5[x/image]; a row of an .npz stays one."
+    return path if ROW.fullmatch(path) else re.sub(r"(\.\w+)\[.*\]$", r"\1", path)
 
 def _match(spec: dict, path: str) -> re.Match | None:
     "Where the pattern of a lookup, or the `match` of its table, fits a path."
@@ -232,7 +238,7 @@ def _with_subject(source: Source, spec: dict, tables: _Tables, item: Item) -> It
             refusing(DataError, file=item.file)(
                 "The subject of an image is unknown.", "subject", "an empty cell", "a subject",
                 "Fill it in, or declare optional = true: the image is then a subject of its own.")
-    except DataError as error: return failing(item.file, item.subject, error)
+    except DataError as error: return replace(failing(item.file, item.subject, error), split=item.split)
     return item if subject is None else replace(item, subject=str(subject))
 
 # %% ../../../nbs/data/readers/13_attributes.ipynb #e71e0283

@@ -249,3 +249,79 @@ def test_arrays_of_one_file_share_its_row(tmp_path):
     )
     head = HEAD.replace('"boxes"', '"semantic"')
     assert [r.attributes["v"] for r in read(card_of(lines, head), tmp_path)] == [4, 4]
+
+
+# ---------------------------------------------------------------- rows of arrays
+
+LOOKED_UP = 'table = "rows.csv", row = "row"'
+ROWS = (
+    'reader = "npz"\nfile = "toy_{size}.npz"\n'
+    f'subject = {{{LOOKED_UP}, column = "who"}}\n'
+    f'attributes = {{age = {{{LOOKED_UP}, column = "age"}}}}\n'
+)
+GIVEN = HEAD.replace('"boxes"', '"semantic"').replace('rule = "subject"', 'rule = "given"')
+
+
+def arrays(tmp_path, *lines: str):
+    "A card and its folder: three rows to train and two to test, and the table of them."
+    made = {}
+    for part, count in (("train", 3), ("test", 2)):
+        made[f"{part}_images"] = np.arange(count * 64, dtype=np.uint8).reshape(count, 8, 8)
+        made[f"{part}_label"] = made[f"{part}_images"] % 4
+    write(tmp_path, "rows.csv", "\n".join(("row,who,age", *lines)))
+    np.savez(tmp_path / "toy/toy_8.npz", **made)
+    return card_of(ROWS, GIVEN)
+
+
+@pytest.mark.parametrize(
+    "name", ["toy_8.npz {part}[{i}]", "{part}[{i}]", "{part}-{i:05d}", "toy_8.npz[{part}_images][{i}]"]
+)
+def test_a_row_goes_by_its_place(tmp_path, name):
+    places = [("train", 0), ("train", 1), ("train", 2), ("test", 0), ("test", 1)]
+    lines = [f"{name.format(part=p, i=i)},{'AAABC'[n]},{20 + n}" for n, (p, i) in enumerate(places)]
+    card = arrays(tmp_path, *lines)
+    found = find(card, tmp_path)
+    assert [i.subject for i in found.items] == [*"AAABC"]
+    records = list(read(card, tmp_path))
+    assert [r.attributes for r in records] == [{"age": 20 + n} for n in range(5)]
+    assert [(r.subject, r.split) for r in records] == [("A", "train")] * 3 + [("B", "test"), ("C", "test")]
+    assert [r.key for r in records][2:4] == ["train-00002", "test-00000"]
+
+
+def test_a_row_that_the_table_forgot_fails_alone_and_stays_in_its_part(tmp_path):
+    card = arrays(tmp_path, "train[0],A,1", "train[2],A,1", "test[0],B,1", "test[1],C,1")
+    items = find(card, tmp_path).items
+    assert [i.fails for i in items] == [False, True, False, False, False]
+    assert [i.split for i in items] == ["train"] * 3 + ["test"] * 2
+    (error,) = failures(card, tmp_path)
+    assert "no row" in str(error) and "train[1]" in str(error) and "rows.csv" in str(error)
+
+
+def test_a_person_in_two_parts_of_the_arrays_is_refused(tmp_path):
+    card = arrays(tmp_path, *(f"train[{i}],A,1" for i in range(3)), "test[0],A,1", "test[1],B,1")
+    refused(DataError, card, tmp_path, "A subject lies in more than one split", "A: ", 'rule = "subject"')
+
+
+def test_rows_of_a_table_that_are_of_no_row_of_the_arrays_are_told(tmp_path):
+    lines = [*(f"train[{i}],A,1" for i in range(4)), "test[0],B,1", "test[1],B,1"]
+    card = arrays(tmp_path, *lines)
+    found = find(card, tmp_path)
+    (note, other) = sorted(lookup_notes(Source(card, card.read[0], found.folder), found.items))
+    assert note == "age: 1 of 6 rows of rows.csv are of no image (train[3])"
+    assert other.startswith("subject: 1 of 6 rows")
+
+
+def test_arrays_are_packed_anew_when_their_table_changes(tmp_path):
+    lines = [*(f"train[{i}],A,1" for i in range(3)), "test[0],B,1", "test[1],B,1"]
+    card = arrays(tmp_path, *lines)
+    store = Store.open(pack(card, tmp_path, tmp_path / "out", 16, source="real"))
+    assert sorted(set(store.table.subject)) == ["A", "B"] and set(store.attribute("age")) == {1}
+    arrays(tmp_path, *(line.replace(",B,1", ",C,70") for line in lines))
+    store = Store.open(pack(card, tmp_path, tmp_path / "out", 16, source="real"))
+    assert sorted(set(store.table.subject)) == ["A", "C"] and set(store.attribute("age")) == {1, 70}
+
+
+def test_a_pattern_names_nobody_in_the_rows_of_arrays(tmp_path):
+    with pytest.raises(CardError) as error:
+        card_of('reader = "npz"\nfile = "toy_8.npz"\nsubject = "re:(train)"\n', GIVEN)
+    assert "read.subject" in str(error.value) and "table" in str(error.value)

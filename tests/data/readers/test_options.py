@@ -136,6 +136,7 @@ ELSEWHERE = {
     ("volumes", "series"): "test_volumes.py::test_series_and_channels_of_stacks",
     ("volumes", "channel"): "test_volumes.py::test_series_and_channels_of_stacks",
     ("volumes", "stack"): "test_volumes.py::test_a_file_a_slice",
+    ("npz", "subject"): "test_attributes.py::test_a_row_goes_by_its_place",
     ("hdf5", "unlabelled"): "test_arrays.py::test_hdf5_labels_that_are_absent_or_alone",
     ("hdf5", "healthy"): "test_arrays.py::test_hdf5_pictures_without_foreground",
     ("dicom", "unlabelled"): "test_dicom.py::test_images_without_a_mask",
