@@ -240,6 +240,17 @@ def encoder(self: Run, train: str | Path) -> PairEncoder:
     finished(train, "train")
     return PairEncoder.load(project_root() / train / "encoder", device="cpu")
 
+# %% ../../nbs/workflow/01_run.ipynb #f08b8cad
+@patch
+def trained_on(self: Run, train: str | Path) -> Store:
+    "The packed data that a run of 'train' has read, all splits. Raises `ExperimentError`."
+    from taco.data.collection import draw_folders
+    from taco.data.store import Store
+    given = finished(train, "train")["parameters"]
+    store = self.store(given["pack_run"], given.get("beside"))
+    if not given.get("drawn"): return store
+    return Store.open(draw_folders(store.folders, given["drawn"], given["seed"]))
+
 # %% ../../nbs/workflow/01_run.ipynb #b66c8dae
 @patch
 def embeddings(self: Run, embed: str | Path) -> tuple[Embeddings, Embeddings]:
