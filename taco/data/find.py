@@ -203,7 +203,8 @@ def phantom_items(card: Card, size: int, subjects: int | None, seed: int) -> lis
     "The phantom patients of a card, images of `size` pixels. Raises `CardError` when it has no phantom."
     if not card.phantom:
         raise CardError("The card names no phantom.", file=card.path or card.name, field="phantom",
-                        fix="Add [phantom] recipe, or point root at the real files. " + how_to_get(card))
+                        fix="Name the folder of all datasets (--root, or TACO_DATA in the environment), "
+                            "or add a [phantom] recipe. " + how_to_get(card))
     recipe, options = card.phantom["recipe"], card.phantom.get("options", {})
     return [Item(f"phantom {recipe} {i}", f"{recipe}-{i:04d}",
                  partial(_load_phantom, card.name, recipe, i, size, seed, options))

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from taco.base import CardError, DataError
+from taco.base import CardError, DataError, TacoError
 from taco.data.card import FRACTIONS, SPLITS, list_cards, load_card
 from taco.data.find import assign_splits, divide, find, read
 from tests.data.made import BY_SUBJECT, CARD, CLASSES, GIVEN, PAIRS, make_card, told, write_pairs
@@ -112,6 +112,15 @@ def test_a_folder_that_fits_no_pattern_is_an_error_and_no_phantom(tmp_path):
     with pytest.raises(DataError) as error:
         find(card, tmp_path)
     told(error, str(tmp_path / "toy"), "read", "readme.txt", "images/*")
+
+
+def test_real_files_that_nobody_placed_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.delenv("TACO_DATA", raising=False)
+    card = make_card(tmp_path)
+    for source in ("real", "auto"):
+        with pytest.raises(TacoError) as error:
+            find(card, None, source)
+        told(error, "--root", "TACO_DATA", card.homepage)
 
 
 def test_absent_files_tell_where_they_come_from(tmp_path):

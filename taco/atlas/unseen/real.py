@@ -22,7 +22,7 @@ from ..embedding import Embeddings, embed_by, plan_pairs
 from ..neighbours import weighted_knn
 from .generalisation import accuracy_by_dataset, share_right
 from ...base import DataError, TacoError, refusing, suggest
-from ...data.card import Card, list_cards, load_card
+from ...data.card import ALIASES, Card, list_cards, load_card
 from ...data.pack import pack
 from ...data.store import Store
 from ...style import FAMILY_COLOURS, palette, style
@@ -36,7 +36,7 @@ __all__ = ['find_datasets', 'pack_strangers', 'trained_on', 'open_strangers', 's
 # %% ../../../nbs/atlas/unseen/01_real.ipynb #b986bee1
 def _aliases(cards: Path | None) -> dict[str, str]:
     "Folder → name of a card, as `cards/folders.toml` says. Raises `DataError` for a broken file."
-    file = cards / "folders.toml" if cards else None
+    file = cards / ALIASES if cards else None
     if file is None or not file.exists(): return {}
     try: return tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -55,7 +55,7 @@ def _card_of(folder: Path, cards: Path | None, aliases: dict[str, str]) -> Card 
     name = aliases.get(folder.name, folder.name)
     if name in list_cards(): return load_card(name)
     if cards and folder.name in aliases:
-        raise DataError("No card has this name.", file=cards / "folders.toml", field=folder.name, found=name,
+        raise DataError("No card has this name.", file=cards / ALIASES, field=folder.name, found=name,
                         fix=suggest(name, list_cards()))
     return None
 
