@@ -23,9 +23,9 @@ from .record import FITS, MODALITIES
 from .rules import below, shown
 
 # %% auto #0
-__all__ = ['ANNOTATIONS', 'RULES', 'SPLITS', 'FRACTIONS', 'KINDS', 'COUNTED', 'Card', 'parse_card', 'numbered', 'check_types',
-           'check_card', 'check_split', 'check_read', 'check_phantom', 'read_card', 'load_card', 'list_cards',
-           'data_folder', 'digest', 'cards_table']
+__all__ = ['ANNOTATIONS', 'RULES', 'SPLITS', 'FRACTIONS', 'KINDS', 'COUNTED', 'ALIASES', 'Card', 'parse_card', 'numbered',
+           'check_types', 'check_card', 'check_split', 'check_read', 'check_phantom', 'read_card', 'load_card',
+           'list_cards', 'data_folder', 'digest', 'cards_table']
 
 # %% ../../nbs/data/03_card.ipynb #f4755066
 @dataclass
@@ -47,12 +47,12 @@ class Card:
     split: dict                  # rule, fractions, fixed; see below
     pseudo_labels: bool = False  # made by a program, not by a person
     phantom: dict = field(default_factory=dict)           # recipe, subjects, options; see taco.data.phantoms
-    counts: dict[str, int] = field(default_factory=dict)  # published images per split
+    counts: dict[str, int] = field(default_factory=dict)  # published images per split, of the first layout
     files: list[dict] = field(default_factory=list)       # name, url, md5 or sha256 of direct downloads
     access: str = ""             # how to obtain the files where there is no direct download
     note: str = ""               # traps, and what the source does not say
     study: str = ""              # the collection it belongs to, such as medsegbench
-    origin: str = ""             # equal where images may come from one source; by default the card's name
+    origin: str = ""             # one word for images of one source; else the card's name
     fit: str = "cover"           # how an image becomes a square, see FITS
     path: str = ""               # the file it was read from
 
@@ -132,7 +132,7 @@ COUNTED = number(0, whole=True)
 def check_card(card: Card) -> None:
     "Raise `CardError` unless the values of the fields can work."
     refuse = refusing(CardError, file=card.path)
-    for name, what in (("name", "The name becomes a folder name."), ("origin", "An origin is one word.")):
+    for name, what in dict(name="The name becomes a folder name.", origin="An origin is one word.").items():
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", word := getattr(card, name)):
             refuse(what, name, word, "lower-case letters, digits, - and _")
     for name, known in (("modality", MODALITIES), ("annotation", ANNOTATIONS)):
@@ -220,6 +220,8 @@ def check_phantom(card: Card, refuse: Callable) -> None:
         refuse("The card offers neither files nor a phantom.", "read", [], "[[read]] or [phantom]")
 
 # %% ../../nbs/data/03_card.ipynb #7524e209
+ALIASES = "folders.toml"  # beside cards: folder = "name of a card"; no card itself
+
 def _shelves() -> list[Path]:
     "Folders that hold cards, the user's own first. Raises `CardError` when one of those does not exist."
     own = [Path(folder) for folder in os.environ.get("TACO_CARDS", "").split(os.pathsep) if folder]
@@ -271,7 +273,10 @@ def load_card(name: str | Path | Card) -> Card:
     if isinstance(name, Card): return name
     if str(name).lower().endswith(".toml"): path = Path(name)
     elif known := [path for path in _on_shelf(str(name)) if os.path.exists(path)]: path = known[0]
-    else: raise CardError("No card has this name.", field="card", found=str(name), fix=suggest(str(name), list_cards()))
+    else:
+        own = "Give the path of a card of your own, or name its folder in TACO_CARDS."
+        refusing(CardError)("No card has this name.", "card", str(name),
+                            fix=f"{suggest(str(name), list_cards())} {own}")
     card = read_card(path)
     if path.stem not in (card.name, "card"):
         refusing(CardError, file=path)("A card is named after its file.", "name", card.name, path.stem,
@@ -284,7 +289,8 @@ def list_cards(study: str | None = None) -> list[str]:
 
     Raises `CardError` for a study that no card belongs to.
     """
-    names = sorted({path.stem for shelf in _shelves() if shelf.is_dir() for path in shelf.glob("*.toml")})
+    files = [path for shelf in _shelves() if shelf.is_dir() for path in shelf.glob("*.toml")]
+    names = sorted({path.stem for path in files if path.name != ALIASES})
     if study is None: return names
     of = {name: load_card(name).study for name in names}
     if study not in of.values():

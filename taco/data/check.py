@@ -19,7 +19,7 @@ from ..base import DataError, StoreError, TacoError
 from .card import SPLITS, Card, data_folder, list_cards, load_card
 from .declared import held, marked, notes_of_declared, notes_of_tables
 from .find import SameImages, assign_splits, find, load, part_equals, same_key_fix
-from .folders import card_file, card_of, check_root, layouts_of
+from .folders import Found, card_file, card_of, check_root, layouts_of
 from .formats.display import choices_counted, notes_on_choices
 from .readers.files import printable, printable_lines
 from .readers.source import Item
@@ -172,7 +172,7 @@ def check(
     result.survey = survey(found, None if result.failed else opened)
     result.notes += [*result.survey.notes, *names_of_equals(found), *result.same.notes(), *notes_of_tables(found),
                      *map(printable, notes_on_choices(chosen))]
-    _check_whole(result, keys)
+    _check_whole(result, found, keys)
     return result
 
 # %% ../../nbs/data/12_check.ipynb #586d02c0
@@ -198,7 +198,7 @@ def _check_item(result: Check, item: Item, splits: dict, keys: dict[str, list[st
         result.pixels.update(drawn)
 
 # %% ../../nbs/data/12_check.ipynb #5999d072
-def _check_whole(result: Check, keys: dict[str, list[str]]) -> None:
+def _check_whole(result: Check, found: Found, keys: dict[str, list[str]]) -> None:
     "What only shows when all is read."
     card, twice = result.card, [k for k, files in keys.items() if len(files) > 1]
     if twice:
@@ -210,7 +210,7 @@ def _check_whole(result: Check, keys: dict[str, list[str]]) -> None:
     if missing and keys: result.notes.append(f"No image holds {', '.join(missing)}.")
     if result.source != "phantom": result.notes += notes_of_declared(card, result.held)
     said, here = dict(card.counts), dict(result.records)
-    if result.source == "real" and said and said != here:
+    if result.source == "real" and found.layout == next(iter(layouts_of(card))) and said not in ({}, here):
         result.notes.append(f"The card says {said} images, here are {here}.")
 
 # %% ../../nbs/data/12_check.ipynb #2dd5b74a

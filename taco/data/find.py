@@ -18,6 +18,7 @@ from PIL import Image
 from ..base import CardError, DataError, TacoError, refusing, suggest
 from .card import FRACTIONS, SPLITS, Card, data_folder, load_card
 from .folders import Found, check_root, find_real, how_to_get, refuse_absent
+from .options import NEEDED
 from .phantoms.catalogue import make_subject
 from .readers.attributes import check_lookups
 from .readers.catalogue import READERS
@@ -183,7 +184,7 @@ def part_equals(found: Found, splits: dict[str, str], seed: int = 0) -> dict[str
 
 # %% ../../nbs/data/06_find.ipynb #014e2ec3
 def check_readers(card: Card) -> None:
-    "Raise `CardError` for an unknown reader or an option that a reader does not have."
+    "Raise `CardError` for an unknown reader or option, and for a given split that no reader is told to find."
     refuse = refusing(CardError, file=card.path or card.name)
     for table in card.read:
         name = table["reader"]
@@ -195,6 +196,12 @@ def check_readers(card: Card) -> None:
                 refuse(f"The reader {name} has no such option.", f"read.{option}", table[option],
                        ", ".join(known), suggest(option, known))
         check_lookups(Source(card, table, None))
+    tells = lambda table: "split" in table or table["reader"] == "npz" or table["reader"] not in NEEDED
+    if card.split["rule"] == "given" and card.read and not any(map(tells, card.read)):
+        refuse("The card leaves the split to the publisher, and no [[read]] tells it.", "split.rule",
+               "given, and no split in " + ", ".join(dict.fromkeys(t["reader"] for t in card.read)),
+               "split in a [[read]], a pattern that finds the part in the path",
+               "Add it, for example split = 're:(train|val|test)/', or say rule = \"subject\": parts by fractions.")
 
 # %% ../../nbs/data/06_find.ipynb #494611d6
 SOURCES = ("auto", "real", "packaged", "phantom", "mixed")
@@ -203,7 +210,8 @@ def phantom_items(card: Card, size: int, subjects: int | None, seed: int) -> lis
     "The phantom patients of a card, images of `size` pixels. Raises `CardError` when it has no phantom."
     if not card.phantom:
         raise CardError("The card names no phantom.", file=card.path or card.name, field="phantom",
-                        fix="Add [phantom] recipe, or point root at the real files. " + how_to_get(card))
+                        fix="Name the folder of all datasets (--root, or TACO_DATA in the environment), "
+                            "or add a [phantom] recipe. " + how_to_get(card))
     recipe, options = card.phantom["recipe"], card.phantom.get("options", {})
     return [Item(f"phantom {recipe} {i}", f"{recipe}-{i:04d}",
                  partial(_load_phantom, card.name, recipe, i, size, seed, options))

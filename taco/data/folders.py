@@ -185,6 +185,7 @@ def refuse_absent(card: Card, root: Path | None) -> NoReturn:
     if there: fix = f"Unpack {few(there)} into {card.name}/. Else: {fix}"
     if root and card.phantom:
         fix += ' Or ask for phantoms: source phantom, or mixed for those of what is not there.'
+    if root is None: fix += " Then name the folder of all datasets: --root, or TACO_DATA."
     refusing(DataError, file=printable(str(root)) if root else None)(
         "The files of this dataset are not there.", "root",
         f"{few(there)}, {found}" if there else found,

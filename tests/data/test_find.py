@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from taco.base import CardError, DataError
+from taco.base import CardError, DataError, TacoError
 from taco.data.card import FRACTIONS, SPLITS, list_cards, load_card
 from taco.data.find import assign_splits, divide, find, read
 from tests.data.made import BY_SUBJECT, CARD, CLASSES, GIVEN, PAIRS, make_card, told, write_pairs
@@ -112,6 +112,42 @@ def test_a_folder_that_fits_no_pattern_is_an_error_and_no_phantom(tmp_path):
     with pytest.raises(DataError) as error:
         find(card, tmp_path)
     told(error, str(tmp_path / "toy"), "read", "readme.txt", "images/*")
+
+
+def test_a_given_split_that_nothing_tells_is_refused(tmp_path):
+    write_pairs(tmp_path, 12)
+    text = CARD + CLASSES + PAIRS
+    for source in ("real", "auto", "mixed"):
+        with pytest.raises(CardError) as error:
+            find(make_card(tmp_path, text + GIVEN), tmp_path, source)
+        told(error, "toy.toml", "split.rule", "no split in pairs", "split = ", 'rule = "subject"')
+    card = make_card(tmp_path, text + BY_SUBJECT)  # what it advises
+    assert {r.split for r in read(card, tmp_path)} == {"train", "val", "test"}
+    told_by_name = "split = 're:/(p0[0-3])_'\n"
+    told_by_name += 'splits = {p00 = "train", p01 = "train", p02 = "val", p03 = "test"}\n'
+    with pytest.raises(CardError) as error:  # p04 and p05 are in no part, and the pattern was to find it
+        find(make_card(tmp_path, text + told_by_name + GIVEN), tmp_path)
+    told(error, "toy.toml", "read.split", "p04")
+
+
+def test_files_without_a_part_are_divided_beside_those_that_have_one(tmp_path):
+    write_pairs(tmp_path, 20)
+    of = "\n[[read]]\nreader = \"pairs\"\nvalues = {{0 = 0, 255 = 1}}\nsubject = 're:(p\\d+)_'\n"
+    of += "images = 're:images/({0}_\\d+).png'\nmasks = 're:masks/({0}_\\d+).png'\n"
+    told_of = "split = 're:/p0(\\d)_'\nsplits = {0 = \"test\", 1 = \"test\", 2 = \"val\"}\n"
+    card = make_card(tmp_path, CARD + CLASSES + of.format("p0[0-2]") + told_of + of.format("p0[3-9]") + GIVEN)
+    parts = {r.subject: r.split for r in read(card, tmp_path)}
+    assert [parts.pop(f"p0{n}") for n in range(3)] == ["test", "test", "val"]
+    assert parts == divide(list(parts)) and set(parts.values()) >= {"train", "test"}
+
+
+def test_real_files_that_nobody_placed_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.delenv("TACO_DATA", raising=False)
+    card = make_card(tmp_path)
+    for source in ("real", "auto"):
+        with pytest.raises(TacoError) as error:
+            find(card, None, source)
+        told(error, "--root", "TACO_DATA", card.homepage)
 
 
 def test_absent_files_tell_where_they_come_from(tmp_path):

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,7 +23,7 @@ def npz_keys(path: Path) -> set[str]:
     refuse = refusing(DataError, file=path)
     try:
         with zipfile.ZipFile(path) as archive: names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:
         refuse("The array file cannot be read.", None, f"{type(error).__name__}: {error}", "a complete .npz",
                "Fetch it again and compare its checksum.", cause=error)
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -38,6 +37,7 @@ class Stream:
     def __init__(self, file: Path, key: str):
         self.file, self.key, self.next, self.handle = Path(file), key, 0, None
         self.whole: np.ndarray | None = None  # of an array in Fortran order, once a row was asked for
+        self.broken = ""                      # why no row can be read beyond the next
         self.shape, self.dtype = self._open()
 
     def _open(self) -> tuple[tuple, np.dtype]:
@@ -53,7 +53,7 @@ class Stream:
                 "The array does not hold plain numbers.", self.key, "Python objects" if dtype.hasobject else dtype,
                 "integers, floats or bools", "Save the array as numbers; objects are never unpacked, "
                 "for that would run code of the file.")
-        self.next = 0
+        self.next, self.broken = 0, ""
         return shape, dtype
 
     def _damaged(self, found: str, cause: Exception | None = None) -> NoReturn:
@@ -68,6 +68,7 @@ def row(self: Stream, index: int) -> np.ndarray:
     "Row `index`; going back reopens the file. Raises `DataError`."
     if self.fortran: return self._turned()[index]
     if index < self.next: self._open()
+    if self.broken: self._damaged(self.broken)
     count = int(np.prod(self.shape[1:])) * self.dtype.itemsize
     try:
         while self.next <= index:
@@ -75,8 +76,9 @@ def row(self: Stream, index: int) -> np.ndarray:
             if len(data) != count:
                 raise EOFError(f"the array ends in row {self.next} of {self.shape[0]}")
             self.next += 1
-    except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
-        self._damaged(f"{type(error).__name__}: {error}", error)
+    except Exception as error:  # every codec has exceptions of its own
+        self.broken = f"{type(error).__name__}: {error}"
+        self._damaged(self.broken, error)
     return np.frombuffer(data, self.dtype).reshape(self.shape[1:])
 
 @patch
@@ -85,8 +87,7 @@ def _turned(self: Stream) -> np.ndarray:
     if self.whole is None:
         count = int(np.prod(self.shape)) * self.dtype.itemsize
         try: data = self.handle.read(count)
-        except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
-            self._damaged(f"{type(error).__name__}: {error}", error)
+        except Exception as error: self._damaged(f"{type(error).__name__}: {error}", error)
         if len(data) != count: self._damaged(f"{len(data)} of {count} bytes")
         self.whole = np.frombuffer(data, self.dtype).reshape(self.shape, order="F")
     return self.whole

@@ -45,7 +45,7 @@ def _archive(source: Source) -> Path | None:
 
 @reader("npz")
 def read_npz(source: Source) -> list[Item]:
-    "Rows of the arrays of one .npz; every row is a subject of its own, unless the card names a table of subjects."
+    "Rows of the arrays of one .npz, every row a subject of its own where no table names it."
     source.require("file")
     path = _archive(source)
     if path is None: return []

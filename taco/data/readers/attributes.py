@@ -95,11 +95,11 @@ def look_up(
 ROW = re.compile(r"(.+)\[(train|val|test)_images[^\[\]]*\]\[(\d+)\]")
 
 def names_of(path: str) -> list[str]:
-    "What a table may call a file: its path or its name, with or without the ending; or a row of an .npz."
+    "What a table may call a file (its path or name, with or without ending) or a row of an .npz."
     if row := ROW.fullmatch(path):
-        counted = f"{row[2]}[{row[3]}]"
-        files = dict.fromkeys([row[1], Path(row[1]).name])
-        return [path, *(f"{file} {counted}" for file in files), counted, f"{row[2]}-{int(row[3]):05d}"]
+        file, part, number = row.groups()
+        counted, key = f"{part}[{number}]", f"{part}-{int(number):05d}"
+        return list(dict.fromkeys([path, f"{file} {counted}", f"{Path(file).name} {counted}", counted, key]))
     file = file_of(path)
     whole = [path, file, Path(file).name]
     bare = [re.sub(r"\.(nii\.gz|ome\.tiff?|[^./]+)$", "", name) for name in whole[1:]]
@@ -238,7 +238,8 @@ def _with_subject(source: Source, spec: dict, tables: _Tables, item: Item) -> It
             refusing(DataError, file=item.file)(
                 "The subject of an image is unknown.", "subject", "an empty cell", "a subject",
                 "Fill it in, or declare optional = true: the image is then a subject of its own.")
-    except DataError as error: return replace(failing(item.file, item.subject, error), split=item.split)
+    except DataError as error:
+        return replace(failing(item.file, item.subject, error), split=item.split)
     return item if subject is None else replace(item, subject=str(subject))
 
 # %% ../../../nbs/data/readers/13_attributes.ipynb #e71e0283

@@ -54,6 +54,55 @@ def test_a_name_that_occurs_twice(tmp_path):
     refused(error, "a.npz", "a.npy", "2 of them")
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("codec", ["ZIP_STORED", "ZIP_DEFLATED", "ZIP_BZIP2", "ZIP_LZMA"])
+def test_no_row_is_read_behind_a_damage(tmp_path, codec, order):
+    rows = np.random.default_rng(1).integers(0, 3, (40, 64, 64)).astype(np.uint8)
+    np.savez(tmp_path / "plain.npz", a=np.asarray(rows, order=order))
+    whole = zipfile.ZipFile(tmp_path / "plain.npz").read("a.npy")
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", getattr(zipfile, codec)) as archive:
+        archive.writestr("a.npy", whole)
+    stream = Stream(path, "a")
+    assert all((stream.row(n) == rows[n]).all() for n in range(40))
+
+    spoilt = bytearray(path.read_bytes())
+    middle = len(spoilt) // 2
+    spoilt[middle : middle + 4000] = bytes(b"\xff" * 4000)
+    path.write_bytes(spoilt)
+
+    def told(n):
+        with pytest.raises(DataError) as error:
+            Stream(path, "a").row(39) if n is None else stream.row(n)
+        refused(error, "a.npz", "a complete .npz", "checksum")
+
+    told(None)
+    if codec == "ZIP_BZIP2":
+        return  # all of it is one block: not even the shape can be read
+    stream, read = Stream(path, "a"), 0
+    if order == "C":
+        assert (stream.row(0) == rows[0]).all()
+        while read < 39:
+            try:
+                stream.row(read)
+            except DataError:
+                break
+            read += 1
+    for n in range(read, 40):
+        told(n)
+    if order == "C":
+        assert read > 10 and (stream.row(0) == rows[0]).all()  # back before the damage
+        told(39)
+
+
+def test_an_archive_that_is_none_names_itself(tmp_path):
+    for content in (b"", b"PK\x05\x06" + b"\xff" * 18, b"no zip at all"):
+        (tmp_path / "a.npz").write_bytes(content)
+        with pytest.raises(DataError) as error:
+            npz_keys(tmp_path / "a.npz")
+        refused(error, "a.npz", "a complete .npz")
+
+
 def test_a_fortran_array_that_broke_off(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.asfortranarray(ROWS))
     whole = zipfile.ZipFile(tmp_path / "a.npz").read("a.npy")

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from taco.base import DataError
+from taco.data.check import check
 from taco.data.find import find, read
 from taco.data.pack import pack
 from taco.data.store import Store
@@ -48,6 +49,17 @@ def test_the_original_folders_of_busi(tmp_path):
     store = Store.open(pack("busi", tmp_path, tmp_path / "out", 32, source="real"))
     bad = [int(key.startswith("malignant")) for key in store.table.key]
     assert store.attribute("malignant").tolist() == bad
+
+
+def test_counts_of_the_arrays_are_not_held_against_the_original_images(tmp_path):
+    for number in (1, 2, 3):
+        breast(tmp_path, "benign", number, FIRST)
+    assert not [note for note in check("busi", tmp_path).notes if "The card says" in note]
+    rows = {f"{part}_{what}": np.arange(64, dtype=np.uint8).reshape(1, 8, 8) % 2
+            for part in ("train", "val", "test") for what in ("images", "label")}
+    np.savez(tmp_path / "busi/busi_128.npz", **rows)
+    (note,) = [note for note in check("busi", tmp_path).notes if "The card says" in note]
+    assert "452" in note and "'train': 1" in note
 
 
 def test_the_arrays_of_medsegbench_come_first_and_know_no_kind(tmp_path):
