@@ -148,6 +148,6 @@ def test_no_damage_of_a_part_is_silent(tmp_path, name, count):
 
 
 def test_a_run_needs_no_git(tmp_path, monkeypatch):
-    from taco.workflow.run import git_commit
+    from taco.workflow.seal import git_commit
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_commit(tmp_path) == "unknown"
