@@ -25,8 +25,8 @@ from ..reading import read_array, read_json, read_table, steadily
 from ..tasks.task import TRACES, get_task
 
 # %% auto #0
-__all__ = ['plan_pairs', 'with_strangers', 'shown', 'embed_blocks_by', 'embed_blocks', 'in_blocks', 'check_finite', 'planned',
-           'embed', 'embed_by', 'task_parts', 'Embeddings', 'embed_splits']
+__all__ = ['PART', 'plan_pairs', 'with_strangers', 'shown', 'embed_blocks_by', 'embed_blocks', 'in_blocks', 'in_parts',
+           'check_finite', 'planned', 'embed', 'embed_by', 'task_parts', 'Embeddings', 'embed_splits']
 
 # %% ../../nbs/atlas/00_embedding.ipynb #e13de3c1
 def plan_pairs(
@@ -140,6 +140,14 @@ def in_blocks(
     for start in range(0, len(input), block):
         part = slice(start, start + block)
         yield np.arange(len(input))[part], input[part], output[part]
+
+# %% ../../nbs/atlas/00_embedding.ipynb #0a0ecacf
+PART = 16  # rows at least, where there are so many
+
+def in_parts(work: Callable[..., Tensor], *batches: Tensor) -> Tensor:
+    "(B, …): what `work` makes of one or several batches (B, …), given 16 to 31 rows at a time."
+    count = max(1, len(batches[0]) // PART)
+    return torch.cat([work(*part) for part in zip(*(batch.tensor_split(count) for batch in batches))])
 
 # %% ../../nbs/atlas/00_embedding.ipynb #ae66e44a
 def check_finite(

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from taco.atlas import embedding
 from taco.atlas.rivals import pretrained
-from taco.atlas.rivals.pretrained import CLIPS, IMAGENET_MEAN, IMAGENET_STD, clip, imagenet
+from taco.atlas.rivals.pretrained import CLIPS, IMAGENET_MEAN, IMAGENET_STD, PAIRS, ImagePairs, clip, imagenet
 from taco.base import EncoderError
 
 
@@ -20,6 +21,34 @@ from taco.base import EncoderError
 def images():
     generator = torch.Generator().manual_seed(0)
     return torch.rand(2, 3, 3, 40, 40, generator=generator)
+
+
+# ── Blocks in parts ───────────────────────────────────────────────────────────────────────────────
+
+
+class Noticing(torch.nn.Module):
+    "Small means of images, and how many it was shown at a time."
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, images):
+        self.seen.append(len(images))
+        return F.adaptive_avg_pool2d(images, 4).flatten(1)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("count", [1, 15, 17, 100])
+def test_a_block_is_computed_in_parts_with_the_same_numbers(pair, count, monkeypatch):
+    x, y = torch.rand(2, count, 3, 24, 24, generator=torch.Generator().manual_seed(count))
+    encoder = ImagePairs(Noticing(), 48, IMAGENET_MEAN, IMAGENET_STD, pair)
+    parts = encoder(x, y)
+    sizes, encoder.network.seen = encoder.network.seen, []
+    monkeypatch.setattr(embedding, "PART", 10**6)
+    whole, rows = encoder(x, y), 2 * count if pair == "difference" else count
+    assert encoder.network.seen == [rows] and sum(sizes) == rows
+    assert max(sizes) < 32 and (len(sizes) == 1 or min(sizes) >= 16)
+    assert all(torch.equal(a, b) for a, b in zip(parts, whole))
 
 
 # ── torchvision's ResNet-50, written down once more ───────────────────────────────────────────────
