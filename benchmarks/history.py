@@ -15,11 +15,15 @@ LATEST = "benchmarks/latest.json"
 SECTIONS = ("tasks", "loop", "data", "scale")
 
 
+def cores() -> int:
+    "That this process may use."
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine() -> str:
-    "The machine in neutral words: kind, cores, memory."
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    "The machine in neutral words: kind and memory."
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
-    return f"{platform.system()} {platform.machine()}, {cores} cores, {memory:.0f} GiB"
+    return f"{platform.system()} {platform.machine()}, {memory:.0f} GiB"
 
 
 def commit() -> str:
@@ -52,6 +56,7 @@ def row(found: dict) -> dict:
         commit=commit(),
         date=date.today().isoformat(),
         machine=machine(),
+        cores=cores(),
         tasks_times_one_by_one=tasks["median_ratio"][batch],
         tasks_times_kornia=round(float(pd.Series(beside).median()), 2) if beside else None,
         loop_pairs_per_s=quiet["loop"],
