@@ -2,13 +2,14 @@
 
 import io
 import json
+import os
 import time
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import bench, kornia_batched, tasks
+from benchmarks import bench, kornia_batched, loop, tasks
 from benchmarks.one_by_one import REFERENCES
 from taco.base import ParameterError
 from taco.data.prepare import collate
@@ -125,6 +126,18 @@ def test_semantic_tasks_of_kornia_show_the_same_but_for_their_colours(name, rows
     for pictures in zip(ours, theirs):
         shades = [picture.flatten(1).mean(0) for picture in pictures]
         assert abs(np.corrcoef(*shades)[0, 1]) > 0.85
+
+
+def test_others_are_who_computes_besides():
+    others = bench.Others()
+    with loop.neighbours(1):
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            pass
+        found = others.cores()  # a neighbour that has not ended counts as another
+    assert 0 < found < os.cpu_count() + 1
+    others.own -= 3600.0  # as if this process had computed an hour
+    assert others.cores() == 0
 
 
 @pytest.mark.long

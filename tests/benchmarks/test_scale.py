@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import history, scale
+from taco.base import ParameterError
 from taco.data.pack import pack
 from taco.data.store import Store
 
@@ -72,10 +73,8 @@ def measured(version: str, ratio: float) -> dict:
     "What `latest.json` holds, as far as the history reads it."
     neighbours = {"0": dict(loop=700.0, of_bound=0.9), "2": dict(of_best_fixed=0.85), "1": dict(of_best_fixed=0.95)}
     tasks = dict(a=dict(ratio_to_kornia={"8": 2.0}), b=dict(ratio_to_kornia={"8": 4.0}), c={})
-    return dict(
-        tasks=dict(
-            batches=[8], tasks=tasks, median_ratio={"8": ratio}, provenance=dict(versions=dict(taco=version))
-        ),
+    found = dict(
+        tasks=dict(batches=[8], tasks=tasks, median_ratio={"8": ratio}),
         loop=dict(encoders=dict(small=dict(neighbours=neighbours))),
         data=dict(packing_images_per_s={"1": 100.0, "2": 190.0}, reading=dict(images_per_s=dict(store=30000))),
         scale=dict(
@@ -84,6 +83,8 @@ def measured(version: str, ratio: float) -> dict:
             growth=dict(tasks=dict(slope=0.9), datasets=dict(slope=0.1), images=dict(slope=0.2)),
         ),
     )
+    of = dict(commit="abc1234", versions=dict(taco=version))
+    return {name: part | dict(provenance=of, others=0.1) for name, part in found.items()}
 
 
 def test_the_history_has_one_row_a_version(tmp_path):
@@ -94,11 +95,24 @@ def test_the_history_has_one_row_a_version(tmp_path):
     assert list(table["version"]) == ["1.0", "1.1"] and list(table["tasks_times_one_by_one"]) == ["9.0", "11.0"]
     last = table.iloc[1]
     assert last["tasks_times_kornia"] == "3.0" and last["loop_of_best_fixed_busy"] == "0.85"
-    assert last["slope_tasks"] == "0.9" and int(last["cores"]) > 0 and "/" not in last["machine"]
+    assert (
+        last["slope_tasks"] == "0.9"
+        and int(last["cores"]) > 0
+        and last["commit"] == "abc1234"
+        and "/" not in last["machine"]
+    )
+
+
+def test_a_history_of_two_commits_is_refused(tmp_path):
+    found = measured("1.0", 9.0)
+    found["loop"]["provenance"] = found["loop"]["provenance"] | dict(commit="older")
+    with pytest.raises(ParameterError, match="loop of older"):
+        history.keep(found, tmp_path / "history.csv")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_history_of_half_a_measurement_is_refused(tmp_path):
     found = measured("1.0", 9.0)
     del found["loop"]
-    with pytest.raises(Exception, match="loop"):
+    with pytest.raises(ParameterError, match="loop"):
         history.keep(found, tmp_path / "history.csv")
