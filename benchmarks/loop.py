@@ -274,8 +274,8 @@ def run(
         for number, (name, choice) in enumerate(encoders.items()):
             config = replace(base, encoder=EncoderConfig(size=size, **choice))
             rows[name] = measure(Store.open(folders), config, blocks)
-            some = loads[: None if number == 0 else 1]
-            rows[name]["neighbours"] = beside(folders, config, some, seconds, cores, turns)
+            some, times = (loads, turns) if number == 0 else (loads[:1], 1)
+            rows[name]["neighbours"] = beside(folders, config, some, seconds, cores, times)
     return dict(goal=0.95, goal_busy=0.8, size=size, cores=cores, seconds=seconds, turns=turns, encoders=rows)
 
 

@@ -41,7 +41,7 @@ def test_growth_and_its_picture_and_the_table(tmp_path):
     search = dict(seconds=1.0, cpu_s=1.0, built_s=0.0, peak_gib=0.5)
     result = dict(
         neighbours=dict(bank=400, queries=7, width=8, k=3, threads=1, ours=search),
-        embedding=dict(pairs_per_s=10, million_minutes=1.0, million_gib=1.5, threads=1),
+        embedding=dict(pairs_per_s=10, million_minutes=1.0, million_gib=1.5),
         growth=grown,
         goal_gib=4.0,
     )
