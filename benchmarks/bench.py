@@ -3,6 +3,7 @@
     python -m benchmarks.bench              all sections, in less than six minutes on two quiet cores
     python -m benchmarks.bench tasks        one of them
     python -m benchmarks.bench --release    all, and their row of `benchmarks/history.csv`
+    python -m benchmarks.bench loop --release   one of them; the row, if the others were measured of the same code
     python -m benchmarks.bench --quick      as small as can be, to see that it runs; nothing is written
 
 A section is a module beside this one with `run() -> dict`, `show(dict) -> rich.table.Table` and QUICK, parameters of
@@ -20,6 +21,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import torch
 from rich.console import Console
 
@@ -37,7 +39,7 @@ WIDTH = 100
 
 
 def provenance() -> dict:
-    "What a number depends on besides the code; no dates and no paths, so that equal runs give equal files."
+    "What a number depends on; no dates and no paths, so that equal runs give equal files."
     found = [name for name in OPTIONAL if find_spec(name.removesuffix("-cpu"))]
     return dict(
         python=platform.python_version(),
@@ -45,14 +47,38 @@ def provenance() -> dict:
         cores=os.cpu_count(),
         threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        commit=history.commit(),
         versions={p: version(p) for p in (*PACKAGES, *found)},
     )
+
+
+class Others:
+    """How many cores other processes kept busy since this was made.
+
+    A number measured beside them is slower than the machine is; ratios are less affected.
+    """
+
+    def __init__(self):
+        self.clock, self.used, self.own = time.monotonic(), self.of_all(), self.of_ours()
+
+    @staticmethod
+    def of_all() -> float:
+        spent = psutil.cpu_times()._asdict()
+        return sum(spent.get(kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq", "steal"))
+
+    @staticmethod
+    def of_ours() -> float:
+        return sum(os.times()[:4])  # and of children that have ended
+
+    def cores(self) -> float:
+        spent = self.of_all() - self.used - (self.of_ours() - self.own)
+        return round(max(0.0, spent) / max(1e-3, time.monotonic() - self.clock), 2)
 
 
 def write(results: dict, path: Path = LATEST) -> dict:
     "Replace the measured sections in the file and keep the others, each with its own provenance; what was written."
     kept = json.loads(path.read_text()) if path.is_file() else {}
-    kept |= {name: result | dict(provenance=provenance()) for name, result in results.items()}
+    kept |= {name: dict(provenance=provenance()) | result for name, result in results.items()}
     with atomic(path) as spare:
         spare.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     return kept
@@ -76,11 +102,12 @@ def main(names: list[str], quick: bool = False, file: Path | None = LATEST) -> d
         section = importlib.import_module(f"{__package__}.{name}")
         limit_threads(getattr(section, "THREADS", None))
         console.print(f"[bold]{name}[/bold]: {(section.__doc__ or '').strip().splitlines()[0]}")
-        start = time.monotonic()
+        start, others = time.monotonic(), Others()
         more = section.QUICK if quick else getattr(section, "FULL", {})
         results[name] = section.run(**more)
+        results[name]["others"] = others.cores()
         console.print(section.show(results[name]))
-        console.print(f"{name}: {time.monotonic() - start:.0f} s")
+        console.print(f"{name}: {time.monotonic() - start:.0f} s; other processes used {results[name]['others']} cores")
         if file and not quick:
             write({name: results[name]}, file)
     return results
@@ -93,8 +120,10 @@ def command() -> None:
     reader.add_argument("--quick", action="store_true", help="small, to see that it runs; nothing is written")
     reader.add_argument("--release", action="store_true", help="keep the row of this version in history.csv")
     given = reader.parse_args()
+    if given.release and given.quick:
+        reader.error("--release keeps what was measured in full: leave out --quick")
     main(given.sections, given.quick)
-    if given.release and not given.quick:
+    if given.release:
         history.keep(json.loads(LATEST.read_text()))
 
 

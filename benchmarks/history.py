@@ -15,20 +15,28 @@ LATEST = "benchmarks/latest.json"
 SECTIONS = ("tasks", "loop", "data", "scale")
 
 
+def cores() -> int:
+    "That this process may use."
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine() -> str:
-    "The machine in neutral words: kind, cores, memory."
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    "The machine in neutral words: kind and memory."
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
-    return f"{platform.system()} {platform.machine()}, {cores} cores, {memory:.0f} GiB"
+    return f"{platform.system()} {platform.machine()}, {memory:.0f} GiB"
 
 
 def commit() -> str:
-    "Of the code that was measured; with a plus where files were changed since, but for the bench's own."
+    "The last one that changed more than the bench, tests or text; with a plus where files were changed since."
     git = lambda *words: subprocess.run(
         ["git", *words], cwd=FILE.parent.parent, capture_output=True, text=True, check=True
     ).stdout.strip()
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks")
-    return git("rev-parse", "--short=7", "HEAD") + "+" * bool(changed)
+    code = ("--", "taco", "settings.ini", "requirements.lock")
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", *code)
+        return git("log", "-1", "--format=%H", *code)[:7] + "+" * bool(changed)
+    except (OSError, subprocess.CalledProcessError):  # no git, or not a clone
+        return "unknown"
 
 
 def row(found: dict) -> dict:
@@ -43,15 +51,26 @@ def row(found: dict) -> dict:
             fix="Run `python -m benchmarks.bench` without a section first.",
         )
     tasks, loop, data, scale = (found[name] for name in SECTIONS)
+    measured = {name: found[name]["provenance"]["commit"] for name in SECTIONS}
+    if len(set(measured.values())) > 1:
+        raise ParameterError(
+            "The sections were measured of different code.",
+            field="sections",
+            found=", ".join(f"{name} of {of}" for name, of in measured.items()),
+            expected="one commit",
+            fix="Measure the older ones again: `python -m benchmarks.bench SECTION`.",
+        )
     batch = str(tasks["batches"][0])
     beside = [t["ratio_to_kornia"][batch] for t in tasks["tasks"].values() if "ratio_to_kornia" in t]
     first = next(iter(loop["encoders"].values()))
     quiet, busy = first["neighbours"]["0"], list(first["neighbours"].values())[1:]
     return dict(
         version=found["tasks"]["provenance"]["versions"]["taco"],
-        commit=commit(),
+        commit=measured["tasks"],
         date=date.today().isoformat(),
         machine=machine(),
+        cores=cores(),
+        others_used_cores=max(found[name]["others"] for name in SECTIONS),
         tasks_times_one_by_one=tasks["median_ratio"][batch],
         tasks_times_kornia=round(float(pd.Series(beside).median()), 2) if beside else None,
         loop_pairs_per_s=quiet["loop"],

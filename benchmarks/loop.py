@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -42,6 +42,7 @@ BLOCK = 4  # steps before the other side has its turn; the first of each block i
 QUICK = dict(
     blocks=1,
     seconds=0.3,
+    turns=1,
     loads=(0, 1),
     size=24,
     pairs=2,
@@ -55,7 +56,9 @@ class TakingTurns:
 
     def __init__(self, sampler: PairSampler, device):
         self.sampler, self.device, self.fixed = sampler, device, {}
-        self.tasks_per_batch, self.pairs_per_task = sampler.tasks_per_batch, sampler.pairs_per_task
+
+    def __getattr__(self, name):  # what a training reads of a sampler besides
+        return getattr(self.sampler, name)
 
     def raw(self, step, rank=0, world=1):
         if (step // BLOCK) % 2:
@@ -81,19 +84,13 @@ class Clock(L.Callback):
         self.ends.append(time.perf_counter())
 
 
-def at_work(module):
-    "What a training holds open while it runs, where it holds anything."
-    return getattr(module, "at_work", nullcontext)()
-
-
 def measure(store: Store, config: TrainConfig, blocks: int = 8) -> dict:
     "Pairs per second of the loop and of the fixed tensor (medians over `blocks` blocks each), and their ratio."
     config = changed(config, steps=2 * BLOCK * (blocks + 1))
     device = pick_device(config.fit.device)
     sampler, clock = TakingTurns(new_sampler(store, None, config), device), Clock()
     module = TaskContrast(new_encoder(config), sampler, config)
-    with at_work(module):
-        fit(module, sampler.raw, config.fit, callbacks=[clock])
+    fit(module, sampler.raw, config.fit, callbacks=[clock])
     # (blocks, fixed or loop, steps); the first round warms up
     took = np.diff(clock.ends)[2 * BLOCK - 1 :].reshape(-1, 2, BLOCK)[:, :, 1:]
     fixed, loop = np.median(took, (0, 2)).tolist()
@@ -143,8 +140,7 @@ def worker(folders: list[str], settings: dict, threads: int | None) -> None:
     config = changed(TrainConfig(), steps=10**6, checkpoint_every=10**6, **settings)
     sampler = new_sampler(Store.open([Path(f) for f in folders]), None, config)
     module = TaskContrast(new_encoder(config), sampler, config)
-    with at_work(module):
-        fit(module, sampler.raw, config.fit, callbacks=[OnCall()], progress=False)
+    fit(module, sampler.raw, config.fit, callbacks=[OnCall()], progress=False)
 
 
 class Training:
@@ -217,8 +213,27 @@ def ways(config: TrainConfig, cores: int) -> dict[str, list[tuple[dict, int | No
     }
 
 
-def beside(folders, config: TrainConfig, loads: tuple[int, ...], seconds: float, cores: int) -> dict:
-    "Pairs per second of each way to train, by the number of busy neighbours."
+def summary(turns: list[dict[str, float]]) -> dict:
+    "Medians of the rates that each turn found, and of the loop's ratio to the others in the same turn."
+    middle = lambda values, digits: round(float(np.median(values)), digits)
+    names = list(turns[0])
+    fixed = [name for name in names if name.endswith(("thread", "threads"))]
+    return {name: middle([turn[name] for turn in turns], 1) for name in names} | dict(
+        of_bound=middle([turn["loop"] / turn["bound"] for turn in turns], 3),
+        of_best_fixed=middle([turn["loop"] / max(turn[name] for name in fixed) for turn in turns], 3),
+    )
+
+
+def together(trainings: list, seconds: float) -> float:
+    "Pairs per second of some trainings at the same time, added up."
+    for training in trainings:
+        training.ask(seconds)
+    answers = [training.answer() for training in trainings]
+    return sum(a["pairs"] / a["seconds"] for a in answers)
+
+
+def beside(folders, config: TrainConfig, loads: tuple[int, ...], seconds: float, cores: int, turns: int = 2) -> dict:
+    "Pairs per second of each way to train, by the number of busy neighbours; the ways take turns, there and back."
     with ExitStack() as stack:
         started = {}
         for name, several in ways(config, cores).items():
@@ -228,23 +243,21 @@ def beside(folders, config: TrainConfig, loads: tuple[int, ...], seconds: float,
         for several in started.values():
             for training in several:
                 training.answer()
-        rates = {}
+        found = {}
         for load in loads:
             with neighbours(load):
-                for name, several in started.items():
-                    for training in several:
-                        training.ask(seconds)
-                    answers = [training.answer() for training in several]
-                    rates.setdefault(str(load), {})[name] = round(sum(a["pairs"] / a["seconds"] for a in answers), 1)
-    for found in rates.values():
-        fixed = max(rate for name, rate in found.items() if name.endswith(("thread", "threads")))
-        found |= dict(of_bound=round(found["loop"] / found["bound"], 3), of_best_fixed=round(found["loop"] / fixed, 3))
-    return rates
+                rates = []
+                for turn in range(turns):
+                    order = list(started)[:: -1 if turn % 2 else 1]
+                    rates.append({name: together(started[name], seconds) for name in order})
+            found[str(load)] = summary(rates)
+    return found
 
 
 def run(
     blocks: int = 6,
-    seconds: float = 4.0,
+    seconds: float = 2.5,
+    turns: int = 2,
     loads: tuple[int, ...] = LOADS,
     device: str = "auto",
     precision: str = "auto",
@@ -261,8 +274,9 @@ def run(
         for number, (name, choice) in enumerate(encoders.items()):
             config = replace(base, encoder=EncoderConfig(size=size, **choice))
             rows[name] = measure(Store.open(folders), config, blocks)
-            rows[name]["neighbours"] = beside(folders, config, loads[: None if number == 0 else 1], seconds, cores)
-    return dict(goal=0.95, goal_busy=0.8, size=size, cores=cores, seconds=seconds, encoders=rows)
+            some, times = (loads, turns) if number == 0 else (loads[:1], 1)
+            rows[name]["neighbours"] = beside(folders, config, some, seconds, cores, times)
+    return dict(goal=0.95, goal_busy=0.8, size=size, cores=cores, seconds=seconds, turns=turns, encoders=rows)
 
 
 def show(result: dict) -> Table:

@@ -97,7 +97,7 @@ def race(works: dict, seconds: float, turn: float = 0.03, clock=time.thread_time
 
 
 def measure(task: Task, rows: list, batches: tuple[int, ...], seconds: float, other=None) -> dict:
-    "Pairs per second of a task on all sides; `other` makes them of a batch of images, as kornia does."
+    "Pairs per second of a task on all sides; `other` makes them of a batch, as kornia does."
     rows = [r for r in rows if task.needs <= r.can]
     some, dice = rows[: batches[0]], Dice()
     records = [plain(r) for r in some]
@@ -106,7 +106,7 @@ def measure(task: Task, rows: list, batches: tuple[int, ...], seconds: float, ot
         batch = collate(list(islice(cycle(some), size)))
         works[size] = lambda i, batch=batch, size=size: task(batch, seeds=torch.arange(size) + i)
         if other is not None:
-            works[f"kornia {size}"] = lambda i, image=batch.image: other(image)
+            works[f"kornia {size}"] = lambda i, batch=batch: other(batch)
     with torch.no_grad():  # as where pairs are made for training
         spent = race(works, seconds)
     rate = {size: size / spent[size] for size in batches}

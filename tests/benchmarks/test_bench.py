@@ -2,13 +2,14 @@
 
 import io
 import json
+import os
 import time
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import bench, kornia_batched, tasks
+from benchmarks import bench, kornia_batched, loop, tasks
 from benchmarks.one_by_one import REFERENCES
 from taco.base import ParameterError
 from taco.data.prepare import collate
@@ -106,13 +107,37 @@ def test_a_quick_run_writes_nothing_and_fits_a_narrow_screen(tmp_path, capsys):
 
 
 def test_kornia_makes_pairs_of_the_same_shape_or_says_that_it_is_not_there(rows):
-    image = collate(rows[:4]).image
     found = kornia_batched.batched(64)
     assert bool(found) == kornia_batched.INSTALLED and set(found) <= set(ALL_TASKS)
     for name, make in found.items():
-        input, output = make(image)
-        assert torch.equal(input, image) and output.shape == image.shape, name
-        assert not torch.equal(input, output), name
+        some = [r for r in rows if get_task(name).needs <= r.can][:4]
+        input, output = make(batch := collate(some))
+        assert torch.equal(input, batch.image) and output.shape == batch.image.shape, name
+        assert output.min() >= 0 and output.max() <= 1 + 1e-4 and not torch.equal(input, output), name
+
+
+@pytest.mark.skipif(not kornia_batched.INSTALLED, reason="kornia is not installed")
+@pytest.mark.parametrize("name", ["boundary_detection", "distance_map", "centre_point_detection"])
+def test_semantic_tasks_of_kornia_show_the_same_but_for_their_colours(name, rows):
+    batch = collate([r for r in rows if get_task(name).needs <= r.can][:4])
+    drawn = dict(palette=0) | (dict(sigma=0.0375) if name == "centre_point_detection" else {})
+    _, ours = get_task(name)(batch, seeds=torch.arange(4), **drawn)
+    _, theirs = kornia_batched.batched(64)[name](batch)
+    for pictures in zip(ours, theirs):
+        shades = [picture.flatten(1).mean(0) for picture in pictures]
+        assert abs(np.corrcoef(*shades)[0, 1]) > 0.85
+
+
+def test_others_are_who_computes_besides():
+    others = bench.Others()
+    with loop.neighbours(1):
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            pass
+        found = others.cores()  # a neighbour that has not ended counts as another
+    assert 0 < found < os.cpu_count() + 1
+    others.own -= 3600.0  # as if this process had computed an hour
+    assert others.cores() == 0
 
 
 @pytest.mark.long

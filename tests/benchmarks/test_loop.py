@@ -87,7 +87,7 @@ def test_the_table_compares_with_bounds_and_fits(monkeypatch):
     monkeypatch.setattr(loop, "Training", Told)
     monkeypatch.setattr(loop, "ways", lambda config, cores: {n: [(n, 1)] * (1 + (n == "bound")) for n in pairs})
     rates = loop.beside([], TrainConfig(), (0,), 1.0, 2)
-    assert rates["0"] == {
+    assert list(rates["0"]) == [*pairs, "of_bound", "of_best_fixed"] and rates["0"] == {
         **{"loop": 4.0, "one thread": 2.0, "2 threads": 5.0, "bound": 16.0},
         **dict(of_bound=0.25, of_best_fixed=0.8),
     }
@@ -98,6 +98,19 @@ def test_the_table_compares_with_bounds_and_fits(monkeypatch):
     text = console.export_text()
     assert "0.25" in text and "0.80" in text and "0.70" in text and "…" not in text
     assert EncoderConfig(**SMALL).width == 0.125
+
+
+def test_ratios_are_those_of_one_turn():
+    turns = [{"loop": 6.0, "one thread": 10.0, "bound": 12.0}, {"loop": 60.0, "one thread": 50.0, "bound": 60.0}]
+    found = loop.summary(turns)
+    assert found == {"loop": 33.0, "one thread": 30.0, "bound": 36.0, "of_bound": 0.75, "of_best_fixed": 0.9}
+
+
+@pytest.mark.filterwarnings("ignore:No record")
+def test_the_loop_is_measured_beside_its_model(folder, config):
+    found = loop.measure(Store.open([folder]), config, blocks=1)
+    assert found["batch"] == 4 * len(PairSampler(Store.open([folder])).tasks) and found["blocks"] == 1
+    assert found["loop_pairs_per_s"] > 0 and found["fixed_pairs_per_s"] > 0 and found["ratio"] > 0
 
 
 def test_neighbours_end_with_the_block():
