@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +76,8 @@ class ImagePairs(nn.Module):
         if self.pair == "canvas":
             features = in_parts(lambda x, y: self.network(self.canvas(x, y)), input, output).float()
             return features, F.normalize(features, dim=1)
-        alone = partial(in_parts, lambda images: self.network(self.standardised(images, self.size)))
-        return difference_pair(alone, input, output)
+        alone = lambda images: self.network(self.standardised(images, self.size))
+        return difference_pair(lambda images: in_parts(alone, images), input, output)
 
 # %% ../../../nbs/atlas/rivals/01_pretrained.ipynb #c7655e52
 @patch
