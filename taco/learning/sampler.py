@@ -196,7 +196,7 @@ def failures(self: PairSampler, rng: np.random.Generator, task: Tensor, record: 
     failure[last] = torch.from_numpy(np.where(possible.any(1), chosen, 0))
     return failure
 
-# %% ../../nbs/learning/02_sampler.ipynb #1380adb0
+# %% ../../nbs/learning/02_sampler.ipynb #fb6fbd75
 @patch
 def raw(self: PairSampler, step: int, rank: int = 0, world: int = 1) -> tuple[Batch, Plan]:
     "The records of a batch on the CPU, and its plan; of several processes, the share of one."
@@ -213,6 +213,11 @@ def pairs(self: PairSampler, raw: tuple[Batch, Plan], device="cpu") -> Pairs:
     batch = randomised(batch, draw, how=self.how, needed=needed.to(device), own_hull=own_hull)
     input, output = _solve(batch, plan, self.made)
     return Pairs(input, output, *(getattr(plan, name).to(device) for name in ROWS))
+
+@patch
+def ready(self: PairSampler, step: int, rank: int = 0, world: int = 1) -> tuple[Pairs, int]:
+    "The pairs of a batch, made on the CPU, and its number: for processes that work ahead of a GPU."
+    with torch.no_grad(): return self.pairs(self.raw(step, rank, world)), step
 
 # %% ../../nbs/learning/02_sampler.ipynb #7af76253
 @patch

@@ -70,7 +70,7 @@ def new_head(config: TrainConfig, tasks: int) -> nn.Module | None:
         torch.manual_seed(config.seed)
         return kind(config.encoder.embedding, tasks + 1)  # the last is for pairs that failed
 
-# %% ../../nbs/learning/07_training.ipynb #378dd102
+# %% ../../nbs/learning/07_training.ipynb #85153c63
 class TaskContrast(Fit):
     "An encoder, its stream of pairs and its loss."
     fused = True
@@ -85,12 +85,14 @@ class TaskContrast(Fit):
         self.shares = Shares(encoder, count)
 
     def pairs(self, raw) -> Pairs:
-        "The pairs of a raw batch, made on the device that trains, without gradients."
-        # the plan of a batch carries its number, so a shifted stream cannot go unnoticed
-        if raw[1].step != self.global_step:
+        "The pairs of a raw batch, made on the device that trains, without gradients; or those that are made already."
+        ready = isinstance(raw[0], Pairs)
+        # a batch carries its number, so a shifted stream cannot go unnoticed
+        if (step := raw[1] if ready else raw[1].step) != self.global_step:
             refusing(StoreError)(
-                "The stream of batches is out of step with the training.", "step", raw[1].step,
+                "The stream of batches is out of step with the training.", "step", step,
                 self.global_step, "Report this; delete the checkpoint to start afresh.")
+        if ready: return raw[0].to(self.device)
         full = torch.autocast(self.device.type, enabled=False)  # positions need more than 8 bits
         with torch.no_grad(), full: return self.sampler.pairs(raw, self.device)
 
@@ -145,7 +147,7 @@ def at_work(self: TaskContrast) -> Generator[None]:
     else:
         with one_thread(pick_device(self.config.device)), self.shares: yield
 
-# %% ../../nbs/learning/07_training.ipynb #47d71f89
+# %% ../../nbs/learning/07_training.ipynb #dd9ad992
 @patch
 def train_dataloader(self: TaskContrast) -> DataLoader:
     "(step, raw batch) from the first step on, each process its own rows."
@@ -157,7 +159,7 @@ def train_dataloader(self: TaskContrast) -> DataLoader:
     workers = self.recipe.workers
     if workers is None:
         workers = min(8, torch.get_num_threads()) if self.device.type == "cuda" else 0
-    batches = self.batches
+    batches = self.sampler.ready if workers and self.device.type == "cuda" else self.batches
     if self.shares.count > 1: batches = partial(in_shares, self.batches, self.shares.count, not workers)
     stream, ahead = Steps(batches, self.start, (rank, world)), 4 if workers else None
     return DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=ahead)
