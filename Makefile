@@ -52,15 +52,13 @@ sequences-seeds: env  ## eight further seeds of three arms with one labelled vol
 all: env  ## every figure of PROFILE
 	$(call run,all)
 
-# $(call ours,STEP …): the runs of PROFILE that a step reads
-ours = $(foreach step,$(1),-p $(step)_run=runs/$(PROFILE)/$(step))
 theirs = -p data=$(abspath $(DATA)) $(if $(CARDS),-p cards=$(abspath $(CARDS)))
 
 real: env  ## DATA=<folder of datasets with cards> [CARDS=<folder of cards>]: a trained run on real data it has never seen
 	@test -n "$(DATA)" || { echo "Which data? make real DATA=<folder with one sub-folder per dataset> [CARDS=<folder of cards>]"; exit 1; }
 	@test -f runs/$(PROFILE)/embed/done.json || { echo "This needs a trained run: make reproduce PROFILE=$(PROFILE)"; exit 1; }
-	@$(BIN)/taco run real --profile real $(call ours,pack train embed) $(theirs)
-	@$(BIN)/taco publish real
+	@$(BIN)/taco ask runs/$(PROFILE) $(abspath $(DATA)) $(if $(CARDS),--cards $(abspath $(CARDS)))
+	@$(BIN)/taco publish ask
 
 real-sequences: env  ## DATA=<folder of datasets> CARDS=<folder of cards> [REAL=name,name]: figure 11 on small real volumes
 	@test -n "$(DATA)" -a -n "$(CARDS)" || { echo "Which data? make real-sequences DATA=<folder with one sub-folder per dataset> CARDS=<folder of cards>"; exit 1; }

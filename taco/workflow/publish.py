@@ -158,7 +158,7 @@ def copy_figure(source: Path, target: Path) -> None:
         else:
             with atomic(goal) as spare: spare.write_bytes(file.read_bytes())
 
-# %% ../../nbs/workflow/05_publish.ipynb #30f6270d
+# %% ../../nbs/workflow/05_publish.ipynb #8c38ae50
 TITLES = {
     "fig1_gallery": "Figure 1. What are the thirty tasks?",
     "fig1a_datasets": "Figure 1a. What images are there?",
@@ -180,6 +180,8 @@ TITLES = {
     "relations": "Which output belongs to which input?",
     "further": "What are tasks taken for that were never trained?",
     "left_out": "Where do tasks lie that an encoder was trained without?",
+    "sources": "Phantoms, real images, or both?",
+    "breadth": "How much real data is needed?",
 }
 
 # %% ../../nbs/workflow/05_publish.ipynb #addd21aa

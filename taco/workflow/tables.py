@@ -13,7 +13,7 @@ from pathlib import Path
 # %% auto #0
 __all__ = ['ENCODER_ROWS', 'GROUPS', 'ARMS', 'SCORES', 'PRETRAINED', 'GAPS', 'STUDY_TABLES', 'ANSWERS', 'PLACE', 'CLAUSE',
            'with_interval', 'markdown_table', 'encoders_table', 'modalities_of', 'short_budget', 'ums_rep_table',
-           'few_labels_table', 'sequence_tables', 'study_tables', 'fill_in_metrics', 'answers_table']
+           'few_labels_table', 'sequence_tables', 'data_table', 'study_tables', 'fill_in_metrics', 'answers_table']
 
 # %% ../../nbs/workflow/04_tables.ipynb #8a0e3854
 def with_interval(metric: dict | None, digits: int = 3, sign: str = "") -> str:
@@ -121,9 +121,21 @@ def sequence_tables(metrics: dict) -> list[str]:
         tables.append(markdown_table(["difference of mean Dice", *heads], rows("gap", GAPS, "+")))
     return tables
 
-# %% ../../nbs/workflow/04_tables.ipynb #da017050
+# %% ../../nbs/workflow/04_tables.ipynb #820b64da
+def data_table(metrics: dict) -> str:
+    "A row for each `images_<dataset>`; what was trained on first."
+    rows = []
+    for name, m in metrics.items():
+        if not name.startswith("images_") or "licence" not in m: continue
+        split = " / ".join(str(m.get(f"{part}_subjects", 0)) for part in ("train", "val", "test"))
+        rows.append([m["part"], m["title"].replace("|", "/"), f"{m['value']:.0f}", split, m["licence"].replace("|", "/")])
+    heads = ["", "dataset", "images", "subjects: train / val / test", "licence"]
+    return markdown_table(heads, sorted(rows, key=lambda row: (row[0] != "trained on", row[1])))
+
+# %% ../../nbs/workflow/04_tables.ipynb #822dd7fb
 STUDY_TABLES: dict[str, Callable[[dict], list[str]]] = {
     "encoders": lambda metrics: [encoders_table(metrics)],
+    "sources": lambda metrics: [data_table(metrics)],
     "ums_rep": lambda metrics: [ums_rep_table(metrics), few_labels_table(metrics)],
     "sequence_ssl": sequence_tables,
 }
@@ -133,7 +145,7 @@ def study_tables(experiment: str, metrics: dict) -> list[str]:
     make = STUDY_TABLES.get(experiment)
     return [table for table in make(metrics) if table] if make else []
 
-# %% ../../nbs/workflow/04_tables.ipynb #7c8e38b7
+# %% ../../nbs/workflow/04_tables.ipynb #2f129dd0
 ANSWERS = (  # figure, experiment, question, answer
     ("fig1_gallery", "gallery", "what are the thirty tasks?",
      "ten semantic, ten generative, ten transformations"),
@@ -147,8 +159,8 @@ ANSWERS = (  # figure, experiment, question, answer
      "of each image alone "
      "<encoders_task_knn_unseen_datasets_single-images>; image contrast with a quarter of the steps "
      "<encoders_task_knn_unseen_datasets_image-contrast>, pixels <encoders_task_knn_unseen_datasets_pixels>; "
-     "on real images <real/task_knn_real_unseen>[, statistics "
-     "<real/task_knn_real_unseen_statistics_lda|task_knn_real_unseen_statistics_trees>]"),
+     "on real images <ask/task_knn_real_unseen>[, statistics "
+     "<ask/task_knn_real_unseen_statistics_lda|task_knn_real_unseen_statistics_trees>]"),
     ("fig5_blending", "blending", "which tasks are distinct?",
      "<tasks_distinct:.0f>; <tasks_blending:.0f> blend, <tasks_undecided:.0f> are undecided"),
     ("fig6_datasets", "datasets", "how do datasets lie within a task?",
@@ -193,6 +205,19 @@ ANSWERS += (
      "by statistics <study/fewshot5_left_out_statistics>"),
 )
 
+# %% ../../nbs/workflow/04_tables.ipynb #e71a33ee
+ANSWERS += (
+    ("real/sources", "sources", "does it hold on real images?",
+     "trained on them, kNN <real/task_knn_heldout_images_real> on patients and "
+     "<real/task_knn_unseen_datasets_real> on datasets never met (statistics "
+     "<real/task_knn_unseen_datasets_real_statistics_lda|task_knn_unseen_datasets_real_statistics_trees>), on phantoms "
+     "as long <real/task_knn_unseen_datasets_phantoms>; ten minutes of a GPU, on both: "
+     "<real_gpu/task_knn_heldout_images_both> and <real_gpu/task_knn_unseen_datasets_both>"),
+    ("real/breadth", "breadth", "how much real data?",
+     "a doubling of the datasets adds <real/gain_per_doubling_datasets:+ci>, of their patients "
+     "<real/gain_per_doubling_subjects:+ci>"),
+)
+
 # %% ../../nbs/workflow/04_tables.ipynb #bbc6dde1
 ANSWERS += (
     ("fig10_ums_rep", "ums_rep", "what does one shared representation save?",
@@ -228,13 +253,14 @@ def fill_in_metrics(
         return found[1] if all(number(place) != "–" for place in PLACE.finditer(found[1])) else ""
     return PLACE.sub(number, CLAUSE.sub(clause, sentence))
 
-# %% ../../nbs/workflow/04_tables.ipynb #cc388d3b
+# %% ../../nbs/workflow/04_tables.ipynb #8cdb3c4e
 def answers_table(
     root: str | Path,               # of the project; figures and notebooks are linked from its folder nbs
     profile: str = "quick",
 ) -> str:
     "A Markdown table with a row an experiment: figure, question, answer."
-    profiles = {"": profile, "real": "real", "seeds": f"{profile}_seeds", "study": "study", "gpu": "gpu"}
+    names = ("ask", "real", "real_gpu", "study", "gpu")
+    profiles = {"": profile, "seeds": f"{profile}_seeds"} | {name: name for name in names}
     files = {name: Path(root) / f"figures/{folder}/metrics.json" for name, folder in profiles.items()}
     metrics = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
     rows = []

@@ -13,7 +13,7 @@ def test_typo_in_a_profile_is_found_before_anything_runs():
     with pytest.raises(ExperimentError, match="Did you mean 'quick'"): load_profile("quik")
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "quick_seeds", "gpu", "real", "study"])
+@pytest.mark.parametrize("name", ["smoke", "quick", "quick_seeds", "gpu", "real", "real_gpu", "ask", "study"])
 def test_every_step_of_every_profile_can_be_planned(name):
     profile = load_profile(name)
     folders = profile_folders(profile)
@@ -57,6 +57,6 @@ def test_other_parameters_have_a_folder_of_their_own():
     made = {folder_for(quick, "train", folders, same | dict(steps=n)) for n in (3, 4)} | {folders["train"]}
     assert len(made) == 3 and all(f.startswith("runs/quick/train") for f in made)
     assert differences(quick, "train", folders, same | dict(steps=3)) == dict(steps=(3, same["steps"]))
-    real = load_profile("real")
-    given = plan(real, "real", profile_folders(real)) | dict(data="/mine/scans", pack_run="runs/quick/pack")
-    assert differences(real, "real", profile_folders(real), given) == {}  # the profile leaves these open
+    ask = load_profile("ask")
+    given = plan(ask, "real", profile_folders(ask)) | dict(data="/mine/scans", pack_run="runs/quick/pack")
+    assert differences(ask, "real", profile_folders(ask), given) == {}  # the profile leaves these open
