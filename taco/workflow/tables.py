@@ -121,14 +121,15 @@ def sequence_tables(metrics: dict) -> list[str]:
         tables.append(markdown_table(["difference of mean Dice", *heads], rows("gap", GAPS, "+")))
     return tables
 
-# %% ../../nbs/workflow/04_tables.ipynb #820b64da
+# %% ../../nbs/workflow/04_tables.ipynb #8a30539e
 def data_table(metrics: dict) -> str:
     "A row for each `images_<dataset>`; what was trained on first."
     rows = []
     for name, m in metrics.items():
         if not name.startswith("images_") or "licence" not in m: continue
         split = " / ".join(str(m.get(f"{part}_subjects", 0)) for part in ("train", "val", "test"))
-        rows.append([m["part"], m["title"].replace("|", "/"), f"{m['value']:.0f}", split, m["licence"].replace("|", "/")])
+        title, licence = (m[word].replace("|", "/") for word in ("title", "licence"))
+        rows.append([m["part"], title, f"{m['value']:.0f}", split, licence])
     heads = ["", "dataset", "images", "subjects: train / val / test", "licence"]
     return markdown_table(heads, sorted(rows, key=lambda row: (row[0] != "trained on", row[1])))
 

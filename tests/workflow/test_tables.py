@@ -20,7 +20,7 @@ def test_every_answer_finds_its_numbers_and_its_figure(figure, experiment, quest
     assert (ROOT / "figures" / (of or "quick") / f"{drawn}.png").exists()
     assert find_experiment(experiment).exists()
     assert question.endswith("?")
-    files = {"": "quick", "real": "real", "seeds": "quick_seeds", "study": "study", "gpu": "gpu"}
+    files = {"": "quick", "seeds": "quick_seeds"} | {n: n for n in ("ask", "real", "real_gpu", "study", "gpu")}
     for place in PLACE.finditer(CLAUSE.sub("", answer)):
         for name in place["name"].split("|"):
             metric = committed(files[place["of"] or ""])[name]

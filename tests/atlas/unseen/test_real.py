@@ -2,7 +2,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from taco.atlas.embedding import Embeddings, embed, plan_pairs
 from taco.atlas.neighbours import weighted_knn
@@ -19,10 +18,11 @@ from taco.atlas.unseen.real import (
     stranger_metrics,
     trained_on,
 )
-from taco.base import CardError, DataError
+from taco.base import DataError
 from taco.data.collection import find_datasets
 from taco.data.store import Store
 from taco.tasks.catalogue import ALL_TASKS
+from tests.data.test_collection import CARD, folder_of
 
 
 @pytest.fixture(scope="module")
@@ -39,70 +39,6 @@ def test_a_plan_over_all_splits_is_balanced(store):
         and plan["split"].nunique() > 1
     )
     assert plan_everything(store, list(ALL_TASKS), per_cell=3).equals(plan)
-
-
-CARD = """name = "{name}"
-title = "t"
-modality = "CT"
-anatomy = "none"
-annotation = "semantic"
-channels = 1
-labels_from = "t"
-licence = "CC0"
-permits = "t"
-citation = "t"
-homepage = "t"
-[classes]
-1 = "t"
-[[read]]
-reader = "pairs"
-images = 're:(?P<id>\\d+)\\.png'
-masks = 're:(?P<id>\\d+)_m\\.png'
-[split]
-rule = "subject"
-"""
-
-
-def folder_of(data, name):
-    (data / name).mkdir(parents=True)
-    for i in range(3):
-        for end in ("", "_m"):
-            Image.fromarray(np.full((8, 8), i % 2, np.uint8)).save(data / name / f"{i}{end}.png")
-
-
-def test_every_way_to_find_a_card(tmp_path):
-    data, cards = tmp_path / "data", tmp_path / "cards"
-    cards.mkdir()
-    for name in ("inside", "beside", "renamed", "drive", "nothing"): folder_of(data, name)
-    (data / "inside/card.toml").write_text(CARD.format(name="inside"))
-    (cards / "beside.toml").write_text(CARD.format(name="beside"))
-    (cards / "folders.toml").write_text('renamed = "kvasir"\n')
-    collection = find_datasets(data, cards)
-    found, without = collection.found, collection.without
-    assert {folder.name: card.name for card, folder in found} == dict(
-        inside="inside", beside="beside", renamed="kvasir", drive="drive"
-    )
-    assert without == ["nothing"]
-
-
-def test_folders_without_cards_and_broken_ones_are_named(tmp_path):
-    with pytest.raises(DataError, match="no such folder"): find_datasets(tmp_path / "none")
-    folder_of(tmp_path / "data", "something")
-    with pytest.raises(DataError, match="something"): find_datasets(tmp_path / "data")
-    with pytest.raises(DataError, match="cards"):
-        find_datasets(tmp_path / "data", tmp_path / "nowhere")
-    for name in ("a", "b"):
-        (tmp_path / f"data/something/{name}.toml").write_text(CARD.format(name=name))
-    with pytest.raises(DataError, match="one card"): find_datasets(tmp_path / "data")
-    (tmp_path / "data/something/b.toml").unlink()
-    (tmp_path / "data/something/a.toml").write_text(CARD.format(name="z"))
-    with pytest.raises(CardError, match="named after its file"): find_datasets(tmp_path / "data")
-    (tmp_path / "cards").mkdir()
-    (tmp_path / "cards/folders.toml").write_text('other = "kvasr"\n')
-    folder_of(tmp_path / "data", "other")
-    (tmp_path / "data/something/a.toml").unlink()
-    with pytest.raises(DataError, match="kvasir"):
-        find_datasets(tmp_path / "data", tmp_path / "cards")
 
 
 def test_one_broken_dataset_does_not_hide_the_others(tmp_path):
