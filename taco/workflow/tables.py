@@ -146,7 +146,7 @@ def study_tables(experiment: str, metrics: dict) -> list[str]:
     make = STUDY_TABLES.get(experiment)
     return [table for table in make(metrics) if table] if make else []
 
-# %% ../../nbs/workflow/04_tables.ipynb #2f129dd0
+# %% ../../nbs/workflow/04_tables.ipynb #b20360b7
 ANSWERS = (  # figure, experiment, question, answer
     ("fig1_gallery", "gallery", "what are the thirty tasks?",
      "ten semantic, ten generative, ten transformations"),
@@ -159,9 +159,7 @@ ANSWERS = (  # figure, experiment, question, answer
      "<encoders_task_knn_unseen_datasets_statistics-lda|encoders_task_knn_unseen_datasets_statistics-trees>, "
      "of each image alone "
      "<encoders_task_knn_unseen_datasets_single-images>; image contrast with a quarter of the steps "
-     "<encoders_task_knn_unseen_datasets_image-contrast>, pixels <encoders_task_knn_unseen_datasets_pixels>; "
-     "on real images <ask/task_knn_real_unseen>[, statistics "
-     "<ask/task_knn_real_unseen_statistics_lda|task_knn_real_unseen_statistics_trees>]"),
+     "<encoders_task_knn_unseen_datasets_image-contrast>, pixels <encoders_task_knn_unseen_datasets_pixels>"),
     ("fig5_blending", "blending", "which tasks are distinct?",
      "<tasks_distinct:.0f>; <tasks_blending:.0f> blend, <tasks_undecided:.0f> are undecided"),
     ("fig6_datasets", "datasets", "how do datasets lie within a task?",
@@ -219,12 +217,12 @@ ANSWERS += (
      "<real/gain_per_doubling_subjects:+ci>"),
 )
 
-# %% ../../nbs/workflow/04_tables.ipynb #bbc6dde1
+# %% ../../nbs/workflow/04_tables.ipynb #b85874cb
 ANSWERS += (
     ("fig10_ums_rep", "ums_rep", "what does one shared representation save?",
      "<ums_rep_breast_ultrasound_full-all-0.34_saved:.0%> of computation "
      "(<ums_rep_breast_ultrasound_full-all-0.34_saved.with_stage_1:.0%> with its training), accuracy kept "
-     "(on ultrasound by separate networks, too, at <ums_rep_breast_ultrasound_separate-all-0.34_saved:.0%>), "
+     "(by separate networks, too, at <ums_rep_breast_ultrasound_separate-all-0.34_saved:.0%>), "
      "but Dice and PSNR fall; with 25 labels accuracy "
      "<seeds/ums_rep_breast_ultrasound_full-25-0.34_accuracy_gain:+ci>, "
      "which the sharing does, not the representation"),

@@ -45,7 +45,7 @@ def test_a_clause_without_its_number_is_left_out_and_the_strongest_rival_counts(
 
 def test_statistics_stand_beside_taco_where_pairs_are_named():
     "Each sentence that says how often TaCo names a task of what it never saw says the same of the statistics."
-    for name in ("task_knn_real_unseen", "generalisation_datasets_unseen"):
+    for name in ("task_knn_unseen_datasets_real", "generalisation_datasets_unseen"):
         answer = next(answer for *_, answer in ANSWERS if f"{name}>" in answer)
         assert f"{name}_statistics_lda|{name}_statistics_trees>" in answer
 
