@@ -186,6 +186,18 @@ def test_only_what_the_profile_says_is_published(project, capsys):
     assert status(["publish", "mine"], capsys)[0] == 0
 
 
+def test_a_dataset_that_could_not_be_read_is_named_after_publishing_and_in_the_exit_code(project, capsys):
+    folder = project / "runs/mine/pack"
+    about = json.loads((folder / "done.json").read_text()) | dict(troubles={"spots cannot be read": "no picture"})
+    seal(folder, {k: v for k, v in about.items() if k not in ("files", "digest")})
+    code, text = status(["publish", "mine"], capsys)
+    assert code == 1 and "pack: spots cannot be read. no picture" in text
+    published = json.loads((project / "figures/mine/manifest.json").read_text())
+    assert published["runs"]["pack"]["troubles"] == {"spots cannot be read": "no picture"}
+    again("pack")
+    assert status(["publish", "mine"], capsys)[0] == 0
+
+
 @pytest.mark.parametrize("way", ["moved", "relative", "absolute", "outside"])
 def test_runs_that_lie_elsewhere_are_published(way, project, tmp_path_factory, capsys):
     "However their folders are written, and wherever the runs were made: moved afterwards, or made there."
