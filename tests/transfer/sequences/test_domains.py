@@ -46,4 +46,5 @@ def test_a_dataset_that_cannot_be_compared_is_refused_by_name_and_the_others_go_
 def test_a_real_dataset_without_a_card_of_its_own_is_named(tmp_path):
     (tmp_path / "mmwhs").mkdir()  # it is known to the package, but has no card in the folder of cards
     assert choose_real(tmp_path, tmp_path) == []
+    assert [card.name for card, _ in choose_real(tmp_path, tmp_path, ["mmwhs"])] == ["mmwhs"]
     with pytest.raises(ParameterError, match="no such dataset"): choose_real(tmp_path, tmp_path, ["atrium"])
