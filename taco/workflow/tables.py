@@ -167,7 +167,7 @@ ANSWERS = (  # figure, experiment, question, answer
      "with (task, dataset) as positives for <datasets_knn_within_task_taco_dataset>"),
 )
 
-# %% ../../nbs/workflow/04_tables.ipynb #3c8f92dc
+# %% ../../nbs/workflow/04_tables.ipynb #edac2c66
 ANSWERS += (
     ("fig7_alterations", "alterations", "what happens as a pair is altered?",
      "the strength of <alterations_readable:.0f> of twelve can be read from the features (R² ≥ 0.9): of brightness "
@@ -182,9 +182,7 @@ ANSWERS += (
      "; datasets <generalisation_datasets_unseen>[, statistics "
      "<generalisation_datasets_unseen_statistics_lda|generalisation_datasets_unseen_statistics_trees>]"),
     ("further", "further", "and of seventeen more?",
-     "from five examples <fewshot5_further> are recognised, by statistics <fewshot5_further_statistics>; "
-     "<further_tasks_relatives:.0%> are placed at a task that was named before, by statistics "
-     "<further_tasks_relatives_statistics:.0%>"),
+     "from five examples <fewshot5_further> are recognised, by statistics <fewshot5_further_statistics>"),
     ("relations", "relations", "does it compare at all?",
      "AUROC <relations_auroc> over questions that only a comparison answers; statistics "
      "<relations_auroc_statistics_lda|relations_auroc_statistics_trees>, of each image alone "
@@ -204,16 +202,16 @@ ANSWERS += (
      "by statistics <study/fewshot5_left_out_statistics>"),
 )
 
-# %% ../../nbs/workflow/04_tables.ipynb #e71a33ee
+# %% ../../nbs/workflow/04_tables.ipynb #e74768cd
 ANSWERS += (
     ("real/sources", "sources", "does it hold on real images?",
-     "trained on them, kNN <real/task_knn_heldout_images_real> on patients and "
-     "<real/task_knn_unseen_datasets_real> on datasets never met (statistics "
-     "<real/task_knn_unseen_datasets_real_statistics_lda|task_knn_unseen_datasets_real_statistics_trees>), on phantoms "
-     "as long <real/task_knn_unseen_datasets_phantoms>; ten minutes of a GPU, on both: "
-     "<real_gpu/task_knn_heldout_images_both> and <real_gpu/task_knn_unseen_datasets_both>"),
+     "on datasets never seen: trained on real images <real/task_knn_unseen_datasets_real>, on phantoms as long "
+     "<real/task_knn_unseen_datasets_phantoms>, statistics "
+     "<real/task_knn_unseen_datasets_real_statistics_lda|task_knn_unseen_datasets_real_statistics_trees>; "
+     "ten minutes of a GPU <real_gpu/task_knn_unseen_datasets_real>, on both "
+     "<real_gpu/task_knn_unseen_datasets_both>"),
     ("real/breadth", "breadth", "how much real data?",
-     "a doubling of the datasets adds <real/gain_per_doubling_datasets:+ci>, of their patients "
+     "in short trainings twice the datasets add <real/gain_per_doubling_datasets:+ci>, twice the patients "
      "<real/gain_per_doubling_subjects:+ci>"),
 )
 

@@ -83,7 +83,7 @@ def count_data(store: Store, known: Sequence[str]) -> Iterator[tuple[str, int, d
         about = dict(title=manifest["title"], licence=manifest["licence"], part=part, data=str(kind))
         yield f"images_{dataset}", len(rows), dict(n=rows["subject"].nunique(), **about, **splits)
 
-# %% ../../../nbs/atlas/unseen/04_sources.ipynb #ab48cf8f
+# %% ../../../nbs/atlas/unseen/04_sources.ipynb #21b630f3
 Interval = tuple[float, tuple[float, float]]
 
 def share(hits: np.ndarray, plan: pd.DataFrame, rows: np.ndarray, draws: int = 1000) -> Interval:
@@ -97,6 +97,7 @@ def difference(
     "How much `one` is above `other` in rows (N,) bool of the plan, and its 95 % interval."
     return combine(list((one - other)[:, rows]), resampling_units(plan[rows], "subject"), draws=draws)
 
+# %% ../../../nbs/atlas/unseen/04_sources.ipynb #5d78b84c
 def gaps(
     one: np.ndarray, other: np.ndarray | None,  # (seeds, N); None: the share of `one` itself
     plan: pd.DataFrame,
