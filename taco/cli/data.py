@@ -160,7 +160,7 @@ def new(
                                              show_default=False)] = None,
 ) -> None:
     "Look at a folder of images and labels, and write a first card, with its guesses as comments."
-    from taco.data.draft import write_draft
+    from taco.data.guess.draft import write_draft
     def work(name):
         made, path = write_draft(name, out)
         for guess in made.guesses: say(f"[cyan]guessed[/] {escape(guess)}")

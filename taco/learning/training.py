@@ -70,7 +70,7 @@ def new_head(config: TrainConfig, tasks: int) -> nn.Module | None:
         torch.manual_seed(config.seed)
         return kind(config.encoder.embedding, tasks + 1)  # the last is for pairs that failed
 
-# %% ../../nbs/learning/07_training.ipynb #85153c63
+# %% ../../nbs/learning/07_training.ipynb #b7d1de23
 class TaskContrast(Fit):
     "An encoder, its stream of pairs and its loss."
     fused = True
@@ -84,18 +84,6 @@ class TaskContrast(Fit):
         count = share_count(recipe.shares, self.samples, recipe.devices, recipe.fit.device)
         self.shares = Shares(encoder, count)
 
-    def pairs(self, raw) -> Pairs:
-        "The pairs of a raw batch, made on the device that trains, without gradients; or those that are made already."
-        ready = isinstance(raw[0], Pairs)
-        # a batch carries its number, so a shifted stream cannot go unnoticed
-        if (step := raw[1] if ready else raw[1].step) != self.global_step:
-            refusing(StoreError)(
-                "The stream of batches is out of step with the training.", "step", step,
-                self.global_step, "Report this; delete the checkpoint to start afresh.")
-        if ready: return raw[0].to(self.device)
-        full = torch.autocast(self.device.type, enabled=False)  # positions need more than 8 bits
-        with torch.no_grad(), full: return self.sampler.pairs(raw, self.device)
-
     def embed(self, encoder: PairEncoder, pairs: Pairs) -> tuple[Tensor, Tensor]:
         "Embeddings (B, D) by the encoder or a replica; (B, 3) which rows belong together, their names and seeds."
         failed = self.recipe.failures if self.recipe.failures != "none" else "negatives"
@@ -103,6 +91,20 @@ class TaskContrast(Fit):
         assert pairs.failure is not None  # `Pairs` fills it in
         names = pairs.task.where(pairs.failure == 0, len(self.sampler.tasks))
         return encoder(pairs.input, pairs.output)[1], torch.stack([labels, names, pairs.seed], 1)
+
+# %% ../../nbs/learning/07_training.ipynb #282cb6ed
+@patch
+def pairs(self: TaskContrast, raw) -> Pairs:
+    "The pairs of a raw batch, made on the device that trains, without gradients; or those that are made already."
+    ready = isinstance(raw[0], Pairs)
+    # a batch carries its number, so a shifted stream cannot go unnoticed
+    if (step := raw[1] if ready else raw[1].step) != self.global_step:
+        refusing(StoreError)(
+            "The stream of batches is out of step with the training.", "step", step,
+            self.global_step, "Report this; delete the checkpoint to start afresh.")
+    if ready: return raw[0].to(self.device)
+    full = torch.autocast(self.device.type, enabled=False)  # positions need more than 8 bits
+    with torch.no_grad(), full: return self.sampler.pairs(raw, self.device)
 
 # %% ../../nbs/learning/07_training.ipynb #219318de
 @patch

@@ -85,7 +85,7 @@ def content_key(folder: str | Path) -> str:
     manifests = [read_json(f / "manifest.json", ExperimentError, again) for f in packed_folders(folder)]
     return " ".join(m["key"] for m in manifests)
 
-# %% ../../nbs/workflow/01_run.ipynb #1dbb50a7
+# %% ../../nbs/workflow/01_run.ipynb #e0f8ff0e
 DATA_KINDS = ("phantom", "packaged", "real")
 
 @dataclass
@@ -103,7 +103,7 @@ class Run:
     started: float = field(default_factory=time.time)
     needs: dict[str, str] = field(default_factory=dict)  # folders of runs that it reads, and what they were
     troubles: dict[str, str] = field(default_factory=dict)  # what went wrong beside it, and why
-    places: dict[str, str] = field(default_factory=dict)    # folders that mean nothing elsewhere, and their names
+    forgotten: dict[str, str] = field(default_factory=dict)  # folders that mean nothing elsewhere, and their names
     lock: Lock | None = None                            # held from `begin` to `finish`
 
     @property
@@ -162,7 +162,7 @@ def metric(self: Run, name: str, value: float, ci: tuple[float, float] | None = 
     interval = None if ci is None else [round(float(c), 5) for c in ci]
     self.metrics[name] = dict(value=round(float(value), 5), ci=interval, n=int(n), seeds=int(seeds), data=data, **more)
 
-# %% ../../nbs/workflow/01_run.ipynb #3fc704e6
+# %% ../../nbs/workflow/01_run.ipynb #bc2bc3bc
 @patch
 def figure(self: Run, drawing, name: str, caption: str) -> None:
     "Save a matplotlib figure with its caption, and show it in the notebook by reference."
@@ -179,7 +179,7 @@ def figure(self: Run, drawing, name: str, caption: str) -> None:
 def trouble(self: Run, what: str, why: str) -> None:
     "Say that something failed which does not stop the run: it is printed, and told again when it is published."
     print(f"{what}: {why}\n", flush=True)
-    for place, name in self.places.items(): why = why.replace(place, name)
+    for place, name in self.forgotten.items(): why = why.replace(place, name)
     self.troubles[what] = why
 
 @patch
@@ -188,7 +188,7 @@ def forget_where(self: Run, *parameters: str) -> None:
     for name in parameters:
         if not (place := self.parameters[name]): continue
         self.parameters[name] = Path(place).name
-        self.places[str(project_root() / place)] = Path(place).name
+        self.forgotten[str(project_root() / place)] = Path(place).name
 
 # %% ../../nbs/workflow/01_run.ipynb #eeb626ce
 @patch

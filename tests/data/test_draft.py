@@ -10,9 +10,9 @@ import tifffile
 
 from taco.base import CardError, DataError
 from taco.data.card import load_card, parse_card
-from taco.data.draft import draft, write_draft
 from taco.data.find import read
 from taco.data.formats.stack import write_series
+from taco.data.guess.draft import draft, write_draft
 from taco.data.guess.look import varying
 from taco.data.guess.names import families, parts_of
 from tests.data.formats.dicoms import segmentation

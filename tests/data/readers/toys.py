@@ -10,9 +10,9 @@ from PIL import Image
 
 from taco.base import TacoError
 from taco.data.card import parse_card
-from taco.data.draft import toml
 from taco.data.find import find
 from taco.data.formats.stack import write_series
+from taco.data.guess.draft import toml
 from tests.data.made import HEAD, coco, voc, yolo
 
 H, W = 60, 80
