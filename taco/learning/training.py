@@ -70,11 +70,12 @@ def new_head(config: TrainConfig, tasks: int) -> nn.Module | None:
         torch.manual_seed(config.seed)
         return kind(config.encoder.embedding, tasks + 1)  # the last is for pairs that failed
 
-# %% ../../nbs/learning/07_training.ipynb #b7d1de23
+# %% ../../nbs/learning/07_training.ipynb #a039dc48
 class TaskContrast(Fit):
     "An encoder, its stream of pairs and its loss."
     fused = True
-    shared: Callable[[Sequence], tuple[Tensor, Tensor]]  # below
+    pairs: Callable[[Sequence], Pairs]  # below, as the next
+    shared: Callable[[Sequence], tuple[Tensor, Tensor]]
 
     def __init__(self, encoder: PairEncoder, sampler: PairSampler, recipe: TrainConfig):
         super().__init__()

@@ -171,5 +171,6 @@ def test_the_shipped_card_reads_the_real_hippocampi(shared_data):
 @pytest.mark.parametrize("name", ["ph2", "mscmr_lge", "la2018", "lgg_flair", "msd_hippocampus"])
 def test_the_card_of_an_extract_has_the_origin_and_classes_of_the_shipped_one(name):
     shipped, mine = load_card(name), load_card(Path(__file__).parents[2] / f"cards/{name}.toml")
-    assert shipped.origin == mine.origin == name and shipped.classes == mine.classes
+    origin = "tcga_glioma" if name == "lgg_flair" else name  # the archive that other sets of gliomas took from, too
+    assert shipped.origin == mine.origin == origin and shipped.classes == mine.classes
     assert shipped.access and shipped.note and not shipped.study
