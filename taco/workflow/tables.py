@@ -202,17 +202,17 @@ ANSWERS += (
      "by statistics <study/fewshot5_left_out_statistics>"),
 )
 
-# %% ../../nbs/workflow/04_tables.ipynb #e74768cd
+# %% ../../nbs/workflow/04_tables.ipynb #0c469609
 ANSWERS += (
     ("real/sources", "sources", "does it hold on real images?",
-     "on datasets never seen: trained on real images <real/task_knn_unseen_datasets_real>, on phantoms as long "
+     "on datasets never seen: trained on real images <real/task_knn_unseen_datasets_real>, on phantoms of more datasets "
      "<real/task_knn_unseen_datasets_phantoms>, statistics "
      "<real/task_knn_unseen_datasets_real_statistics_lda|task_knn_unseen_datasets_real_statistics_trees>; "
      "ten minutes of a GPU <real_gpu/task_knn_unseen_datasets_real>, on both "
      "<real_gpu/task_knn_unseen_datasets_both>"),
     ("real/breadth", "breadth", "how much real data?",
-     "in short trainings twice the datasets add <real/gain_per_doubling_datasets:+ci>, twice the patients "
-     "<real/gain_per_doubling_subjects:+ci>"),
+     "in few, short trainings twice the datasets add <real/gain_per_doubling_datasets:+.3f>, twice the patients "
+     "<real/gain_per_doubling_subjects:+.3f>"),
 )
 
 # %% ../../nbs/workflow/04_tables.ipynb #b85874cb

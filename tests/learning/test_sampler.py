@@ -30,6 +30,15 @@ def test_batches_are_balanced(store):
     assert abs(seen - expected).max() < 5 * expected**.5
 
 
+def test_what_a_process_makes_ahead_is_what_the_training_would_make(store):
+    sampler = PairSampler(store, ALL_TASKS, pairs_per_task=2, seed=4, failed_per_task=1)
+    for rank, world in ((0, 1), (1, 2)):
+        ready, step = sampler.ready(3, rank, world)
+        pairs = sampler.pairs(sampler.raw(3, rank, world))
+        assert step == 3 and not ready.input.requires_grad
+        assert all(torch.equal(getattr(ready, f.name), getattr(pairs, f.name)) for f in fields(Pairs))
+
+
 def test_datasets_and_subjects_are_drawn_alike(store):
     sampler = PairSampler(store, ["gaussian_denoising"], pairs_per_task=4000)
     plan = sampler.plan(0)
