@@ -202,11 +202,11 @@ ANSWERS += (
      "by statistics <study/fewshot5_left_out_statistics>"),
 )
 
-# %% ../../nbs/workflow/04_tables.ipynb #0c469609
+# %% ../../nbs/workflow/04_tables.ipynb #9da48654
 ANSWERS += (
     ("real/sources", "sources", "does it hold on real images?",
-     "on datasets never seen: trained on real images <real/task_knn_unseen_datasets_real>, on phantoms of more datasets "
-     "<real/task_knn_unseen_datasets_phantoms>, statistics "
+     "on datasets never seen: trained on real images <real/task_knn_unseen_datasets_real>, on phantoms of more "
+     "datasets <real/task_knn_unseen_datasets_phantoms>, statistics "
      "<real/task_knn_unseen_datasets_real_statistics_lda|task_knn_unseen_datasets_real_statistics_trees>; "
      "ten minutes of a GPU <real_gpu/task_knn_unseen_datasets_real>, on both "
      "<real_gpu/task_knn_unseen_datasets_both>"),
