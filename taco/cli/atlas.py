@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['PAIRS_HELP', 'WORDS_HELP', 'DATA_HELP', 'RUN_HELP', 'shown_table', 'split_words', 'place_command', 'ask_command',
-           'atlas_command', 'add_atlas_commands']
+__all__ = ['PAIRS_HELP', 'WORDS_HELP', 'DATA_HELP', 'RUN_HELP', 'shown_table', 'split_words', 'place_command', 'check_asked',
+           'ask_command', 'atlas_command', 'add_atlas_commands']
 
 # %% ../../nbs/cli/02_atlas.ipynb #d49f8ca3
 def shown_table(table: pd.DataFrame, title: str) -> Table:
@@ -65,12 +65,26 @@ def place_command(
 # %% ../../nbs/cli/02_atlas.ipynb #6d937571
 DATA_HELP = "A folder of real datasets, one sub-folder each; a card in it, of its name in --cards, or a shipped one."
 
+def check_asked(run: Path, data: Path) -> None:
+    "Raises `ParameterError` unless there are a run of a profile with what is asked of it, and a folder of data."
+    lacking = [step for step in ("pack", "train", "embed") if not (run / step / "done.json").is_file()]
+    if lacking:
+        refusing(ParameterError, file=run)(
+            "This folder does not hold a finished run of a profile.", "run", f"no {lacking[0]}/done.json",
+            "the steps pack, train and embed", "make reproduce makes runs/quick: taco ask runs/quick DATA")
+    if not data.is_dir():
+        refusing(ParameterError, file=data)(
+            "There is no such folder of datasets.", "data", "a file" if data.exists() else "nothing",
+            "a folder with one sub-folder per dataset", "taco ask RUN FOLDER, with the folder that holds your datasets")
+
+# %% ../../nbs/cli/02_atlas.ipynb #a5c4ed17
 def ask_command(
     run: Annotated[Path, typer.Argument(help="A profile's run folder such as runs/quick: pack, train and embed.")],
     data: Annotated[Path, typer.Argument(help=DATA_HELP)],
     cards: Annotated[Path | None, typer.Option(help="A folder of further cards.")] = None,
 ) -> None:
     "Ask a trained encoder about real datasets that it has never seen; `taco publish ask` keeps the figure."
+    check_asked(run, data)
     from taco.workflow.execute import execute
     from taco.workflow.parameters import find_experiment
     from taco.workflow.profile import load_profile, plan, profile_folders

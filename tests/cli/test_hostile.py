@@ -26,6 +26,7 @@ COMMANDS = {
     "metrics": ["nowhere"],
     "doctor": ["nowhere"],
     "atlas": ["nowhere"],
+    "ask": ["nowhere", "nowhere"],
     "place": ["nowhere"],
     "data list": [],
     "data fetch": ["drive"],
@@ -91,9 +92,20 @@ def test_every_argument(command, word, capsys, tmp_path, monkeypatch):
         "data new": ["-o", str(tmp_path / "new.toml")],
         "place": ["--encoder", str(tmp_path)],
     }.get(command, [])
-    status, text = end([*command.split(), *out, "--", word], capsys)
-    assert status == 2 and "foresee" not in text, text
+    for others in range(len(COMMANDS[command])):  # a command of several arguments is given the word as each of them
+        words = [*COMMANDS[command][:others], word, *COMMANDS[command][others + 1:]]
+        status, text = end([*command.split(), *out, "--", *words], capsys)
+        assert status == 2 and "foresee" not in text, text
     assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize("word", [w for w in BAD if w not in ("", ".", "..")])
+def test_a_finished_run_is_asked_about_nothing_that_is_no_folder(word, capsys, tmp_path):
+    for step in ("pack", "train", "embed"):
+        (tmp_path / step).mkdir()
+        (tmp_path / step / "done.json").write_text("{}")
+    status, text = end(["ask", "--", str(tmp_path), word], capsys)
+    assert status == 2 and "foresee" not in text and ("datasets" in text or "too long" in text), text
 
 
 # ── advice that works ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -130,6 +142,7 @@ ADVICE = [  # what was typed, what is said, and what was meant by the advice; No
     ("data new root/toy/masks", "Name the folder that holds both", "data new root/toy -o new.toml"),
     ("data show empty", "taco data new empty writes", None),
     ("place root --encoder empty", "--encoder runs/quick", None),
+    ("ask empty root", "make reproduce makes runs/quick", None),
     ("publish quik", "No run of this profile", None),
     ("publish quick --runs nowhere", "--runs FOLDER", None),
     ("metrics file", "name another folder", None),
