@@ -38,6 +38,7 @@ ENCODERS = {
     "resnet18": dict(backbone="resnet18"),
 }
 LOADS = (0, 1, 2, 3)  # busy neighbours of the first encoder; the others are measured without any
+CHOICE = 15  # steps in which a training alone finds out who computes its shares
 BLOCK = 4  # steps before the other side has its turn; the first of each block is not counted
 QUICK = dict(
     blocks=1,
@@ -113,7 +114,7 @@ def measure(store: Store, config: TrainConfig, blocks: int = 8) -> dict:
 class OnCall(L.Callback):
     "Waits for a line with a number of seconds, trains that long, answers with pairs and seconds; until the input ends."
 
-    def __init__(self, warm: int = 3):
+    def __init__(self, warm: int):
         self.warm, self.start, self.until, self.done = warm, 0.0, 0.0, 0
 
     def on_train_batch_end(self, trainer, module, *_):
@@ -131,7 +132,7 @@ class OnCall(L.Callback):
         self.until = self.start + float(line)
 
 
-def worker(folders: list[str], settings: dict, threads: int | None) -> None:
+def worker(folders: list[str], settings: dict, threads: int | None, warm: int = 3) -> None:
     "One training that never ends and reports when it is asked; the whole of such a process."
     from taco.base import keep_memory, limit_threads
 
@@ -140,13 +141,13 @@ def worker(folders: list[str], settings: dict, threads: int | None) -> None:
     config = changed(TrainConfig(), steps=10**6, checkpoint_every=10**6, **settings)
     sampler = new_sampler(Store.open([Path(f) for f in folders]), None, config)
     module = TaskContrast(new_encoder(config), sampler, config)
-    fit(module, sampler.raw, config.fit, callbacks=[OnCall()], progress=False)
+    fit(module, sampler.raw, config.fit, callbacks=[OnCall(warm)], progress=False)
 
 
 class Training:
     "A `worker` in a process of its own."
 
-    def __init__(self, folders, settings: dict, threads: int | None = None):
+    def __init__(self, folders, settings: dict, threads: int | None = None, warm: int = 3):
         call = "import json, sys; from benchmarks.loop import worker; worker(*json.loads(sys.argv[1]))"
         env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         for name in ("TACO_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -154,7 +155,7 @@ class Training:
         if threads:
             env["OMP_NUM_THREADS"] = str(threads)
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed by `close`)
-        what = json.dumps([[str(f) for f in folders], settings, threads])
+        what = json.dumps([[str(f) for f in folders], settings, threads, warm])
         self.process = subprocess.Popen(
             [sys.executable, "-c", call, what],
             stdin=subprocess.PIPE,
@@ -232,20 +233,22 @@ def together(trainings: list, seconds: float) -> float:
     return sum(a["pairs"] / a["seconds"] for a in answers)
 
 
-def beside(folders, config: TrainConfig, loads: tuple[int, ...], seconds: float, cores: int, turns: int = 2) -> dict:
+def beside(
+    folders, config: TrainConfig, loads: tuple[int, ...], seconds: float, cores: int, turns: int = 2, settle: float = 4
+) -> dict:
     "Pairs per second of each way to train, by the number of busy neighbours; the ways take turns, there and back."
     with ExitStack() as stack:
         started = {}
-        for name, several in ways(config, cores).items():
-            started[name] = [Training(folders, *one) for one in several]
+        for name, several in ways(config, cores).items():  # one after the other: the loop is choosing how it computes
+            started[name] = [Training(folders, *one, CHOICE if name == "loop" else 3) for one in several]
             for training in started[name]:
                 stack.callback(training.close)
-        for several in started.values():
-            for training in several:
+            for training in started[name]:
                 training.answer()
         found = {}
         for load in loads:
             with neighbours(load):
+                together(started["loop"], settle * seconds)  # until it has noticed who is there
                 rates = []
                 for turn in range(turns):
                     order = list(started)[:: -1 if turn % 2 else 1]

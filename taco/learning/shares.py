@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from fastcore.basics import patch
@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..base import ParameterError, pick_device, refusing
+from .crew import Alone, Fastest, Processes, Settings, Threads, Work, learning, settings_here
 from .loop import one_thread
 from ..lock import end_with_parent, told_of_workers
 
 # %% auto #0
-__all__ = ['share_count', 'in_shares', 'replica', 'buffers_begin', 'buffers_meet', 'Shares', 'as_here', 'beside']
+__all__ = ['share_count', 'Turn', 'in_shares', 'of_share', 'replica', 'buffers_begin', 'buffers_meet', 'Shares', 'beside']
 
 # %% ../../nbs/learning/10_shares.ipynb #20957f7c
 def share_count(given: int | None, samples: int, processes: int, device: torch.device | str) -> int:
@@ -39,16 +40,26 @@ def share_count(given: int | None, samples: int, processes: int, device: torch.d
             "Take fewer shares, or larger batches.")
     return given
 
+# %% ../../nbs/learning/10_shares.ipynb #7dfcd104
+class Turn(NamedTuple):
+    "What a process's shares are to do: their part of the batch of a step. Small enough for a pipe."
+    step: int
+    rank: int = 0
+    world: int = 1
+
+    def after(self) -> Turn: return self._replace(step=self.step + 1)
+
 def in_shares(
     batches: Callable,      # (step, rank, world) → raw batch
     count: int,             # of shares
-    late: bool,             # whether they are read when they are called, instead of here
-    step: int,
-    rank: int = 0, world: int = 1,
+    *turn: int,             # as Turn's
 ) -> list:
     "The raw batches of one process's shares: rows are dealt to all shares of all processes."
-    parts = [partial(batches, step, rank + world * share, world * count) for share in range(count)]
-    return parts if late else [part() for part in parts]
+    return [of_share(batches, share, count, Turn(*turn)) for share in range(count)]
+
+def of_share(batches: Callable, share: int, count: int, turn: Turn) -> Any:
+    "The raw batch of one of them."
+    return batches(turn.step, turn.rank + turn.world * share, turn.world * count)
 
 # %% ../../nbs/learning/10_shares.ipynb #0f97ec7c
 def replica(module: nn.Module) -> nn.Module:
@@ -69,80 +80,79 @@ def buffers_meet(modules: Sequence[nn.Module]) -> None:
         for several in zip(*(m.buffers() for m in modules)):
             if several[0].is_floating_point(): several[0].copy_(torch.stack(several).mean(0))
 
-# %% ../../nbs/learning/10_shares.ipynb #934fe12c
+# %% ../../nbs/learning/10_shares.ipynb #7fdce22d
 class Shares:
-    "`count` replicas of a module, and their threads. Raises `ParameterError` for less than one."
-    def __init__(self, module: nn.Module, count: int):
+    "`count` replicas of a module, and who computes them. Raises `ParameterError` for less than one."
+    def __init__(self, module: nn.Module, count: int, work: Work, apart: bool = True):
         if count < 1:
             refusing(ParameterError)("A batch has one share at least.", "shares", count, "1 or more")
-        self.module, self.count, self.threads = module, count, min(count, torch.get_num_threads())
-        self.replicas: list[nn.Module] = []  # made late: by then the module is where it stays
-        self.pool: ThreadPoolExecutor | None = None
+        self.module, self.count, self.work = module, count, work
+        self.threads = min(count, torch.get_num_threads())
+        self.apart = apart  # whether what is ordered is small enough for a pipe
+        self.modules: list[nn.Module] = []  # with the replicas, made late: by then the module is where it stays
+        self.teams: dict[str, Alone] = {}
+        self.open, self.fastest, self.began = False, Fastest(["alone"]), 0.
 
     def __enter__(self) -> Shares:
-        if self.threads > 1: self.pool = ThreadPoolExecutor(self.threads, "share", torch.set_num_threads, (1,))
+        self.open = True
         return self
 
     def __exit__(self, *_) -> None:
-        pool, self.pool = self.pool, None
-        if pool: pool.shutdown()
+        teams, self.teams, self.open = self.teams, {}, False
+        for team in teams.values(): team.close()
 
-    def each(self, work: Callable, *several: Sequence) -> list:
-        "`work` of the first of everything, of the second …, in the order of the shares."
-        if self.pool is None: return [work(*one) for one in zip(*several)]
-        jobs = [self.pool.submit(work, *one) for one in zip(*several)]
-        wait(jobs)
-        return [job.result() for job in jobs]
+# %% ../../nbs/learning/10_shares.ipynb #1c027327
+@patch
+def team(self: Shares, device: torch.device) -> Alone:
+    "Who computes the next step."
+    if not self.modules: self.modules = [self.module, *(replica(self.module) for _ in range(self.count - 1))]
+    if not self.open or self.threads == 1: return Alone(self.work, self.modules)
+    if not self.teams:
+        if self.apart and device.type == "cpu" and sys.platform.startswith("linux"):
+            self.teams["processes"] = Processes(self.work, self.modules)  # first: no thread of ours is there yet
+        self.teams["threads"] = Threads(self.work, self.modules, self.threads)
+        self.teams["alone"] = Alone(self.work, self.modules)
+        self.fastest = Fastest(list(self.teams))
+    elif torch.is_grad_enabled(): self.fastest.took(time.perf_counter() - self.began)
+    self.began = time.perf_counter()
+    return self.teams[self.fastest.now()]
 
-# %% ../../nbs/learning/10_shares.ipynb #29f5df4a
-def as_here(work: Callable, device: torch.device) -> Callable:
-    "`work` in the precision of the thread that calls this, with gradients if this has them."
-    kind, gradients = device.type, torch.is_grad_enabled()
-    on, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
-    def there(*arguments):
-        # no cache of converted weights: all threads would share it
-        precision = torch.autocast(kind, dtype, enabled=on, cache_enabled=False)
-        with torch.set_grad_enabled(gradients), precision: return work(*arguments)
-    return there
-
-# %% ../../nbs/learning/10_shares.ipynb #a559996b
+# %% ../../nbs/learning/10_shares.ipynb #9093e479
 class _Together(torch.autograd.Function):
     "Rows computed share by share, as a function of the parameters."
     @staticmethod
-    def forward(ctx, shares: Shares, work: Callable, modules: Sequence[nn.Module], *parameters: Tensor) -> Tensor:
-        ctx.shares, ctx.modules, ctx.parameters = shares, modules, parameters
-        ctx.rows = shares.each(work, range(len(modules)), modules)
-        return torch.cat([rows.detach() for rows in ctx.rows])
+    def forward(ctx, shares: Shares, team: Alone, order: Any, settings: Settings, *parameters: Tensor) -> tuple:
+        found = team.forwards(order, settings)
+        ctx.shares, ctx.team, ctx.lengths = shares, team, [len(rows) for rows, _ in found]
+        rows, facts = (torch.cat(several) for several in zip(*found))
+        ctx.mark_non_differentiable(facts)
+        return rows, facts
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple:
-        def backwards(rows: Tensor, part: Tensor) -> tuple:
-            return torch.autograd.grad(rows, ctx.parameters, part, allow_unused=True)
-        parts = gradient.split([len(rows) for rows in ctx.rows])
-        found = ctx.shares.each(backwards, ctx.rows, parts)
-        if ctx.modules[0].training: buffers_meet(ctx.modules)  # not earlier, the graphs hold them
-        return None, None, None, *(_added(several) for several in zip(*found))
+    def backward(ctx: Any, gradient: Tensor, _) -> tuple:
+        found = ctx.team.backwards(gradient.split(ctx.lengths))
+        if ctx.shares.module.training: buffers_meet(ctx.shares.modules)  # not earlier, the graphs hold them
+        return None, None, None, None, *(_added(several) for several in zip(*found))
 
 def _added(several: Sequence[Tensor | None]) -> Tensor | None:
     "The sum in this order, None where no share has a gradient."
     there = [gradient for gradient in several if gradient is not None]
     return sum(there[1:], there[0]) if there else None
 
-# %% ../../nbs/learning/10_shares.ipynb #88974574
+# %% ../../nbs/learning/10_shares.ipynb #69aaee19
 @patch
-def together(self: Shares, work: Callable[[int, nn.Module], Tensor]) -> Tensor:
-    """(B, D): the rows that `work(share, module)` gives for each share, one after the other.
+def together(self: Shares, order: Any) -> tuple[Tensor, Tensor]:
+    """(B, D): the rows that the work gives for each share, one after the other; (B, …) what is known about them.
 
     Gradients flow to the parameters that learn; then the module's buffers become the replicas' mean.
     """
-    if not self.replicas: self.replicas = [replica(self.module) for _ in range(self.count - 1)]
-    modules = [self.module, *self.replicas]
-    parameters = [p for p in self.module.parameters() if p.requires_grad]
-    buffers_begin(modules)
-    work = as_here(work, next(self.module.parameters()).device)
-    if torch.is_grad_enabled(): return _Together.apply(self, work, modules, *parameters)
-    return torch.cat(self.each(work, range(len(modules)), modules))
+    device = next(self.module.parameters()).device
+    team, settings = self.team(device), settings_here(device)
+    buffers_begin(self.modules)
+    if torch.is_grad_enabled(): return _Together.apply(self, team, order, settings, *learning(self.module))
+    rows, facts = zip(*team.forwards(order, settings))
+    return torch.cat(rows), torch.cat(facts)
 
 # %% ../../nbs/learning/10_shares.ipynb #9e91a6ca
 def beside(jobs: Iterable[tuple], workers: int, device: torch.device | str = "cpu") -> Iterator:

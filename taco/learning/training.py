@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 # %% auto #0
-__all__ = ['new_head', 'TaskContrast', 'describe', 'claim', 'clear', 'new_sampler', 'new_encoder', 'train', 'draw_loss']
+__all__ = ['new_head', 'TaskContrast', 'check_step', 'describe', 'claim', 'clear', 'new_sampler', 'new_encoder', 'train',
+           'draw_loss']
 
 # %% ../../nbs/learning/07_training.ipynb #99b431d5
 from taco.base import (
@@ -42,13 +43,14 @@ from taco.base import (
 from ..data.prepare import NEEDS
 from ..data.store import Store
 from ..disk import sweep
+from .crew import Work
 from .encoder import PairEncoder
 from .loop import Fit, Steps, fit, lightning_precision, one_thread
 from .loss import Anchors, compare, fading, positive_labels
 from .pairs import Pairs
 from .recipe import TrainConfig, changed
 from .sampler import PairSampler
-from .shares import Shares, in_shares, share_count
+from .shares import Shares, Turn, in_shares, of_share, share_count
 from ..lock import take
 from ..reading import read_json
 from ..style import style
@@ -74,8 +76,8 @@ def new_head(config: TrainConfig, tasks: int) -> nn.Module | None:
 class TaskContrast(Fit):
     "An encoder, its stream of pairs and its loss."
     fused = True
-    pairs: Callable[[Sequence], Pairs]  # below, as the next
-    shared: Callable[[Sequence], tuple[Tensor, Tensor]]
+    pairs: Callable[[Sequence, int], Pairs]  # below, as the next
+    share: Callable[[Any, int], Pairs]
 
     def __init__(self, encoder: PairEncoder, sampler: PairSampler, recipe: TrainConfig):
         super().__init__()
@@ -83,9 +85,10 @@ class TaskContrast(Fit):
         self.config, self.batches, self.devices = recipe.fit, sampler.raw, recipe.devices
         self.samples, self.head = sampler.tasks_per_batch * sampler.pairs_per_task, new_head(recipe, len(sampler.tasks))
         count = share_count(recipe.shares, self.samples, recipe.devices, recipe.fit.device)
-        self.shares = Shares(encoder, count)
+        ahead = bool(recipe.workers)  # then a batch comes as pairs, else as a turn
+        self.shares = Shares(encoder, count, Work(self.share, self.embed, None if ahead else Turn.after), not ahead)
 
-    def embed(self, encoder: PairEncoder, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    def embed(self, encoder: nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor]:
         "Embeddings (B, D) by the encoder or a replica; (B, 3) which rows belong together, their names and seeds."
         failed = self.recipe.failures if self.recipe.failures != "none" else "negatives"
         labels = positive_labels(pairs, self.recipe.positives, failed)
@@ -94,15 +97,17 @@ class TaskContrast(Fit):
         return encoder(pairs.input, pairs.output)[1], torch.stack([labels, names, pairs.seed], 1)
 
 # %% ../../nbs/learning/07_training.ipynb #282cb6ed
+def check_step(found: int, due: int) -> None:
+    "Raises `StoreError` for a batch whose turn it is not."
+    if found == due: return
+    refusing(StoreError)("The stream of batches is out of step with the training.", "step", found, due,
+                         "Report this; delete the checkpoint to start afresh.")
+
 @patch
-def pairs(self: TaskContrast, raw) -> Pairs:
+def pairs(self: TaskContrast, raw, step: int) -> Pairs:
     "The pairs of a raw batch, made on the device that trains, without gradients; or those that are made already."
     ready = isinstance(raw[0], Pairs)
-    # a batch carries its number, so a shifted stream cannot go unnoticed
-    if (step := raw[1] if ready else raw[1].step) != self.global_step:
-        refusing(StoreError)(
-            "The stream of batches is out of step with the training.", "step", step,
-            self.global_step, "Report this; delete the checkpoint to start afresh.")
+    check_step(raw[1] if ready else raw[1].step, step)
     if ready: return raw[0].to(self.device)
     full = torch.autocast(self.device.type, enabled=False)  # positions need more than 8 bits
     with torch.no_grad(), full: return self.sampler.pairs(raw, self.device)
@@ -111,9 +116,10 @@ def pairs(self: TaskContrast, raw) -> Pairs:
 @patch
 def loss(self: TaskContrast, batch, step: int) -> Tensor:
     "The loss of a batch, over all its shares and processes."
-    if self.shares.count > 1: z, labels = self.shared(batch)
+    check_step(step, self.global_step)
+    if self.shares.count > 1: z, labels = self.shares.together(batch)
     else:
-        with one_thread(self.device): pairs = self.pairs(batch)
+        with one_thread(self.device): pairs = self.pairs(batch, step)
         z, labels = self.embed(self.encoder, pairs)
     if self.trainer.world_size > 1:
         z = self.all_gather(z, sync_grads=True).flatten(0, 1)
@@ -129,23 +135,16 @@ def fade(self: TaskContrast, labels: Tensor) -> Tensor | None:
 
 # %% ../../nbs/learning/07_training.ipynb #a89c8c37
 @patch
-def shared(self: TaskContrast, raw: Sequence) -> tuple[Tensor, Tensor]:
-    "Embeddings (B, D) and labels (B, 3) of the raw batches of all shares, one after the other."
-    labels: list[Any] = [None] * self.shares.count
-
-    def work(share: int, encoder: Any) -> Tensor:
-        read = raw[share]
-        z, labels[share] = self.embed(encoder, self.pairs(read() if callable(read) else read))
-        return z
-
-    z = self.shares.together(work)  # fills in the labels
-    return z, torch.cat(labels)
+def share(self: TaskContrast, order: Turn | list, share: int) -> Pairs:
+    "The pairs of a share: `order` is whose turn it is, or the batches of all shares."
+    if isinstance(order, list): return self.pairs(order[share], self.global_step)
+    return self.pairs(of_share(self.batches, share, self.shares.count, order), order.step)
 
 # %% ../../nbs/learning/07_training.ipynb #fe43e42a
 @patch
 @contextmanager
 def at_work(self: TaskContrast) -> Generator[None]:
-    "With threads for the shares, if there are several; and one for everything else."
+    "With somebody for each share, if there are several; and one thread for everything else."
     if self.shares.count == 1: yield
     else:
         with one_thread(pick_device(self.config.device)), self.shares: yield
@@ -162,8 +161,9 @@ def train_dataloader(self: TaskContrast) -> DataLoader:
     workers = self.recipe.workers
     if workers is None:
         workers = min(8, torch.get_num_threads()) if self.device.type == "cuda" else 0
-    batches = self.sampler.ready if workers and self.device.type == "cuda" else self.batches
-    if self.shares.count > 1: batches = partial(in_shares, self.batches, self.shares.count, not workers)
+    batches = self.sampler.ready if workers else self.batches
+    if self.shares.count > 1:
+        batches = partial(in_shares, batches, self.shares.count) if workers else Turn
     stream, ahead = Steps(batches, self.start, (rank, world)), 4 if workers else None
     return DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=ahead)
 

@@ -72,7 +72,7 @@ def test_the_table_compares_with_bounds_and_fits(monkeypatch):
     pairs = {"loop": 8, "one thread": 4, "2 threads": 10, "bound": 16}
 
     class Told(loop.Training):
-        def __init__(self, folders, settings, threads=None):
+        def __init__(self, folders, settings, threads=None, warm=3):
             self.name = settings
 
         def ask(self, seconds):

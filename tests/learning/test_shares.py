@@ -6,18 +6,20 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from multiprocessing import active_children
 
 import lightning.pytorch as L
 import pytest
 import torch
 from torch import nn
 
-from taco.base import ParameterError
+from taco.base import ParameterError, TacoError
 from taco.learning.checkpoint import read_step
+from taco.learning.crew import Fastest, Work
 from taco.learning.encoder import EncoderConfig
-from taco.learning.loop import count_flops, make_trainer
+from taco.learning.loop import count_flops, make_trainer, one_thread
 from taco.learning.recipe import TrainConfig
-from taco.learning.shares import Shares, beside, replica, share_count
+from taco.learning.shares import Shares, Turn, beside, in_shares, replica, share_count
 from taco.learning.training import TaskContrast, new_encoder, new_sampler, train
 from tests.learning.jobs import odd
 
@@ -45,6 +47,17 @@ def cores(count: int, only: bool = False):
         os.sched_setaffinity(0, allowed)
 
 
+WAYS = ["processes", "threads", "alone"]
+
+
+@contextmanager
+def always(way: str):
+    "Shares are computed in this way only."
+    before, Fastest.now = Fastest.now, lambda self: way if way in self.ways else before(self)
+    try: yield
+    finally: Fastest.now = before
+
+
 @contextmanager
 def neighbours(count: int):
     "Other processes that want every core."
@@ -60,12 +73,13 @@ def neighbours(count: int):
 def test_the_bits_do_not_depend_on_the_cores(store, tmp_path, precision):
     def go(name): return state(train(store, TASKS, config(precision=precision), tmp_path / name, progress=False))
     with cores(1): one = go("one")
-    with cores(2): two = go("two")
-    with cores(2, only=True), neighbours(1): busy = go("busy")
-    assert torch.equal(one, two) and torch.equal(one, busy)
+    with cores(2):
+        for way in WAYS:
+            with always(way): assert torch.equal(one, go(way)), way
+    with cores(2, only=True), neighbours(1): assert torch.equal(one, go("busy"))
     with cores(1): whole = state(train(store, TASKS, config(precision=precision, shares=1), tmp_path / "w", False))
     assert not torch.equal(one, whole)
-    runs = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("one", "two", "w")]
+    runs = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("one", "threads", "w")]
     assert [run["shares"] for run in runs] == [2, 2, 1] and runs[0] == runs[1]
 
 
@@ -81,12 +95,13 @@ class Term(L.Callback):
 
 
 @pytest.mark.parametrize("stop, error, step", [(Plug(), RuntimeError, 2), (Term(), SystemExit, 3)])
-def test_killed_on_two_cores_and_resumed_on_one(store, tmp_path, stop, error, step):
-    with cores(2): whole = train(store, TASKS, config(), tmp_path / "whole", progress=False)
-    with cores(2), pytest.raises(error):
+@pytest.mark.parametrize("way", ["processes", "threads"])
+def test_killed_on_two_cores_and_resumed_on_one(store, tmp_path, stop, error, step, way):
+    with cores(2), always(way): whole = train(store, TASKS, config(), tmp_path / "whole", progress=False)
+    with cores(2), always(way), pytest.raises(error):
         train(store, TASKS, config(), tmp_path / "dead", progress=False, callbacks=[stop])
     assert read_step(tmp_path / "dead/training.ckpt") == step
-    assert not [t for t in threading.enumerate() if t.name.startswith("share")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("share")] and not active_children()
     with cores(1): again = train(store, TASKS, config(), tmp_path / "dead", progress=False)
     assert torch.equal(state(whole), state(again))
 
@@ -107,42 +122,164 @@ def test_the_loss_sees_the_whole_batch(store, tmp_path):
     assert not torch.allclose(one, state(new_encoder(config())), atol=1e-3)
 
 
-def test_shares_keep_the_precision_and_the_gradients_of_who_asks():
-    net, seen = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), []
-    def work(share, module):
+def plain(rows, facts=lambda share: torch.zeros(1)) -> Work:
+    "Work of shares that need nothing made: `rows(share, module)`."
+    return Work(lambda order, share: share, lambda module, share: (rows(share, module), facts(share)))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_shares_keep_the_precision_and_the_gradients_of_who_asks(way):
+    net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+
+    def compute(module, share):
         rows = module[0](torch.ones(2, 4) * share)
-        seen.append((rows.dtype, rows.requires_grad, threading.current_thread().name[:5], torch.get_num_threads()))
-        return module[1](rows.float())
-    with cores(2), Shares(net, 2) as shares:
-        with torch.autocast("cpu", torch.bfloat16): rows = shares.together(work)
-        assert rows.requires_grad and rows.dtype == torch.float32
-        with torch.no_grad(): assert not shares.together(work).requires_grad
-    assert seen == [(torch.bfloat16, True, "share", 1)] * 2 + [(torch.float32, False, "share", 1)] * 2
+        kind = [torch.float32, torch.bfloat16].index(rows.dtype), int(rows.requires_grad), torch.get_num_threads(), \
+            int(threading.current_thread().name.startswith("share")), os.getpid()
+        return module[1](rows.float()), torch.tensor([kind])
+
+    with cores(2), always(way), one_thread(torch.device("cpu")):
+        torch.set_num_threads(2)
+        with Shares(net, 2, Work(lambda order, share: share, compute)) as shares:
+            torch.set_num_threads(1)  # as a training does
+            with torch.autocast("cpu", torch.bfloat16): rows, seen = shares.together(None)
+            assert rows.requires_grad and rows.dtype == torch.float32 and not seen.requires_grad
+            with torch.no_grad():
+                rows, later = shares.together(None)
+                assert not rows.requires_grad
+    assert seen[:, :3].tolist() == [[1, 1, 1]] * 2 and later[:, :3].tolist() == [[0, 0, 1]] * 2
+    here, own = (seen[:, 4] == os.getpid()).tolist(), seen[:, 3].tolist()
+    assert (here, own) == dict(processes=([True, False], [0, 0]), threads=([True, True], [1, 1]),
+                               alone=([True, True], [0, 0]))[way]
 
 
-def test_statistics_meet_after_the_gradient_and_replicas_have_no_memory():
+@pytest.mark.parametrize("way", WAYS)
+def test_statistics_meet_after_the_gradient_and_replicas_have_no_memory(way):
     net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     nn.init.ones_(net[0].weight)
-    shares, values = Shares(net, 2), [torch.tensor([[0.], [2.]]), torch.tensor([[4.], [8.]])]
-    step = lambda: shares.together(lambda share, module: module(values[share])).square().sum().backward()
-    step()
-    assert net[1].running_mean.item() == pytest.approx(.1 * (1 + 6) / 2) and net[1].num_batches_tracked.item() == 1
-    net[1].running_mean.fill_(3)  # as a checkpoint that is read
-    step()
-    assert net[1].running_mean.item() == pytest.approx(.9 * 3 + .1 * 3.5)
-    assert replica(net)[0].weight is net[0].weight and len(list(shares.replicas[0].parameters())) == 3
+    values = [torch.tensor([[0.], [2.]]), torch.tensor([[4.], [8.]])]
+    shares = Shares(net, 2, plain(lambda share, module: module(values[share])))
+    step = lambda: shares.together(None)[0].square().sum().backward()
+    with cores(2), always(way), shares:
+        step()
+        assert net[1].running_mean.item() == pytest.approx(.1 * (1 + 6) / 2) and net[1].num_batches_tracked.item() == 1
+        net[1].running_mean.fill_(3)  # as a checkpoint that is read
+        step()
+        assert net[1].running_mean.item() == pytest.approx(.9 * 3 + .1 * 3.5)
+        net.eval()
+        step()
+        assert net[1].running_mean.item() == pytest.approx(.9 * 3 + .1 * 3.5)
+    assert replica(net)[0].weight is net[0].weight and len(list(shares.modules[1].parameters())) == 3
 
 
-def test_an_error_is_passed_on_when_all_have_stopped():
-    net, ended = nn.Linear(2, 2), []
-    def work(share, module):
-        if share == 0: raise ValueError("the first")
+@pytest.mark.parametrize("way", WAYS)
+def test_weights_that_are_changed_or_read_are_those_of_all(way):
+    net = nn.Linear(2, 2, bias=False)
+    with cores(2), always(way), Shares(net, 2, plain(lambda share, module: module(torch.eye(2)))) as shares:
+        for value in (1., 2.):
+            net.load_state_dict(dict(weight=torch.full((2, 2), value)))
+            rows, _ = shares.together(None)
+            assert rows.tolist() == [[value] * 2] * 4
+            rows.sum().backward()
+            assert net.weight.grad.tolist() == [[2., 2.]] * 2
+            net.weight.grad = None
+    assert net.weight.tolist() == [[2., 2.]] * 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_weight_that_only_some_shares_use(way):
+    net = nn.ModuleDict(dict(a=nn.Linear(1, 1), b=nn.Linear(1, 1), c=nn.Linear(1, 1)))
+    for part in net.values(): nn.init.ones_(part.weight)
+    one = torch.ones(1, 1)
+    work = plain(lambda share, module: module["b"](one) if share else module["a"](one) * 3 + module["b"](one))
+    with cores(2), always(way), Shares(net, 2, work) as shares: shares.together(None)[0].sum().backward()
+    assert net["a"].weight.grad.item() == 3 and net["b"].weight.grad.item() == 2 and net["c"].weight.grad is None
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("bad", [0, 1])
+def test_an_error_is_passed_on_when_all_have_stopped(way, bad, tmp_path):
+    net = nn.Linear(2, 2)
+
+    def rows(share, module):
+        if share == bad and not (tmp_path / "mended").exists(): raise ValueError("the bad one")
         threading.Event().wait(.2)
-        ended.append(share)
-        return module(torch.ones(2, 2))
-    with cores(2), Shares(net, 2) as shares:
-        with pytest.raises(ValueError, match="the first"): shares.together(work)
-        assert ended == [1]
+        (tmp_path / f"ended {share}").touch()
+        return module(torch.ones(2, 2) * share)
+
+    with cores(2), always(way), Shares(net, 2, plain(rows)) as shares:
+        with pytest.raises(ValueError, match="the bad one"): shares.together(None)
+        assert (way, bad) == ("alone", 0) or (tmp_path / f"ended {1 - bad}").exists()
+        (tmp_path / "mended").touch()
+        found, _ = shares.together(None)  # an answer of before is not taken for one of now
+        assert torch.equal(found, torch.cat([net(torch.zeros(2, 2)), net(torch.ones(2, 2))]))
+
+
+def test_a_process_that_is_killed_is_told():
+    net = nn.Linear(2, 2)
+    with cores(2), always("processes"), Shares(net, 2, plain(lambda share, module: module(torch.ones(2, 2)))) as shares:
+        shares.together(None)[0].sum().backward()
+        helper, = active_children()
+        os.kill(helper.pid, signal.SIGKILL)
+        with pytest.raises(TacoError, match="was killed"): shares.together(None)
+    assert not active_children()
+
+
+def test_what_the_next_step_needs_is_made_ahead_and_only_used_for_it(tmp_path):
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(net.weight)
+
+    def make(turn, share):
+        with open(tmp_path / str(share), "a") as file: file.write(f"{turn.step} ")
+        return torch.full((1, 1), 10. * turn.step + share)
+
+    work = Work(make, lambda module, made: (module(made), made), Turn.after)
+    with cores(2), always("processes"), Shares(net, 2, work) as shares:
+        for step in (0, 1, 7, 8):
+            rows, made = shares.together(Turn(step))
+            assert made.flatten().tolist() == rows.flatten().tolist() == [10 * step, 10 * step + 1]
+            rows.sum().backward()
+    assert (tmp_path / "0").read_text() == "0 1 7 8 " and (tmp_path / "1").read_text() == "0 1 2 7 8 9 "
+
+
+def test_pairs_made_ahead_by_workers_are_those_of_the_shares(store, tmp_path):
+    def go(workers):
+        with cores(2):
+            return state(train(store, TASKS, config(workers=workers), tmp_path / str(workers), progress=False))
+    assert torch.equal(go(0), go(1))
+    rows = lambda step, first, stride: list(range(12))[first::stride]
+    assert in_shares(rows, 3, *Turn(0, 1, 2)) == [[1, 7], [3, 9], [5, 11]]
+
+
+def machine(fastest: Fastest, seconds: dict, steps: int) -> list[str]:
+    "The ways that were taken on a machine where each takes so long."
+    taken = []
+    for _ in range(steps):
+        taken.append(fastest.now())
+        fastest.took(seconds[taken[-1]])
+    return taken
+
+
+def test_the_fastest_way_is_found_and_looked_for_again():
+    quiet, busy = dict(processes=.19, threads=.22, alone=.36), dict(processes=.8, threads=.75, alone=.5)
+    fastest = Fastest(list(quiet))
+    first = machine(fastest, quiet, 200)
+    assert first[:12] == ["processes"] * 4 + ["threads"] * 4 + ["alone"] * 4 and set(first[12:]) == {"processes"}
+    later = machine(fastest, busy, 100)
+    assert later[-1] == "alone" and later.count("threads") == 4  # tried once
+    assert machine(fastest, quiet, 200)[-1] == "processes"
+    assert set(machine(Fastest(["alone"]), dict(alone=1.), 50)) == {"alone"}
+    # a step that waits for the disk decides nothing
+    fastest = Fastest(list(quiet))
+    for step in range(12): fastest.took(9. if step in (0, 2) else quiet[fastest.now()])
+    assert fastest.now() == "processes"
+
+
+def test_a_machine_that_never_rests_is_not_asked_all_the_time():
+    fastest, taken = Fastest(["a", "b"]), []
+    for step in range(2000):
+        taken.append(fastest.now())
+        fastest.took((1. if step // 30 % 2 else 2.) * (1 if taken[-1] == "a" else 3))
+    assert taken.count("b") <= 2000 / 12
 
 
 def test_how_many():
@@ -150,7 +287,7 @@ def test_how_many():
     assert share_count(None, 240, 2, "cpu") == 1 and share_count(8, 240, 2, "cpu") == 8
     with pytest.raises(ParameterError, match="two samples"): share_count(3, 5, 1, "cpu")
     with pytest.raises(ParameterError, match="shares"): share_count(0, 240, 1, "cpu")
-    with pytest.raises(ParameterError, match="shares"): Shares(nn.Linear(1, 1), 0)
+    with pytest.raises(ParameterError, match="shares"): Shares(nn.Linear(1, 1), 0, plain(lambda share, module: None))
 
 
 def test_operations_of_all_shares_are_counted(store, tmp_path):
