@@ -252,19 +252,22 @@ class Fastest:
         "The way to take in the next step."
         return next((way for way, took in self.tried.items() if len(took) < self.trial), self.best)
 
-    def took(self, seconds: float) -> None:
-        "What a step of the way that was named took."
-        if self.tried:
-            self.tried[self.now()].append(seconds)
-            if all(len(took) == self.trial for took in self.tried.values()): self.decide()
-            return
-        self.recent, self.rest = [*self.recent, seconds][-3 * self.trial:], self.rest - 1
-        if len(self.ways) == 1 or self.rest > 0 or len(self.recent) < 3 * self.trial: return
-        if not 1 / self.change < median(self.recent) / self.usual < self.change: self.again()
+# %% ../../nbs/learning/13_crew.ipynb #d1b33302
+@patch
+def took(self: Fastest, seconds: float) -> None:
+    "What a step of the way that was named took."
+    if self.tried:
+        self.tried[self.now()].append(seconds)
+        if all(len(took) == self.trial for took in self.tried.values()): self.decide()
+        return
+    self.recent, self.rest = [*self.recent, seconds][-3 * self.trial:], self.rest - 1
+    if len(self.ways) == 1 or self.rest > 0 or len(self.recent) < 3 * self.trial: return
+    if not 1 / self.change < median(self.recent) / self.usual < self.change: self.again()
 
-    def decide(self) -> None:
-        "Keep the best of those that were tried."
-        usual = {way: median(took[1:]) for way, took in self.tried.items()}
-        self.best = min(usual, key=lambda way: usual[way])
-        self.usual, self.tried, self.trials = usual[self.best], {}, self.trials + 1
-        self.rest = min(10, 2 ** (self.trials - 1)) * self.trial * len(self.ways)
+@patch
+def decide(self: Fastest) -> None:
+    "Keep the best of those that were tried."
+    usual = {way: median(took[1:]) for way, took in self.tried.items()}
+    self.best = min(usual, key=lambda way: usual[way])
+    self.usual, self.tried, self.trials = usual[self.best], {}, self.trials + 1
+    self.rest = min(10, 2 ** (self.trials - 1)) * self.trial * len(self.ways)
