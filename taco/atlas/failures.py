@@ -288,7 +288,7 @@ def draw_failures(
     figure.axes[0].set_title("a", loc="left", fontweight="bold", x=-.3)
     shades = dict(zip(FAILURE_KINDS, sns.color_palette("dark", 10)))
     for row, (arm, (right, families, wrong, kinds)) in enumerate(panels.items()):
-        ax = figure.add_subplot(grid[row, 1])
+        ax = figure.add_subplot(grid[row if len(panels) > 1 else slice(None), 1])
         _map(ax, f"{'bc'[row]}  {ARMS[arm][0]}", right, families, wrong, [shades[k] for k in kinds])
     dots = [Line2D([], [], marker="o", color=c, ls="", ms=4, label=f) for f, c in FAMILY_COLOURS.items()]
     crosses = [Line2D([], [], marker="x", color=c, ls="", ms=4, label=k.replace("_", " ")) for k, c in shades.items()]

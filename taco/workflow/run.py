@@ -227,14 +227,18 @@ def encoder(self: Run, train: str | Path) -> PairEncoder:
 
 # %% ../../nbs/workflow/01_run.ipynb #f08b8cad
 @patch
-def trained_on(self: Run, train: str | Path) -> Store:
-    "The packed data that a run of 'train' has read, all splits. Raises `ExperimentError`."
+def material(self: Run, pack_run: str, beside: str | None = None, drawn: int | None = None, seed: int = 0) -> Store:
+    "What a training reads, all splits: packed data, others beside them, or some datasets `drawn` by the seed."
     from taco.data.collection import draw_folders
     from taco.data.store import Store
+    store = self.store(pack_run, beside)
+    return Store.open(draw_folders(store.folders, drawn, seed)) if drawn else store
+
+@patch
+def trained_on(self: Run, train: str | Path) -> Store:
+    "The packed data that a run of 'train' has read, all splits. Raises `ExperimentError`."
     given = finished(train, "train")["parameters"]
-    store = self.store(given["pack_run"], given.get("beside"))
-    if not given.get("drawn"): return store
-    return Store.open(draw_folders(store.folders, given["drawn"], given["seed"]))
+    return self.material(given["pack_run"], given.get("beside"), given.get("drawn"), given["seed"])
 
 # %% ../../nbs/workflow/01_run.ipynb #b66c8dae
 @patch

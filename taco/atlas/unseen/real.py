@@ -29,7 +29,7 @@ from ...tasks.catalogue import ALL_TASKS
 from ...tasks.task import TRACES, get_task
 
 # %% auto #0
-__all__ = ['pack_strangers', 'trained_on', 'open_strangers', 'said_of', 'plan_everything', 'name_tasks', 'stranger_metrics',
+__all__ = ['pack_strangers', 'real_datasets', 'open_strangers', 'said_of', 'plan_everything', 'name_tasks', 'stranger_metrics',
            'accuracy_by_task', 'most_mistaken', 'draw_real']
 
 # %% ../../../nbs/atlas/unseen/01_real.ipynb #b17fe372
@@ -48,7 +48,7 @@ def pack_strangers(
     return folders, failed, [card.name for card, _ in found if card.name in trained]
 
 # %% ../../../nbs/atlas/unseen/01_real.ipynb #979b9027
-def trained_on(known: Store) -> set[str]:
+def real_datasets(known: Store) -> set[str]:
     "Datasets of which images that are no phantoms were trained on."
     table = known.table
     return set(table.loc[(table["split"] == "train") & (table["source"] != "phantom"), "dataset"])

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import t as student
 from torch import nn
 
 from ..embedding import embed_by
@@ -26,7 +27,7 @@ from ...tasks.task import get_task
 
 # %% auto #0
 __all__ = ['HOW', 'Arms', 'Interval', 'LOOKS', 'with_statistics', 'answer', 'count_data', 'share', 'difference', 'gaps',
-           'metrics_of', 'by_dataset', 'draw_sources', 'needed', 'draw_breadth']
+           'metrics_of', 'by_dataset', 'draw_sources', 'per_doubling', 'needed', 'draw_breadth']
 
 # %% ../../../nbs/atlas/unseen/04_sources.ipynb #6ee5d080
 HOW = ("lda", "trees")  # statistics, fitted in these ways
@@ -205,6 +206,26 @@ def draw_sources(
     return figure
 
 # %% ../../../nbs/atlas/unseen/04_sources.ipynb #b4fae417
+def per_doubling(
+    counts: Sequence[float],  # (trainings,) datasets, or subjects of each
+    hits: np.ndarray,         # (trainings, N) of 0 or 1
+    plan: pd.DataFrame,
+    draws: int = 1000,
+) -> Interval | None:
+    """What twice as many bring: the slope of a line through all trainings over the logarithm of the count.
+
+    Its 95 % interval is over trainings, by their distance from the line (Student's t), and over the subjects that
+    are asked (bootstrap). None for fewer than three trainings, or one count.
+    """
+    logs = np.log2(np.asarray(counts, float))
+    spread, degrees = ((logs - logs.mean()) ** 2).sum(), len(logs) - 2
+    if degrees < 1 or spread == 0: return None
+    means, every = hits.mean(1), np.ones(len(plan), bool)
+    slope, (low, high) = difference(((logs - logs.mean()) / spread @ hits)[None], 0, plan, every, draws)
+    off = means - means.mean() - slope * (logs - logs.mean())
+    between = student.ppf(.975, degrees) * np.sqrt((off ** 2).sum() / degrees / spread)
+    return slope, (slope - np.hypot(between, slope - low), slope + np.hypot(between, high - slope))
+
 def needed(counts: Sequence[int], values: Sequence[float], level: float) -> float | None:
     "At which count the means first reach a level, on a line over the log of the counts; None: nowhere."
     means = pd.Series(list(values)).groupby(list(counts)).mean()
