@@ -8,16 +8,18 @@ from __future__ import annotations
 import contextlib
 import mmap
 import multiprocessing
+import multiprocessing.util
 import os
 import pickle
 import signal
+import sys
+import traceback
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
-from statistics import median
 from typing import Any
 
 import torch
@@ -28,8 +30,8 @@ from ..base import TacoError, refusing
 from ..lock import end_with_parent
 
 # %% auto #0
-__all__ = ['Settings', 'Work', 'settings_here', 'under', 'learning', 'Alone', 'Threads', 'seen_by_all', 'show_all', 'keep_own',
-           'Helper', 'Processes', 'Fastest']
+__all__ = ['Settings', 'Work', 'settings_here', 'under', 'learning', 'Alone', 'Threads', 'seen_by_all', 'Shown', 'Helper',
+           'Processes']
 
 # %% ../../nbs/learning/13_crew.ipynb #94e226d6
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def learning(module: nn.Module) -> list[nn.Parameter]:
 class Alone:
     "All shares are computed by the thread that asks, one after the other."
     def __init__(self, work: Work, modules: Sequence[nn.Module]):
-        self.work, self.modules, self.rows = work, modules, []
+        self.work, self.modules, self.rows, self.turns = work, modules, [], 0
 
     def each(self, call: Callable, *several: Sequence) -> list:
         "`call` of the first of everything, of the second …, in the order of the shares."
@@ -80,7 +82,7 @@ class Alone:
     def forwards(self, order: Any, settings: Settings) -> list[tuple[Tensor, Tensor]]:
         "For each share its rows, without a graph, and what is to be known about them."
         found = self.each(under(settings, partial(self.work, order)), range(len(self.modules)), self.modules)
-        self.rows = [rows for rows, _ in found]
+        self.rows, self.turns = [rows for rows, _ in found], self.turns + 1
         return [(rows.detach(), facts) for rows, facts in found]
 
     def backwards(self, parts: Sequence[Tensor]) -> list[tuple]:
@@ -106,42 +108,50 @@ class Threads(Alone):
 
     def close(self) -> None: self.pool.shutdown()
 
-# %% ../../nbs/learning/13_crew.ipynb #3d23b578
+# %% ../../nbs/learning/13_crew.ipynb #02d61483
 def seen_by_all(tensor: Tensor) -> Tensor:
-    "A copy with the same strides, in memory that this process and its later forks have in common."
-    place = mmap.mmap(-1, max(1, tensor.numel() * tensor.element_size()))
-    return torch.frombuffer(place, dtype=tensor.dtype).as_strided(tensor.size(), tensor.stride()).copy_(tensor)
+    "A copy with the same strides (if it has no gaps), in memory that this process and its later forks have in common."
+    place, strides = mmap.mmap(-1, max(1, tensor.numel()) * tensor.element_size()), torch.empty_like(tensor).stride()
+    return torch.frombuffer(place, dtype=tensor.dtype).as_strided(tensor.size(), strides).copy_(tensor)
 
-def show_all(modules: Sequence[nn.Module]) -> None:
-    "Move parameters and buffers to memory that forks see, once."
-    with torch.no_grad():
-        tensors = {id(t): t for m in modules for t in (*m.parameters(), *m.buffers())}
-        for tensor in tensors.values(): tensor.data = seen_by_all(tensor.data)
+class Shown:
+    "Parameters and buffers of modules in memory that forks see, from `show` to `hide`."
+    def __init__(self, modules: Sequence[nn.Module]):
+        found = {id(t): t for m in modules for t in (*m.parameters(), *m.buffers())}
+        self.tensors = list(found.values())
+        self.places = [seen_by_all(t.data) for t in self.tensors]
 
-def keep_own(modules: Sequence[nn.Module]) -> None:
-    "Move them back to memory of this process alone."
-    tensors = {id(t): t for m in modules for t in (*m.parameters(), *m.buffers())}
-    for tensor in tensors.values(): tensor.data = tensor.data.clone()
+    def show(self) -> None:
+        "Again, should somebody have given a tensor other memory."
+        for tensor, place in zip(self.tensors, self.places):
+            if tensor.data_ptr() != place.data_ptr(): tensor.data = place.copy_(tensor.data)
 
-# %% ../../nbs/learning/13_crew.ipynb #5183dadc
+    def hide(self) -> None:
+        "Move them back to memory of this process alone."
+        for tensor in self.tensors: tensor.data = tensor.data.clone()
+        self.tensors, self.places = [], []
+
+# %% ../../nbs/learning/13_crew.ipynb #70d7cb38
 class Helper:
     "One share, in a process of its own; its gradients are written where all see them."
     def __init__(self, work: Work, share: int, module: nn.Module, gradients: list[Tensor]):
         self.work, self.share, self.module, self.gradients = work, share, module, gradients
-        self.rows, self.order, self.ahead = torch.zeros(0), None, {}
+        self.rows, self.order, self.learns, self.ahead = torch.zeros(0), None, [], {}
 
-    def forwards(self, order: Any, settings: Settings, modes: Sequence[bool]) -> tuple[Tensor, Tensor]:
+    def forwards(self, order: Any, settings: Settings, modes: list[bool], learns: list[bool]) -> tuple[Tensor, Tensor]:
         "Rows without their graph, and what is known of them."
         for part, mode in zip(self.module.modules(), modes): part.training = mode
+        for parameter, on in zip(self.module.parameters(), learns): parameter.requires_grad_(on)
         made = self.ahead.pop(order) if order in self.ahead else self.work.made(order, self.share)
         self.rows, facts = under(settings, self.work.rows)(self.module, made)
-        self.order = order
+        self.order, self.learns = order, learns
         return self.rows.detach(), facts
 
     def backwards(self, part: Tensor) -> list[bool]:
-        "Which parameters have a gradient."
+        "Which of the parameters that learn have a gradient."
         found = torch.autograd.grad(self.rows, learning(self.module), part, allow_unused=True)
-        for place, new in zip(self.gradients, found):
+        places = [place for place, on in zip(self.gradients, self.learns) if on]
+        for place, new in zip(places, found):
             if new is not None: place.copy_(new)
         return [new is not None for new in found]
 
@@ -151,53 +161,94 @@ class Helper:
         order = self.work.after(self.order)
         with contextlib.suppress(Exception): self.ahead = {order: self.work.made(order, self.share)}
 
-# %% ../../nbs/learning/13_crew.ipynb #a0afad0e
-def _serve(link: Connection, parent: int, work: Work, share: int, module: nn.Module, gradients: list[Tensor]) -> None:
-    "What the process of a share does: forwards, backwards, as it is told; until it is told nothing."
-    for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)  # the parent decides
+# %% ../../nbs/learning/13_crew.ipynb #f31dd8a8
+def _serve(links: Sequence[Connection], parent: int, helper: Helper) -> None:
+    "The life of a helper's process; its own link is the last, the others are ends of its parent."
+    for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
+    *others, link = links
+    for other in others: other.close()
     end_with_parent(parent)
     torch.set_num_threads(1)
-    helper = Helper(work, share, module, gradients)
-    while (told := pickle.loads(link.recv_bytes())) is not None:
-        back = isinstance(told, Tensor)
-        try: answer: Any = helper.backwards(told) if back else helper.forwards(*told)
-        except BaseException as error: answer = error  # it is raised where somebody can do something about it
-        link.send_bytes(pickle.dumps(answer))
-        if back: helper.go_ahead()
+    with contextlib.suppress(EOFError, OSError):
+        while (told := pickle.loads(link.recv_bytes())) is not None:
+            number, back, given = told
+            try: answer = helper.backwards(*given) if back else helper.forwards(*given)
+            except BaseException as error: answer = error
+            link.send_bytes(_told(number, answer))
+            if back: helper.go_ahead()
+    os._exit(0)  # nothing of what the parent has begun is to be ended here
 
-# %% ../../nbs/learning/13_crew.ipynb #5cf03a9b
+def _told(number: int, answer: Any) -> bytes:
+    "An answer in bytes; an error that cannot be sent is sent in words."
+    if isinstance(answer, BaseException):
+        answer.add_note("".join(traceback.format_exception(answer)))  # else it ends at the pipe
+        try: pickle.loads(pickle.dumps(answer))
+        except Exception: answer = RuntimeError(f"{type(answer).__name__}: {answer}")
+    return pickle.dumps((number, answer))
+
+# %% ../../nbs/learning/13_crew.ipynb #360cc26e
 class Processes(Alone):
-    "A process computes a share, but for the first, which is computed here. On Linux, on the CPU."
+    "A process computes a share, but for the first, which is computed here; see `can_fork`."
+    there = 0  # of these, open
+    fork = multiprocessing.get_context("fork") if sys.platform.startswith("linux") else None
+
     def __init__(self, work: Work, modules: Sequence[nn.Module]):
         super().__init__(work, modules[:1])
-        show_all(modules)
-        self.shown, self.gradients, self.links, self.helpers = modules, [], [], []
-        fork = multiprocessing.get_context("fork")
-        for share, module in enumerate(modules[1:], 1):
-            ours, theirs = fork.Pipe()
-            places = [seen_by_all(torch.zeros_like(p)) for p in learning(module)]
-            given = theirs, os.getpid(), work, share, module, places
-            helper = fork.Process(target=_serve, args=given, name=f"share {share}", daemon=True)
-            with warnings.catch_warnings():  # Python 3.12 warns of forks beside threads; it is as with a loader's
-                warnings.simplefilter("ignore", DeprecationWarning)
-                helper.start()
-            theirs.close()
-            self.gradients, self.links = [*self.gradients, places], [*self.links, ours]
-            self.helpers.append(helper)
+        self.all, self.shown, self.number, self.learns = modules, Shown(modules), 0, []
+        self.links, self.helpers, self.ends = [], [], []
+        self.gradients = [[seen_by_all(torch.zeros_like(p)) for p in module.parameters()] for module in modules[1:]]
+        self.shown.show()
+        Processes.there += 1
+        try:
+            for share, places in enumerate(self.gradients, 1): self.hire(Helper(work, share, modules[share], places))
+        except BaseException:
+            self.close()
+            raise
 
-# %% ../../nbs/learning/13_crew.ipynb #028846bc
+    @staticmethod
+    def can_fork(device: torch.device) -> bool:
+        "Whether a helper can be had here."
+        free = not multiprocessing.current_process().daemon and not Processes.there
+        return free and bool(Processes.fork) and device.type == "cpu" and not torch.cuda.is_available()
+
+# %% ../../nbs/learning/13_crew.ipynb #8a793593
 @patch
-def ask(self: Processes, told: Sequence, own: Callable[[], list]) -> list:
+def hire(self: Processes, helper: Helper) -> None:
+    "Start the process of a share."
+    assert self.fork
+    ours, theirs = self.fork.Pipe()
+    self.links.append(ours)
+    given = [*self.links, theirs], os.getpid(), helper
+    process = self.fork.Process(target=_serve, args=given, name=f"share {helper.share}", daemon=True)
+    with warnings.catch_warnings():  # Python 3.12 warns of forks beside threads; it is as with a loader's
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
+    theirs.close()
+    self.helpers.append(process)
+    # should nobody close them, Python would wait for them at its end, before it ends them
+    self.ends.append(multiprocessing.util.Finalize(None, process.kill, exitpriority=0))
+
+# %% ../../nbs/learning/13_crew.ipynb #2712b889
+@patch
+def ask(self: Processes, back: bool, told: Sequence[tuple], own: Callable[[], list]) -> list:
     "Tell each helper something and do one's own share; then its result, and the helpers' answers."
+    self.number += 1
     with self.heard():
-        for link, one in zip(self.links, told): link.send_bytes(pickle.dumps(one))
+        for link, one in zip(self.links, told): link.send_bytes(pickle.dumps((self.number, back, one)))
     try: found = own()
     finally:
-        with self.heard(): answers = [pickle.loads(link.recv_bytes()) for link in self.links]
+        with self.heard(): answers = [self.answer(link) for link in self.links]
     for answer in answers:
         if isinstance(answer, BaseException): raise answer
     return found + answers
 
+@patch
+def answer(self: Processes, link: Connection) -> Any:
+    "A helper's answer to the last question."
+    while (told := pickle.loads(link.recv_bytes()))[0] != self.number: pass
+    return told[1]
+
+# %% ../../nbs/learning/13_crew.ipynb #e55e506f
 @patch
 @contextlib.contextmanager
 def heard(self: Processes) -> Generator[None]:
@@ -209,22 +260,25 @@ def heard(self: Processes) -> Generator[None]:
             fix="As a rule the system took its memory. The same command goes on from the last checkpoint; "
                 "with one thread (OMP_NUM_THREADS=1) there are no such processes.", cause=died)
 
-# %% ../../nbs/learning/13_crew.ipynb #47d65754
 @patch
 def forwards(self: Processes, order: Any, settings: Settings) -> list[tuple[Tensor, Tensor]]:
-    modes = [[part.training for part in module.modules()] for module in self.shown[1:]]
+    self.shown.show()
+    self.learns = [p.requires_grad for p in self.all[0].parameters()]
+    modes = [[part.training for part in module.modules()] for module in self.all[1:]]
     own = partial(Alone.forwards, self, order, settings)
-    return self.ask([(order, settings, mode) for mode in modes], own)
+    return self.ask(False, [(order, settings, mode, self.learns) for mode in modes], own)
 
+# %% ../../nbs/learning/13_crew.ipynb #23046ed3
 @patch
 def backwards(self: Processes, parts: Sequence[Tensor]) -> list[tuple]:
-    first, *kept = self.ask(parts[1:], partial(Alone.backwards, self, parts[:1]))
-    # a parameter that a share does not use has no gradient there
-    found = [tuple(g if there else None for g, there in zip(*both)) for both in zip(self.gradients, kept)]
-    return [first, *found]
+    told = [(part.clone(),) for part in parts[1:]]  # a view would be sent with all of its memory
+    first, *kept = self.ask(True, told, partial(Alone.backwards, self, parts[:1]))
+    learnt = [[place for place, on in zip(places, self.learns) if on] for places in self.gradients]
+    return [first, *(tuple(g if there else None for g, there in zip(*both)) for both in zip(learnt, kept))]
 
 @patch
 def close(self: Processes, wait: float = 5.) -> None:
+    "Send the helpers away; who does not go is ended."
     for link in self.links:
         with contextlib.suppress(OSError): link.send_bytes(pickle.dumps(None))
         link.close()
@@ -232,42 +286,8 @@ def close(self: Processes, wait: float = 5.) -> None:
         helper.join(wait)
         if helper.is_alive(): helper.kill()
         helper.join()
-    keep_own(self.shown)
-
-# %% ../../nbs/learning/13_crew.ipynb #45c9051d
-class Fastest:
-    "Finds out which of several ways takes least time, and looks again when that has changed."
-    def __init__(self, ways: Sequence[str], trial: int = 4, change: float = 1.25):
-        self.ways, self.trial, self.change = tuple(ways), trial, change
-        self.best, self.usual, self.rest, self.trials = self.ways[0], 0., 0, 0
-        self.tried: dict[str, list[float]] = {}
-        self.recent: list[float] = []
-        if len(self.ways) > 1: self.again()
-
-    def again(self) -> None:
-        "Try all of them."
-        self.tried, self.recent = {way: [] for way in self.ways}, []
-
-    def now(self) -> str:
-        "The way to take in the next step."
-        return next((way for way, took in self.tried.items() if len(took) < self.trial), self.best)
-
-# %% ../../nbs/learning/13_crew.ipynb #d1b33302
-@patch
-def took(self: Fastest, seconds: float) -> None:
-    "What a step of the way that was named took."
-    if self.tried:
-        self.tried[self.now()].append(seconds)
-        if all(len(took) == self.trial for took in self.tried.values()): self.decide()
-        return
-    self.recent, self.rest = [*self.recent, seconds][-3 * self.trial:], self.rest - 1
-    if len(self.ways) == 1 or self.rest > 0 or len(self.recent) < 3 * self.trial: return
-    if not 1 / self.change < median(self.recent) / self.usual < self.change: self.again()
-
-@patch
-def decide(self: Fastest) -> None:
-    "Keep the best of those that were tried."
-    usual = {way: median(took[1:]) for way, took in self.tried.items()}
-    self.best = min(usual, key=lambda way: usual[way])
-    self.usual, self.tried, self.trials = usual[self.best], {}, self.trials + 1
-    self.rest = min(10, 2 ** (self.trials - 1)) * self.trial * len(self.ways)
+        helper.close()
+    for end in self.ends: end.cancel()
+    self.shown.hide()
+    self.links, self.helpers, self.ends, self.gradients = [], [], [], []
+    Processes.there -= 1

@@ -5,11 +5,12 @@
 # %% ../../nbs/learning/10_shares.ipynb #2efd8006
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -18,12 +19,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..base import ParameterError, pick_device, refusing
-from .crew import Alone, Fastest, Processes, Settings, Threads, Work, learning, settings_here
+from .crew import Alone, Processes, Settings, Threads, Work, learning, settings_here
 from .loop import one_thread
 from ..lock import end_with_parent, told_of_workers
 
 # %% auto #0
-__all__ = ['share_count', 'Turn', 'in_shares', 'of_share', 'replica', 'buffers_begin', 'buffers_meet', 'Shares', 'beside']
+__all__ = ['share_count', 'Turn', 'in_shares', 'of_share', 'replica', 'buffers_begin', 'buffers_meet', 'Fastest', 'Shares',
+           'beside']
 
 # %% ../../nbs/learning/10_shares.ipynb #20957f7c
 def share_count(given: int | None, samples: int, processes: int, device: torch.device | str) -> int:
@@ -80,6 +82,44 @@ def buffers_meet(modules: Sequence[nn.Module]) -> None:
         for several in zip(*(m.buffers() for m in modules)):
             if several[0].is_floating_point(): several[0].copy_(torch.stack(several).mean(0))
 
+# %% ../../nbs/learning/10_shares.ipynb #45c9051d
+class Fastest:
+    "Finds out which of several ways takes least time, and looks again when that has changed."
+    def __init__(self, ways: Sequence[str], trial: int = 4, change: float = 1.25):
+        self.ways, self.trial, self.change = tuple(ways), trial, change
+        self.best, self.usual, self.rest, self.trials = self.ways[0], 0., 0, 0
+        self.tried: dict[str, list[float]] = {}
+        self.recent: list[float] = []
+        if len(self.ways) > 1: self.again()
+
+    def again(self) -> None:
+        "Try all of them."
+        self.tried, self.recent = {way: [] for way in self.ways}, []
+
+    def now(self) -> str:
+        "The way to take in the next step."
+        return next((way for way, took in self.tried.items() if len(took) < self.trial), self.best)
+
+# %% ../../nbs/learning/10_shares.ipynb #d1b33302
+@patch
+def took(self: Fastest, seconds: float) -> None:
+    "What a step of the way that was named took."
+    if self.tried:
+        self.tried[self.now()].append(seconds)
+        if all(len(took) == self.trial for took in self.tried.values()): self.decide()
+        return
+    self.recent, self.rest = [*self.recent, seconds][-3 * self.trial:], self.rest - 1
+    if len(self.ways) == 1 or self.rest > 0 or len(self.recent) < 3 * self.trial: return
+    if not 1 / self.change < median(self.recent) / self.usual < self.change: self.again()
+
+@patch
+def decide(self: Fastest) -> None:
+    "Keep the best of those that were tried."
+    usual = {way: median(took[1:]) for way, took in self.tried.items()}
+    self.best = min(usual, key=lambda way: usual[way])
+    self.usual, self.tried, self.trials = usual[self.best], {}, self.trials + 1
+    self.rest = min(10, 2 ** (self.trials - 1)) * self.trial * len(self.ways)
+
 # %% ../../nbs/learning/10_shares.ipynb #7fdce22d
 class Shares:
     "`count` replicas of a module, and who computes them. Raises `ParameterError` for less than one."
@@ -108,8 +148,9 @@ def team(self: Shares, device: torch.device) -> Alone:
     if not self.modules: self.modules = [self.module, *(replica(self.module) for _ in range(self.count - 1))]
     if not self.open or self.threads == 1: return Alone(self.work, self.modules)
     if not self.teams:
-        if self.apart and device.type == "cpu" and sys.platform.startswith("linux"):
-            self.teams["processes"] = Processes(self.work, self.modules)  # first: no thread of ours is there yet
+        if self.apart and self.threads == self.count and Processes.can_fork(device):
+            with contextlib.suppress(OSError):  # no further process is allowed; first: no thread of ours is there yet
+                self.teams["processes"] = Processes(self.work, self.modules)
         self.teams["threads"] = Threads(self.work, self.modules, self.threads)
         self.teams["alone"] = Alone(self.work, self.modules)
         self.fastest = Fastest(list(self.teams))
@@ -123,7 +164,7 @@ class _Together(torch.autograd.Function):
     @staticmethod
     def forward(ctx, shares: Shares, team: Alone, order: Any, settings: Settings, *parameters: Tensor) -> tuple:
         found = team.forwards(order, settings)
-        ctx.shares, ctx.team, ctx.lengths = shares, team, [len(rows) for rows, _ in found]
+        ctx.shares, ctx.team, ctx.turn, ctx.lengths = shares, team, team.turns, [len(rows) for rows, _ in found]
         rows, facts = (torch.cat(several) for several in zip(*found))
         ctx.mark_non_differentiable(facts)
         return rows, facts
@@ -131,6 +172,7 @@ class _Together(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _) -> tuple:
+        if ctx.team.turns != ctx.turn or not ctx.team.rows: raise RuntimeError("The next step has begun.")
         found = ctx.team.backwards(gradient.split(ctx.lengths))
         if ctx.shares.module.training: buffers_meet(ctx.shares.modules)  # not earlier, the graphs hold them
         return None, None, None, None, *(_added(several) for several in zip(*found))

@@ -230,9 +230,8 @@ def encoder(self: Run, train: str | Path) -> PairEncoder:
 def material(self: Run, pack_run: str, beside: str | None = None, drawn: int | None = None, seed: int = 0) -> Store:
     "What a training reads, all splits: packed data, others beside them, or some datasets `drawn` by the seed."
     from taco.data.collection import draw_folders
-    from taco.data.store import Store
     store = self.store(pack_run, beside)
-    return Store.open(draw_folders(store.folders, drawn, seed)) if drawn else store
+    return store.open(draw_folders(store.folders, drawn, seed)) if drawn else store
 
 @patch
 def trained_on(self: Run, train: str | Path) -> Store:

@@ -7,19 +7,21 @@ import sys
 import threading
 from contextlib import contextmanager
 from multiprocessing import active_children
+from types import SimpleNamespace
 
 import lightning.pytorch as L
+import psutil
 import pytest
 import torch
 from torch import nn
 
 from taco.base import ParameterError, TacoError
 from taco.learning.checkpoint import read_step
-from taco.learning.crew import Fastest, Work
+from taco.learning.crew import Processes, Work
 from taco.learning.encoder import EncoderConfig
 from taco.learning.loop import count_flops, make_trainer, one_thread
 from taco.learning.recipe import TrainConfig
-from taco.learning.shares import Shares, Turn, beside, in_shares, replica, share_count
+from taco.learning.shares import Fastest, Shares, Turn, beside, in_shares, replica, share_count
 from taco.learning.training import TaskContrast, new_encoder, new_sampler, train
 from tests.learning.jobs import odd
 
@@ -222,6 +224,116 @@ def test_a_process_that_is_killed_is_told():
         os.kill(helper.pid, signal.SIGKILL)
         with pytest.raises(TacoError, match="was killed"): shares.together(None)
     assert not active_children()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_learns_may_change_while_training(way):
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    with cores(2), always(way), Shares(net, 2, plain(lambda share, module: module(torch.ones(2, 2) + share))) as shares:
+        def gradients():
+            net.zero_grad()
+            shares.together(None)[0].sum().backward()
+            return [None if p.grad is None else p.grad.clone() for p in net.parameters()]
+        every = gradients()
+        net[0].requires_grad_(False)
+        some = gradients()
+        net[0].requires_grad_(True)
+        again = gradients()
+    assert some[:2] == [None, None] and all(map(torch.equal, some[2:], every[2:]))
+    assert all(map(torch.equal, every, again))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_weights_that_are_given_other_memory(way):
+    net = nn.Linear(2, 2, bias=False)
+    with cores(2), always(way), Shares(net, 2, plain(lambda share, module: module(torch.eye(2)))) as shares:
+        shares.together(None)[0].sum().backward()
+        net.weight.data = torch.full((2, 2), 3.)
+        assert shares.together(None)[0].tolist() == [[3., 3.]] * 4
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_gradient_of_an_earlier_step_is_refused(way):
+    net = nn.Linear(2, 2)
+    with cores(2), always(way), Shares(net, 2, plain(lambda share, module: module(torch.eye(2)))) as shares:
+        first, _ = shares.together(None)
+        second, _ = shares.together(None)
+        with pytest.raises(RuntimeError, match="next step"): first.sum().backward()
+        second.sum().backward()
+        with pytest.raises(RuntimeError): second.sum().backward()
+
+
+def test_an_error_that_cannot_be_sent_is_told_in_words():
+    class Own(Exception): pass
+
+    def rows(share, module):
+        if share: raise Own("here")
+        return module(torch.eye(2))
+
+    net = nn.Linear(2, 2)
+    told = pytest.raises(RuntimeError, match="Own: here")
+    with cores(2), always("processes"), Shares(net, 2, plain(rows)) as shares, told: shares.together(None)
+
+
+def test_an_answer_nobody_waited_for_is_not_taken_for_a_later_one():
+    net = nn.Linear(1, 1, bias=False)
+    work = Work(lambda order, share: torch.full((1, 1), float(order)), lambda module, made: (module(made), made))
+    with cores(2), always("processes"), Shares(net, 2, work) as shares:
+        assert shares.together(1)[1].flatten().tolist() == [1, 1]
+        team = shares.teams["processes"]
+        heard, Processes.answer = Processes.answer, lambda self, link: (_ for _ in ()).throw(KeyboardInterrupt())
+        try:
+            with pytest.raises(KeyboardInterrupt): shares.together(2)
+        finally: Processes.answer = heard
+        assert shares.together(3)[1].flatten().tolist() == [3, 3] and team.number == 3
+
+
+def test_where_no_process_can_be_had_there_are_threads(monkeypatch):
+    net = nn.Linear(2, 2)
+    work = plain(lambda share, module: module(torch.eye(2)))
+
+    def ways(**changes):
+        with monkeypatch.context() as changed, cores(2), Shares(net, changes.pop("count", 2), work) as shares:
+            for name, value in changes.items(): changed.setattr(name.replace("__", "."), value)
+            shares.together(None)[0].sum().backward()
+            return list(shares.teams)
+
+    def refuse(*_): raise BlockingIOError(11, "Resource temporarily unavailable")
+    assert ways() == WAYS and ways(count=3) == WAYS[1:]
+    assert ways(os__fork=refuse) == WAYS[1:] and ways(torch__cuda__is_available=lambda: True) == WAYS[1:]
+    assert ways(multiprocessing__current_process=lambda: SimpleNamespace(daemon=True, _config={})) == WAYS[1:]
+    with cores(2), Shares(net, 2, work) as shares:
+        shares.together(None)
+        assert ways() == WAYS[1:]  # one training at a time
+    assert ways() == WAYS and not active_children() and Processes.there == 0
+
+
+ENDS = """
+import os, sys, threading, time, torch
+from torch import nn
+from taco.learning.crew import Work
+from taco.learning.shares import Shares
+torch.set_num_threads(2)
+net = nn.Linear(2, 2)
+shares = Shares(net, 2, Work(lambda order, share: share, lambda module, share: (module(torch.eye(2)), torch.ones(1))))
+shares.__enter__()
+shares.together(None)[0].sum().backward()
+assert list(shares.teams) == ["processes", "threads", "alone"]
+print(shares.teams["processes"].helpers[0].pid, flush=True)
+if "wait" in sys.argv: time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", ["forgotten", "killed"])
+def test_helpers_end_with_whoever_began_them(how, root):
+    words = [sys.executable, "-c", ENDS, *(["wait"] if how == "killed" else [])]
+    began = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=dict(os.environ, PYTHONPATH=str(root)))
+    helper = psutil.Process(int(began.stdout.readline()))
+    if how == "killed": began.kill()
+    assert began.wait(20) == (-signal.SIGKILL if how == "killed" else 0)
+    began.stdout.close()
+    psutil.wait_procs([helper], 10)
+    assert not helper.is_running() or helper.status() == psutil.STATUS_ZOMBIE
 
 
 def test_what_the_next_step_needs_is_made_ahead_and_only_used_for_it(tmp_path):
