@@ -34,6 +34,11 @@ def config(**changes) -> TrainConfig:
     return TrainConfig.of(**{**small, **changes})
 
 
+def helpers() -> list:
+    "The processes of shares that there are."
+    return [process for process in active_children() if process.name.startswith("share")]
+
+
 def state(encoder) -> torch.Tensor: return torch.cat([t.flatten().float() for t in encoder.state_dict().values()])
 
 
@@ -103,7 +108,7 @@ def test_killed_on_two_cores_and_resumed_on_one(store, tmp_path, stop, error, st
     with cores(2), always(way), pytest.raises(error):
         train(store, TASKS, config(), tmp_path / "dead", progress=False, callbacks=[stop])
     assert read_step(tmp_path / "dead/training.ckpt") == step
-    assert not [t for t in threading.enumerate() if t.name.startswith("share")] and not active_children()
+    assert not [t for t in threading.enumerate() if t.name.startswith("share")] and not helpers()
     with cores(1): again = train(store, TASKS, config(), tmp_path / "dead", progress=False)
     assert torch.equal(state(whole), state(again))
 
@@ -220,10 +225,10 @@ def test_a_process_that_is_killed_is_told():
     net = nn.Linear(2, 2)
     with cores(2), always("processes"), Shares(net, 2, plain(lambda share, module: module(torch.ones(2, 2)))) as shares:
         shares.together(None)[0].sum().backward()
-        helper, = active_children()
+        helper, = helpers()
         os.kill(helper.pid, signal.SIGKILL)
         with pytest.raises(TacoError, match="was killed"): shares.together(None)
-    assert not active_children()
+    assert not helpers()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -305,7 +310,7 @@ def test_where_no_process_can_be_had_there_are_threads(monkeypatch):
     with cores(2), Shares(net, 2, work) as shares:
         shares.together(None)
         assert ways() == WAYS[1:]  # one training at a time
-    assert ways() == WAYS and not active_children() and Processes.there == 0
+    assert ways() == WAYS and not helpers() and Processes.there == 0
 
 
 ENDS = """

@@ -14,9 +14,9 @@ from taco.atlas.unseen.real import (
     open_strangers,
     pack_strangers,
     plan_everything,
+    real_datasets,
     said_of,
     stranger_metrics,
-    trained_on,
 )
 from taco.base import DataError
 from taco.data.collection import find_datasets
@@ -85,7 +85,7 @@ def test_what_was_trained_on_and_what_was_left_out_are_said(tmp_path, store):
     said = said_of(strangers, ["nobody"], ["drive", "stare"])
     assert said == ("3 images of 1 datasets; without a card: nobody; trained on: drive, stare; "
                     "1 items left out as unreadable")
-    assert trained_on(strangers) == {"good"} and trained_on(store) == set(), "a phantom is no image of its dataset"
+    assert real_datasets(strangers) == {"good"} and real_datasets(store) == set(), "a phantom is no image of its dataset"
     with pytest.raises(DataError, match="broken; drive"): open_strangers([], dict(broken="reason"), ["drive"])
 
 
