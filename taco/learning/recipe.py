@@ -57,7 +57,7 @@ class TrainConfig:
     seed: int = 0                        # of the initial weights and of every batch
     start: str | None = None             # folder of an encoder to start from; None: random weights
     devices: int = 1                     # GPUs (or processes on a CPU) that share a batch
-    workers: int | None = None           # that read records; None: 0 on a CPU, up to 8 for a GPU
+    workers: int | None = None           # that make pairs ahead; None: 0 on a CPU, up to 8 for a GPU
     shares: int | None = None            # of a batch, one core each; None: 2 on a CPU, else 1
 
     def __post_init__(self):
