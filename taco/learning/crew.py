@@ -30,8 +30,8 @@ from ..base import TacoError, refusing
 from ..lock import end_with_parent
 
 # %% auto #0
-__all__ = ['Settings', 'Work', 'settings_here', 'under', 'learning', 'Alone', 'Threads', 'seen_by_all', 'Shown', 'Helper',
-           'Processes']
+__all__ = ['Settings', 'Work', 'settings_here', 'under', 'learning', 'compiled', 'Alone', 'Threads', 'seen_by_all', 'Shown',
+           'Helper', 'Processes']
 
 # %% ../../nbs/learning/13_crew.ipynb #94e226d6
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Work:
     make: Callable[[Any, int], Any]                          # order, share → what needs no weights
     rows: Callable[[nn.Module, Any], tuple[Tensor, Tensor]]  # replica, what was made → rows, what is known of them
     after: Callable[[Any], Any] | None = None                # the order that will follow one, as a rule
+    compiled: bool = False                                   # whether the first time takes long
 
     def made(self, order: Any, share: int) -> Any:
         "What needs no weights, without gradients."
@@ -68,6 +69,30 @@ def under(settings: Settings, work: Callable) -> Callable:
 def learning(module: nn.Module) -> list[nn.Parameter]:
     "The parameters that learn."
     return [p for p in module.parameters() if p.requires_grad]
+
+# %% ../../nbs/learning/13_crew.ipynb #7e1e8968
+def compiled(call: Callable) -> Callable:
+    "`call` as compiled code where there are gradients. The function raises `TacoError` when the compiler fails."
+    from torch._dynamo.exc import BackendCompilerFailed  # here, for it takes seconds
+    torch.compiler.reset()  # else every network counts as a version of the last one, and those are few
+    fast = torch.compile(call, fullgraph=True, dynamic=False)
+    def either(*arguments: Any) -> Any:
+        if not torch.is_grad_enabled(): return call(*arguments)
+        try: return fast(*arguments)
+        except BackendCompilerFailed as error:
+            refusing(TacoError)("The network could not be compiled.", "compiled", str(error).partition("\n")[0],
+                                fix="Train with compiled=False, or mend the compiler.", cause=error)
+    return either
+
+@patch
+def rehearse(self: Work, order: Any, settings: Settings, module: nn.Module, cores: int) -> None:
+    "Go through the first share, forwards and back, and change nothing but the module's buffers."
+    from torch._inductor import config
+    from torch._inductor.async_compile import shutdown_compile_workers
+    with config.patch(compile_threads=cores):
+        rows, _ = under(settings, self)(order, 0, module)
+        if rows.requires_grad: torch.autograd.grad(rows, learning(module), torch.zeros_like(rows), allow_unused=True)
+    shutdown_compile_workers()
 
 # %% ../../nbs/learning/13_crew.ipynb #0b964bce
 class Alone:

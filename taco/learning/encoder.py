@@ -216,10 +216,17 @@ class PairEncoder(nn.Module):
         self.projection = nn.Sequential(hidden, nn.ReLU(inplace=True), out)
         self.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]  torch's stub lacks it
 
-    def forward(self, input: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
-        "(B, 3, S, S) float in [0, 1], S of `config`, twice → features (B, F), float32 embedding (B, D), unit length."
+    def forward(self, input: Tensor, output: Tensor, network: Callable | None = None) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) float in [0, 1], S of `config`, twice → features (B, F), float32 embedding (B, D), unit length.
+
+        `network` computes them, if it is not `computed`, for example because that has been compiled.
+        """
         # to look at values on a GPU costs a wait, which a training does not pay in each step
         check_images(input, output, self.config.size, values=not (self.training and input.is_cuda))
+        return (network or PairEncoder.computed)(self, input, output)
+
+    def computed(self, input: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+        "The same of images that have been looked at."
         features = self.fused(input * 2 - 1, output * 2 - 1)
         return features, F.normalize(self.projection(features).float(), dim=1)
 

@@ -5,12 +5,17 @@
 # %% ../../nbs/learning/12_recipe.ipynb #fb2c6814
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..base import ParameterError, Rule, check_fields, number, one_of, refusing, suggest
+from ..base import ParameterError, Rule, check_fields, number, one_of, pick_device, refusing, suggest
 from .encoder import EncoderConfig
 from .loop import FitConfig
 from .loss import FAILED, OBJECTIVES, POSITIVES
@@ -18,7 +23,7 @@ from .randomise import Randomisation, as_randomisation
 from ..tasks.traces import TRACES
 
 # %% auto #0
-__all__ = ['TrainConfig', 'as_part', 'changed']
+__all__ = ['WORTH', 'TrainConfig', 'as_part', 'changed', 'has_compiler', 'compiles']
 
 # %% ../../nbs/learning/12_recipe.ipynb #688acc4d
 def _fit_config() -> FitConfig:
@@ -27,13 +32,14 @@ def _fit_config() -> FitConfig:
 
 # a smaller scale leaves no pair a partner
 _ORDINAL = Rule(lambda v: number(0)(v) and (v == 0 or v >= .02), "0, or a number of at least 0.02")
+_COMPILED = Rule(lambda v: v is None or isinstance(v, bool), "true, false, or null where that is to be found out")
 
 def _check(config: TrainConfig) -> None:
     "Raise `ParameterError` for numbers and words that cannot be."
     counts = dict.fromkeys(("pairs_per_task", "failed_per_task", "devices"), number(1, whole=True))
     words = dict(positives=one_of(*POSITIVES), failures=one_of("none", *FAILED), objective=one_of(*OBJECTIVES),
                  traces=one_of(*TRACES))
-    amounts = dict(temperature=number(1e-3), ordinal=_ORDINAL)
+    amounts = dict(temperature=number(1e-3), ordinal=_ORDINAL, compiled=_COMPILED)
     check_fields(config, counts | amounts, what="Impossible value for training.")
     check_fields(config, words, what="Unknown choice for training.")
 
@@ -59,6 +65,7 @@ class TrainConfig:
     devices: int = 1                     # GPUs (or processes on a CPU) that share a batch
     workers: int | None = None           # that make pairs ahead; None: 0 on a CPU, up to 8 for a GPU
     shares: int | None = None            # of a batch, one core each; None: 2 on a CPU, else 1
+    compiled: bool | None = None         # the network, by torch.compile; None: where it pays, see `compiles`
 
     def __post_init__(self):
         as_part(self, "fit", lambda given: replace(_fit_config(), **given))
@@ -93,3 +100,23 @@ def changed(config, **parameters):
 def of(cls: TrainConfig, **parameters) -> TrainConfig:
     "From a flat list of parameters, see `changed`."
     return changed(TrainConfig(), **parameters)
+
+# %% ../../nbs/learning/12_recipe.ipynb #cbe631cd
+WORTH = 100  # steps from which a compiled network pays that was compiled before
+
+def has_compiler() -> bool:
+    "Whether torch can compile for this computer's processor: g++ (or $CXX) and Python's headers are there."
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    return sys.platform.startswith("linux") and bool(shutil.which(os.environ.get("CXX", "g++"))) and headers.is_file()
+
+def compiles(config: TrainConfig) -> bool:
+    "Whether a training compiles its network here. Raises `ParameterError` where it is told to and cannot."
+    cpu = pick_device(config.fit.device).type == "cpu"
+    if config.compiled is None:
+        gains = config.encoder.backbone == "matching" and config.fit.steps >= WORTH
+        return cpu and gains and config.devices == 1 and has_compiler()
+    if config.compiled and cpu and not has_compiler():
+        refusing(ParameterError)(
+            "There is no compiler.", "compiled", True, "g++ (or $CXX) and Python.h, on Linux",
+            "Install them (on Debian: apt install g++ python3-dev), or train with compiled=False.")
+    return config.compiled

@@ -143,9 +143,14 @@ class Shares:
 
 # %% ../../nbs/learning/10_shares.ipynb #1c027327
 @patch
+def prepare(self: Shares, order: Any, settings: Settings) -> None:
+    "Make the replicas; and rehearse with one of them, as its buffers are soon the module's again."
+    self.modules = [self.module, *(replica(self.module) for _ in range(self.count - 1))]
+    if self.work.compiled: self.work.rehearse(order, settings, replica(self.module), self.threads)
+
+@patch
 def team(self: Shares, device: torch.device) -> Alone:
     "Who computes the next step."
-    if not self.modules: self.modules = [self.module, *(replica(self.module) for _ in range(self.count - 1))]
     if not self.open or self.threads == 1: return Alone(self.work, self.modules)
     if not self.teams:
         if self.apart and self.threads == self.count and Processes.can_fork(device):
@@ -190,7 +195,9 @@ def together(self: Shares, order: Any) -> tuple[Tensor, Tensor]:
     Gradients flow to the parameters that learn; then the module's buffers become the replicas' mean.
     """
     device = next(self.module.parameters()).device
-    team, settings = self.team(device), settings_here(device)
+    settings = settings_here(device)
+    if not self.modules: self.prepare(order, settings)
+    team = self.team(device)
     buffers_begin(self.modules)
     if torch.is_grad_enabled(): return _Together.apply(self, team, order, settings, *learning(self.module))
     rows, facts = zip(*team.forwards(order, settings))

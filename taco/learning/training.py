@@ -43,12 +43,12 @@ from taco.base import (
 from ..data.prepare import NEEDS
 from ..data.store import Store
 from ..disk import sweep
-from .crew import Work
+from .crew import Work, compiled
 from .encoder import PairEncoder
 from .loop import Fit, Steps, fit, lightning_precision, one_thread
 from .loss import Anchors, compare, fading, positive_labels
 from .pairs import Pairs
-from .recipe import TrainConfig, changed
+from .recipe import TrainConfig, changed, compiles
 from .sampler import PairSampler
 from .shares import Shares, Turn, in_shares, of_share, share_count
 from ..lock import take
@@ -86,7 +86,9 @@ class TaskContrast(Fit):
         self.samples, self.head = sampler.tasks_per_batch * sampler.pairs_per_task, new_head(recipe, len(sampler.tasks))
         count = share_count(recipe.shares, self.samples, recipe.devices, recipe.fit.device)
         ahead = bool(recipe.workers)  # then a batch comes as pairs, else as a turn
-        self.shares = Shares(encoder, count, Work(self.share, self.embed, None if ahead else Turn.after), not ahead)
+        self.network = compiled(PairEncoder.computed) if compiles(recipe) else None
+        work = Work(self.share, self.embed, None if ahead else Turn.after, compiled=bool(self.network))
+        self.shares = Shares(encoder, count, work, not ahead)
 
     def embed(self, encoder: nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor]:
         "Embeddings (B, D) by the encoder or a replica; (B, 3) which rows belong together, their names and seeds."
@@ -94,7 +96,7 @@ class TaskContrast(Fit):
         labels = positive_labels(pairs, self.recipe.positives, failed)
         assert pairs.failure is not None  # `Pairs` fills it in
         names = pairs.task.where(pairs.failure == 0, len(self.sampler.tasks))
-        return encoder(pairs.input, pairs.output)[1], torch.stack([labels, names, pairs.seed], 1)
+        return encoder(pairs.input, pairs.output, self.network)[1], torch.stack([labels, names, pairs.seed], 1)
 
 # %% ../../nbs/learning/07_training.ipynb #282cb6ed
 def check_step(found: int, due: int) -> None:
@@ -152,7 +154,7 @@ def at_work(self: TaskContrast) -> Generator[None]:
 # %% ../../nbs/learning/07_training.ipynb #dd9ad992
 @patch
 def train_dataloader(self: TaskContrast) -> DataLoader:
-    "(step, raw batch) from the first step on, each process its own rows."
+    "(step, whose turn it is, a raw batch, or finished pairs) from the first step on, each process its own rows."
     rank, world = self.trainer.global_rank, self.trainer.world_size
     if self.samples % world:
         refusing(ParameterError)(
@@ -192,6 +194,7 @@ def describe(store: Store, sampler: PairSampler, config: TrainConfig) -> dict:
     samples, device = sampler.tasks_per_batch * sampler.pairs_per_task, pick_device(config.fit.device)
     settings["shares"] = share_count(config.shares, samples, config.devices, device)
     settings["precision"] = lightning_precision(config.fit, device)  # what auto means here
+    settings["compiled"] = compiles(config)
     if config.start is not None: settings["start"] = _digest_of(config.start)
     about = dict(tasks=sampler.tasks, size=store.size, records=len(store), digest=digest)
     return json.loads(json.dumps(settings | about))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -98,7 +98,7 @@ class Run:
     figures: dict[str, dict] = field(default_factory=dict)
     data: dict[str, int] = field(default_factory=dict)  # images used, per kind of data
     device: str = "cpu"
-    precision: str | None = None                        # in which it trains, as Lightning calls it
+    settled: dict[str, Any] = field(default_factory=dict)  # what "auto" and None among its parameters mean here
     workers: int = 1                                    # cores that it may use
     started: float = field(default_factory=time.time)
     needs: dict[str, str] = field(default_factory=dict)  # folders of runs that it reads, and what they were
@@ -128,7 +128,7 @@ def begin(cls: Run, name: str, namespace: dict) -> Run:
     folder = run_folder(project_root(), parameters["folder"])
     run = Run(name, folder, parameters)
     if "device" in parameters: run.device = str(pick_device(parameters["device"]))
-    run.precision = _precision(parameters, run.device)
+    run.settled = _settled(parameters, run.device)
     run.needs = check_needs(name, parameters)
     folder.mkdir(parents=True, exist_ok=True)
     run.lock = take(folder)
@@ -141,11 +141,11 @@ def begin(cls: Run, name: str, namespace: dict) -> Run:
     return run
 
 # %% ../../nbs/workflow/01_run.ipynb #74f48278
-def _precision(parameters: dict, device: str) -> str | None:
-    "What `auto` means on this device, for an experiment that trains; None for the others."
-    if "precision" not in parameters: return None
+def _settled(parameters: dict, device: str) -> dict[str, Any]:
+    "In which precision an experiment that trains does so, as Lightning calls it."
+    if "precision" not in parameters: return {}
     from taco.learning.loop import FitConfig, lightning_precision
-    return lightning_precision(FitConfig(precision=parameters["precision"]), pick_device(device))
+    return dict(precision=lightning_precision(FitConfig(precision=parameters["precision"]), pick_device(device)))
 
 # %% ../../nbs/workflow/01_run.ipynb #8dd321ff
 @patch
@@ -197,8 +197,8 @@ def finish(self: Run) -> None:
     about = dict(
         experiment=self.name, notebook=f"nbs/experiments/{self.name}.ipynb", parameters=self.parameters,
         commit=git_commit(project_root()), code=self.code(), data=self.data, device=self.device,
-        precision=self.precision, versions=versions(), seconds=round(time.time() - self.started, 1),
-        memory=peak_memory(), figures=self.figures, metrics=self.metrics, needs=self.needs)
+        **self.settled, versions=versions(), seconds=round(time.time() - self.started, 1), memory=peak_memory(),
+        figures=self.figures, metrics=self.metrics, needs=self.needs)
     if self.troubles: about["troubles"] = self.troubles
     if is_under(self.folder):
         write_json(self.folder / FINISHING, about)  # the executed notebook is not whole yet
@@ -275,7 +275,7 @@ def state(
 ) -> Path:
     "The folder `<name>-<key>` of this run, not yet made, for all that decides what lies in it."
     same = {k: v for k, v in self.parameters.items() if k not in {"folder", *free}}
-    if self.precision: same["precision"] = self.precision  # not "auto", which means another thing elsewhere
+    same |= self.settled
     read = [content_key(i) if i else None for i in inputs]
     key = hashlib.sha256(repr([same, self.fingerprint(), read, more]).encode()).hexdigest()[:12]
     return self.folder / f"{name}-{key}"

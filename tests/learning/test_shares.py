@@ -17,10 +17,10 @@ from torch import nn
 
 from taco.base import ParameterError, TacoError
 from taco.learning.checkpoint import read_step
-from taco.learning.crew import Processes, Work
+from taco.learning.crew import Processes, Work, compiled
 from taco.learning.encoder import EncoderConfig
 from taco.learning.loop import count_flops, make_trainer, one_thread
-from taco.learning.recipe import TrainConfig
+from taco.learning.recipe import WORTH, TrainConfig, compiles, has_compiler
 from taco.learning.shares import Fastest, Shares, Turn, beside, in_shares, replica, share_count
 from taco.learning.training import TaskContrast, new_encoder, new_sampler, train
 from tests.learning.jobs import odd
@@ -88,6 +88,51 @@ def test_the_bits_do_not_depend_on_the_cores(store, tmp_path, precision):
     assert not torch.equal(one, whole)
     runs = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("one", "threads", "w")]
     assert [run["shares"] for run in runs] == [2, 2, 1] and runs[0] == runs[1]
+
+
+MATCHING = dict(encoder=EncoderConfig("matching", width=.1, size=32))
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler here")
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_a_compiled_network_learns_the_same_bits_whoever_computes_its_shares(store, tmp_path, precision):
+    def go(name, compiled=True):
+        recipe = config(precision=precision, compiled=compiled, **MATCHING)
+        return state(train(store, TASKS, recipe, tmp_path / name, progress=False))
+    with cores(1): one, plain = go("one"), go("plain", False)
+    with cores(2):
+        for way in WAYS:
+            with always(way): assert torch.equal(one, go(way)), way
+    assert not torch.equal(one, plain) and (one - plain).abs().mean() < (1e-2 if precision == "bf16" else 1e-4)
+    run, other = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("one", "plain"))
+    assert run["compiled"] and not other["compiled"]
+    with pytest.raises(TacoError, match="another training run") as refused: go("one", compiled=False)
+    assert refused.value.field == "compiled"
+
+
+def test_whether_a_network_is_compiled(monkeypatch, tmp_path):
+    def recipe(**more): return TrainConfig.of(**dict(backbone="matching", steps=WORTH, device="cpu") | more)
+    monkeypatch.setenv("CXX", sys.executable)  # as if there were one, wherever this test runs
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    there = sys.platform.startswith("linux")
+    assert compiles(recipe()) == there and compiles(recipe(steps=1, compiled=True)) == there
+    assert not any(compiles(recipe(**no)) for no in (
+        dict(steps=WORTH - 1), dict(backbone="resnet10"), dict(devices=2), dict(compiled=False)))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not compiles(recipe())
+    with pytest.raises(ParameterError, match=r"no compiler(.|\n)*compiled(.|\n)*apt install"):
+        compiles(recipe(compiled=True))
+
+
+def test_a_compiler_that_fails_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/bin/false"))
+    twice = compiled(lambda x: (2 * x).relu())
+    with torch.no_grad(): assert twice(torch.ones(3)).sum() == 6
+    with pytest.raises(TacoError, match=r"could not be compiled(.|\n)*compiled=False"):
+        twice(torch.ones(3, requires_grad=True))
 
 
 class Plug(L.Callback):
