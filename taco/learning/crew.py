@@ -247,8 +247,8 @@ def hire(self: Processes, helper: Helper) -> None:
     process = self.fork.Process(target=_serve, args=given, name=f"share {helper.share}", daemon=True)
     with warnings.catch_warnings():  # Python 3.12 warns of forks beside threads; it is as with a loader's
         warnings.simplefilter("ignore", DeprecationWarning)
-        process.start()
-    theirs.close()
+        try: process.start()
+        finally: theirs.close()
     self.helpers.append(process)
     # should nobody close them, Python would wait for them at its end, before it ends them
     self.ends.append(multiprocessing.util.Finalize(None, process.kill, exitpriority=0))
@@ -289,9 +289,9 @@ def heard(self: Processes) -> Generator[None]:
 def forwards(self: Processes, order: Any, settings: Settings) -> list[tuple[Tensor, Tensor]]:
     self.shown.show()
     self.learns = [p.requires_grad for p in self.all[0].parameters()]
-    modes = [[part.training for part in module.modules()] for module in self.all[1:]]
-    own = partial(Alone.forwards, self, order, settings)
-    return self.ask(False, [(order, settings, mode, self.learns) for mode in modes], own)
+    modes = [part.training for part in self.all[0].modules()]
+    told = [(order, settings, modes, self.learns)] * len(self.links)
+    return self.ask(False, told, partial(Alone.forwards, self, order, settings))
 
 # %% ../../nbs/learning/13_crew.ipynb #23046ed3
 @patch

@@ -149,16 +149,20 @@ def prepare(self: Shares, order: Any, settings: Settings) -> None:
     if self.work.compiled: self.work.rehearse(order, settings, replica(self.module), self.threads)
 
 @patch
+def gather(self: Shares, device: torch.device) -> None:
+    "All who might compute a step."
+    if self.apart and self.threads == self.count and Processes.can_fork(device):
+        with contextlib.suppress(OSError):  # no further process is allowed; first: no thread of ours is there yet
+            self.teams["processes"] = Processes(self.work, self.modules)
+    self.teams["threads"] = Threads(self.work, self.modules, self.threads)
+    self.teams["alone"] = Alone(self.work, self.modules)
+    self.fastest = Fastest(list(self.teams))
+
+@patch
 def team(self: Shares, device: torch.device) -> Alone:
     "Who computes the next step."
     if not self.open or self.threads == 1: return Alone(self.work, self.modules)
-    if not self.teams:
-        if self.apart and self.threads == self.count and Processes.can_fork(device):
-            with contextlib.suppress(OSError):  # no further process is allowed; first: no thread of ours is there yet
-                self.teams["processes"] = Processes(self.work, self.modules)
-        self.teams["threads"] = Threads(self.work, self.modules, self.threads)
-        self.teams["alone"] = Alone(self.work, self.modules)
-        self.fastest = Fastest(list(self.teams))
+    if not self.teams: self.gather(device)
     elif torch.is_grad_enabled(): self.fastest.took(time.perf_counter() - self.began)
     self.began = time.perf_counter()
     return self.teams[self.fastest.now()]

@@ -84,8 +84,11 @@ class TaskContrast(Fit):
         self.encoder, self.sampler, self.recipe = encoder, sampler, recipe
         self.config, self.batches, self.devices = recipe.fit, sampler.raw, recipe.devices
         self.samples, self.head = sampler.tasks_per_batch * sampler.pairs_per_task, new_head(recipe, len(sampler.tasks))
-        count = share_count(recipe.shares, self.samples, recipe.devices, recipe.fit.device)
-        ahead = bool(recipe.workers)  # then a batch comes as pairs, else as a turn
+        device = pick_device(recipe.fit.device)
+        count = share_count(recipe.shares, self.samples, recipe.devices, device)
+        usual = min(8, torch.get_num_threads()) if device.type == "cuda" else 0
+        self.workers: int = usual if recipe.workers is None else recipe.workers
+        ahead = self.workers > 0  # then a batch comes as pairs, else as a turn
         self.network = compiled(PairEncoder.computed) if compiles(recipe) else None
         work = Work(self.share, self.embed, None if ahead else Turn.after, compiled=bool(self.network))
         self.shares = Shares(encoder, count, work, not ahead)
@@ -160,14 +163,11 @@ def train_dataloader(self: TaskContrast) -> DataLoader:
         refusing(ParameterError)(
             "The batch cannot be shared out evenly.", "devices", world,
             f"a divisor of {self.samples} pairs", "Change pairs_per_task or devices.")
-    workers = self.recipe.workers
-    if workers is None:
-        workers = min(8, torch.get_num_threads()) if self.device.type == "cuda" else 0
-    batches = self.sampler.ready if workers else self.batches
+    batches = self.sampler.ready if self.workers else self.batches
     if self.shares.count > 1:
-        batches = partial(in_shares, batches, self.shares.count) if workers else Turn
-    stream, ahead = Steps(batches, self.start, (rank, world)), 4 if workers else None
-    return DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=ahead)
+        batches = partial(in_shares, batches, self.shares.count) if self.workers else Turn
+    stream, ahead = Steps(batches, self.start, (rank, world)), 4 if self.workers else None
+    return DataLoader(stream, batch_size=None, num_workers=self.workers, prefetch_factor=ahead)
 
 @patch
 def transfer_batch_to_device(self: TaskContrast, batch, device, _):
