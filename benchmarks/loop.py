@@ -3,7 +3,8 @@
 The model's bound: the same training with pairs that are there already, in blocks of a few steps that take turns. The
 bound of all work, pairs and steps: as many independent trainings of one thread as there are cores, each with its
 part of the batch, and their pairs added up; what a loop that shares one batch could reach if sharing cost nothing.
-And the same with neighbours: other processes that are busy all the time.
+And the same with neighbours: other processes that are busy all the time. A network that is compiled by itself is also
+trained as it is.
 """
 
 import json
@@ -27,7 +28,7 @@ from taco.data.pack import pack
 from taco.data.store import Store
 from taco.learning.encoder import EncoderConfig
 from taco.learning.loop import fit, lightning_precision
-from taco.learning.recipe import TrainConfig, changed
+from taco.learning.recipe import TrainConfig, changed, compiles
 from taco.learning.sampler import PairSampler, part_of
 from taco.learning.training import TaskContrast, new_encoder, new_sampler
 
@@ -36,9 +37,11 @@ DATASETS = ("acdc", "busi", "covid19radio", "drive", "isic2018", "kvasir", "monu
 ENCODERS = {
     "resnet10, width ½": dict(backbone="resnet10", width=0.5),
     "resnet18": dict(backbone="resnet18"),
+    "matching, width 0.6": dict(backbone="matching", width=0.6),  # that of the quick profile
 }
 LOADS = (0, 1, 2, 3)  # busy neighbours of the first encoder; the others are measured without any
 CHOICE = 15  # steps in which a training alone finds out who computes its shares
+ENDLESS = 10**6  # steps of a training that ends when it is no longer asked
 BLOCK = 4  # steps before the other side has its turn; the first of each block is not counted
 QUICK = dict(
     blocks=1,
@@ -138,7 +141,7 @@ def worker(folders: list[str], settings: dict, threads: int | None, warm: int = 
 
     keep_memory()
     limit_threads(threads)
-    config = changed(TrainConfig(), steps=10**6, checkpoint_every=10**6, **settings)
+    config = changed(TrainConfig(), steps=ENDLESS, checkpoint_every=ENDLESS, **settings)
     sampler = new_sampler(Store.open([Path(f) for f in folders]), None, config)
     module = TaskContrast(new_encoder(config), sampler, config)
     fit(module, sampler.raw, config.fit, callbacks=[OnCall(warm)], progress=False)
@@ -206,7 +209,8 @@ def ways(config: TrainConfig, cores: int) -> dict[str, list[tuple[dict, int | No
     settings = {n: settings[n] for n in ("device", "precision", "pairs_per_task", "encoder", "seed")}
     alone = dict(shares=1) if "shares" in {f.name for f in fields(TrainConfig)} else {}
     part = dict(pairs_per_task=max(2, config.pairs_per_task // cores))
-    return {
+    plain = {"not compiled": [(settings | dict(compiled=False), None)]} if compiles(changed(config, steps=ENDLESS)) else {}
+    return plain | {
         "loop": [(settings, None)],
         "one thread": [(settings | alone, 1)],
         f"{cores} threads": [(settings | alone, cores)],
@@ -219,9 +223,14 @@ def summary(turns: list[dict[str, float]]) -> dict:
     middle = lambda values, digits: round(float(np.median(values)), digits)
     names = list(turns[0])
     fixed = [name for name in names if name.endswith(("thread", "threads"))]
-    return {name: middle([turn[name] for turn in turns], 1) for name in names} | dict(
-        of_bound=middle([turn["loop"] / turn["bound"] for turn in turns], 3),
-        of_best_fixed=middle([turn["loop"] / max(turn[name] for name in fixed) for turn in turns], 3),
+    compiled = [turn["loop"] / turn["not compiled"] for turn in turns if "not compiled" in turn]
+    return (
+        {name: middle([turn[name] for turn in turns], 1) for name in names}
+        | dict(
+            of_bound=middle([turn["loop"] / turn["bound"] for turn in turns], 3),
+            of_best_fixed=middle([turn["loop"] / max(turn[name] for name in fixed) for turn in turns], 3),
+        )
+        | (dict(times_not_compiled=middle(compiled, 2)) if compiled else {})
     )
 
 
@@ -292,12 +301,14 @@ def show(result: dict) -> Table:
     )
     many = f"{result['cores']} threads"
     table.add_column("encoder")
-    for title in ("neighbours", "loop", "1 thread", many, "bound", "of bound", "of best fixed", "of its model"):
+    titles = "neighbours", "loop", "1 thread", many, "bound", "of bound", "of best fixed", "of its model", "× not compiled"
+    for title in titles:
         table.add_column(title, justify="right")
     for name, r in result["encoders"].items():
         for load, found in r["neighbours"].items():
             rates = [f"{found[way]:.0f}" for way in ("loop", "one thread", many, "bound")]
             ratios = [f"{found[way]:.2f}" for way in ("of_bound", "of_best_fixed")]
             own = (name, f"{r['ratio']:.2f}") if load == "0" else ("", "")
-            table.add_row(own[0], load, *rates, *ratios, own[1])
+            compiled = f"{found['times_not_compiled']:.2f}" if "times_not_compiled" in found else ""
+            table.add_row(own[0], load, *rates, *ratios, own[1], compiled)
     return table
