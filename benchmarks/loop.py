@@ -40,6 +40,7 @@ ENCODERS = {
     "matching, width 0.6": dict(backbone="matching", width=0.6),  # that of the quick profile
 }
 LOADS = (0, 1, 2, 3)  # busy neighbours of the first encoder; the others are measured without any
+CHOOSING = ("loop", "not compiled")
 CHOICE = 15  # steps in which a training alone finds out who computes its shares
 ENDLESS = 10**6  # steps of a training that ends when it is no longer asked
 BLOCK = 4  # steps before the other side has its turn; the first of each block is not counted
@@ -90,7 +91,7 @@ class Clock(L.Callback):
 
 def measure(store: Store, config: TrainConfig, blocks: int = 8) -> dict:
     "Pairs per second of the loop and of the fixed tensor (medians over `blocks` blocks each), and their ratio."
-    config = changed(config, steps=2 * BLOCK * (blocks + 1))
+    config = changed(config, steps=2 * BLOCK * (blocks + 1), compiled=compiles(changed(config, steps=ENDLESS)))
     device = pick_device(config.fit.device)
     sampler, clock = TakingTurns(new_sampler(store, None, config), device), Clock()
     module = TaskContrast(new_encoder(config), sampler, config)
@@ -209,8 +210,8 @@ def ways(config: TrainConfig, cores: int) -> dict[str, list[tuple[dict, int | No
     settings = {n: settings[n] for n in ("device", "precision", "pairs_per_task", "encoder", "seed")}
     alone = dict(shares=1) if "shares" in {f.name for f in fields(TrainConfig)} else {}
     part = dict(pairs_per_task=max(2, config.pairs_per_task // cores))
-    plain = {"not compiled": [(settings | dict(compiled=False), None)]} if compiles(changed(config, steps=ENDLESS)) else {}
-    return plain | {
+    plain = [(settings | dict(compiled=False), None)] if compiles(changed(config, steps=ENDLESS)) else []
+    return ({"not compiled": plain} if plain else {}) | {
         "loop": [(settings, None)],
         "one thread": [(settings | alone, 1)],
         f"{cores} threads": [(settings | alone, cores)],
@@ -249,7 +250,7 @@ def beside(
     with ExitStack() as stack:
         started = {}
         for name, several in ways(config, cores).items():  # one after the other: the loop is choosing how it computes
-            started[name] = [Training(folders, *one, CHOICE if name == "loop" else 3) for one in several]
+            started[name] = [Training(folders, *one, CHOICE if name in CHOOSING else 3) for one in several]
             for training in started[name]:
                 stack.callback(training.close)
             for training in started[name]:
@@ -301,8 +302,8 @@ def show(result: dict) -> Table:
     )
     many = f"{result['cores']} threads"
     table.add_column("encoder")
-    titles = "neighbours", "loop", "1 thread", many, "bound", "of bound", "of best fixed", "of its model", "× not compiled"
-    for title in titles:
+    ratios = "of bound", "of best fixed", "of its model", "× not compiled"
+    for title in ("neighbours", "loop", "1 thread", many, "bound", *ratios):
         table.add_column(title, justify="right")
     for name, r in result["encoders"].items():
         for load, found in r["neighbours"].items():

@@ -18,6 +18,7 @@ from .card import ALIASES, Card, list_cards, load_card
 from .find import find, rank
 from .pack import pack
 from .readers.files import few
+from .readers.source import Item
 from .store import Store
 
 # %% auto #0
@@ -97,9 +98,14 @@ def find_datasets(
 TRAINED, HELD_OUT = "trained", "held out"
 
 def _size(card: Card, folder: Path) -> int:
-    "How many items a dataset has; none, where it cannot be read (packing says why)."
-    try: return len(find(card, folder, "real").items)
+    "How many items a dataset has; none, where it, or any of a few of them, cannot be read (packing says why)."
+    try: items = find(card, folder, "real").items
     except TacoError: return 0
+    return len(items) if any(map(_loads, items[::-(-len(items) // 5) or 1])) else 0
+
+def _loads(item: Item) -> bool:
+    try: return bool(item.load())
+    except TacoError: return False
 
 def _kept_out(found: list[tuple[Card, Path]], held_out: Iterable[str]) -> set[str]:
     "Sources that stay out of training. Raises `DataError` where nothing would be left."
@@ -119,10 +125,10 @@ def divide_datasets(found: list[tuple[Card, Path]], held_out: Iterable[str] = ()
     Raises `DataError` when there is none to train on, or none to keep out.
     """
     kept, parts = _kept_out(found, held_out), {}
-    largest = sorted(found, key=lambda pair: (-_size(*pair), pair[0].name))
-    first: dict[str, str] = {}
-    for card, _ in largest:
+    sizes, first = {card.name: _size(card, folder) for card, folder in found}, {}
+    for card, _ in sorted(found, key=lambda pair: (-sizes[pair[0].name], pair[0].name)):
         parts[card.name] = HELD_OUT if card.origin in kept else TRAINED
+        if not sizes[card.name]: continue  # it displaces no other; packing says what is wrong with it
         taken = first.setdefault(card.origin, card.name)
         if taken != card.name and card.origin not in kept:
             parts[card.name] = f"of the same source as {taken}, which is larger"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import multiprocessing
 import multiprocessing.util
 import os
 import pickle
@@ -20,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -30,8 +30,8 @@ from ..base import TacoError, refusing
 from ..lock import end_with_parent
 
 # %% auto #0
-__all__ = ['Settings', 'Work', 'settings_here', 'under', 'learning', 'compiled', 'Alone', 'Threads', 'seen_by_all', 'Shown',
-           'Helper', 'Processes']
+__all__ = ['Settings', 'Work', 'settings_here', 'under', 'learning', 'compiling', 'compiled', 'Alone', 'Threads', 'seen_by_all',
+           'Shown', 'Helper', 'Processes']
 
 # %% ../../nbs/learning/13_crew.ipynb #94e226d6
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Work:
     make: Callable[[Any, int], Any]                          # order, share → what needs no weights
     rows: Callable[[nn.Module, Any], tuple[Tensor, Tensor]]  # replica, what was made → rows, what is known of them
     after: Callable[[Any], Any] | None = None                # the order that will follow one, as a rule
-    compiled: bool = False                                   # whether the first time takes long
+    rehearsed: bool = False                                  # whether the first time takes long
 
     def made(self, order: Any, share: int) -> Any:
         "What needs no weights, without gradients."
@@ -71,28 +71,38 @@ def learning(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in module.parameters() if p.requires_grad]
 
 # %% ../../nbs/learning/13_crew.ipynb #7e1e8968
+@contextlib.contextmanager
+def compiling() -> Generator[None]:
+    "Raise `TacoError` when the compiler fails."
+    from torch._dynamo.exc import BackendCompilerFailed, Unsupported  # here, for it takes seconds
+    try: yield
+    except (BackendCompilerFailed, Unsupported) as error:
+        why = getattr(error, "inner_exception", error)
+        said = (getattr(why, "output", "") or str(why)).strip() or type(why).__name__  # by the compiler, or by torch
+        fix, said = "Train with compiled=False, in another folder or with fresh=True.", said.splitlines()[-1]
+        refusing(TacoError)("The network could not be compiled.", "compiled", said, fix=fix, cause=error)
+
 def compiled(call: Callable) -> Callable:
     "`call` as compiled code where there are gradients. The function raises `TacoError` when the compiler fails."
-    from torch._dynamo.exc import BackendCompilerFailed  # here, for it takes seconds
-    torch.compiler.reset()  # else every network counts as a version of the last one, and those are few
-    fast = torch.compile(call, fullgraph=True, dynamic=False)
+    # a code of its own, else every network counts as a version of the last one, and those are few
+    own: Any = FunctionType(call.__code__.replace(), call.__globals__, None, call.__defaults__, call.__closure__)
+    fast = torch.compile(own, fullgraph=True, dynamic=False)
     def either(*arguments: Any) -> Any:
         if not torch.is_grad_enabled(): return call(*arguments)
-        try: return fast(*arguments)
-        except BackendCompilerFailed as error:
-            refusing(TacoError)("The network could not be compiled.", "compiled", str(error).partition("\n")[0],
-                                fix="Train with compiled=False, or mend the compiler.", cause=error)
+        with compiling(): return fast(*arguments)
     return either
 
+# %% ../../nbs/learning/13_crew.ipynb #592abd33
 @patch
-def rehearse(self: Work, order: Any, settings: Settings, module: nn.Module, cores: int) -> None:
-    "Go through the first share, forwards and back, and change nothing but the module's buffers."
-    from torch._inductor import config
-    from torch._inductor.async_compile import shutdown_compile_workers
-    with config.patch(compile_threads=cores):
-        rows, _ = under(settings, self)(order, 0, module)
-        if rows.requires_grad: torch.autograd.grad(rows, learning(module), torch.zeros_like(rows), allow_unused=True)
-    shutdown_compile_workers()
+def rehearse(self: Work, order: Any, settings: Settings, module: nn.Module, shares: int, cores: int) -> None:
+    "Go through the largest and the smallest share, forwards and back; change nothing but the module's buffers."
+    from torch._inductor import async_compile, config
+    try:
+        with compiling(), config.patch(compile_threads=cores):
+            for share in (0, shares - 1):  # a step is dealt out row by row, so no other has another size
+                rows, _ = under(settings, self)(order, share, module)
+                if rows.requires_grad: torch.autograd.grad(rows, learning(module), 0 * rows.detach(), allow_unused=True)
+    finally: async_compile.shutdown_compile_workers()
 
 # %% ../../nbs/learning/13_crew.ipynb #0b964bce
 class Alone:
@@ -194,6 +204,8 @@ def _serve(links: Sequence[Connection], parent: int, helper: Helper) -> None:
     for other in others: other.close()
     end_with_parent(parent)
     torch.set_num_threads(1)
+    # a pool of compilers isn't forked; whoever waits for it waits for ever
+    if "torch._inductor.config" in sys.modules: torch._inductor.config.compile_threads = 1
     with contextlib.suppress(EOFError, OSError):
         while (told := pickle.loads(link.recv_bytes())) is not None:
             number, back, given = told

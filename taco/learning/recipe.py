@@ -65,7 +65,7 @@ class TrainConfig:
     devices: int = 1                     # GPUs (or processes on a CPU) that share a batch
     workers: int | None = None           # that make pairs ahead; None: 0 on a CPU, up to 8 for a GPU
     shares: int | None = None            # of a batch, one core each; None: 2 on a CPU, else 1
-    compiled: bool | None = None         # the network, by torch.compile; None: where it pays, see `compiles`
+    compiled: bool | None = None         # the network, by torch.compile; None: as `compiles` finds
 
     def __post_init__(self):
         as_part(self, "fit", lambda given: replace(_fit_config(), **given))

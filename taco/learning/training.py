@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 # %% auto #0
-__all__ = ['new_head', 'TaskContrast', 'check_step', 'describe', 'claim', 'clear', 'new_sampler', 'new_encoder', 'train',
-           'draw_loss']
+__all__ = ['new_head', 'TaskContrast', 'check_step', 'describe', 'claim', 'as_begun', 'clear', 'new_sampler', 'new_encoder',
+           'train', 'draw_loss']
 
 # %% ../../nbs/learning/07_training.ipynb #99b431d5
 from taco.base import (
@@ -90,7 +90,7 @@ class TaskContrast(Fit):
         self.workers: int = usual if recipe.workers is None else recipe.workers
         ahead = self.workers > 0  # then a batch comes as pairs, else as a turn
         self.network = compiled(PairEncoder.computed) if compiles(recipe) else None
-        work = Work(self.share, self.embed, None if ahead else Turn.after, compiled=bool(self.network))
+        work = Work(self.share, self.embed, None if ahead else Turn.after, rehearsed=bool(self.network))
         self.shares = Shares(encoder, count, work, not ahead)
 
     def embed(self, encoder: nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor]:
@@ -194,7 +194,7 @@ def describe(store: Store, sampler: PairSampler, config: TrainConfig) -> dict:
     samples, device = sampler.tasks_per_batch * sampler.pairs_per_task, pick_device(config.fit.device)
     settings["shares"] = share_count(config.shares, samples, config.devices, device)
     settings["precision"] = lightning_precision(config.fit, device)  # what auto means here
-    settings["compiled"] = compiles(config)
+    settings["compiled"] = compiles(config) if config.compiled is None else config.compiled
     if config.start is not None: settings["start"] = _digest_of(config.start)
     about = dict(tasks=sampler.tasks, size=store.size, records=len(store), digest=digest)
     return json.loads(json.dumps(settings | about))
@@ -214,12 +214,20 @@ def claim(folder: Path, run: dict) -> None:
         text = json.dumps(run, indent=1) + "\n"
         with atomic(file) as spare: spare.write_text(text, encoding="utf-8")
         return
-    before = read_json(file, TacoError, "Start afresh with train(..., fresh=True), which deletes this run.")
+    before = dict(compiled=False) | _said(file)  # folders of before did not say
     for name in run | before:
         if before.get(name) == run.get(name): continue
         refusing(TacoError, file=file)(
             "This folder holds another training run.", name, before.get(name), run.get(name),
             "Choose another folder, or start afresh with train(..., fresh=True), which deletes this run.")
+
+def _said(file: Path) -> dict:
+    return read_json(file, TacoError, "Start afresh with train(..., fresh=True), which deletes this run.")
+
+def as_begun(config: TrainConfig, folder: Path) -> TrainConfig:
+    "The recipe; what a training in this folder has found out for itself holds on, on another machine too."
+    if config.compiled is not None or not (file := folder / "run.json").exists(): return config
+    return changed(config, compiled=_said(file).get("compiled", False))
 
 def clear(folder: Path) -> None:
     "Delete what a training leaves in its folder."
@@ -273,12 +281,16 @@ def train(
     with disk_errors(folder): folder.mkdir(parents=True, exist_ok=True)
     with take(folder) if first else nullcontext():
         if first: sweep(folder)
+        if not fresh: config = as_begun(config, folder)
+        about = describe(store, sampler, config)
         if first and fresh: clear(folder)
-        if first: claim(folder, describe(store, sampler, config))
+        if first: claim(folder, about)
         if (folder / "encoder").is_dir():
             (folder / "training.ckpt").unlink(missing_ok=True)  # of one that was killed at its very end
             return PairEncoder.load(folder / "encoder", device="cpu")
         module = TaskContrast(new_encoder(config), sampler, config)
+        if progress and module.network:
+            print("The network is compiled: a minute or two for the first of its kind, else seconds.", flush=True)
         fit(module, sampler.raw, config.fit, folder, progress, callbacks)
         return module.encoder
 

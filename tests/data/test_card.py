@@ -9,7 +9,7 @@ from taco.data.card import cards_table, data_folder, digest, list_cards, load_ca
 from taco.data.find import check_readers
 from tests.data.made import BY_SUBJECT, CARD, CLASSES, PAIRS, make_card, told
 
-REAL_ONLY = {"la2018", "lgg_flair", "msd_hippocampus"}  # no recipe draws these alone
+REAL_ONLY = {"hc18", "la2018", "lgg_flair", "msd_hippocampus"}  # no recipe draws these alone
 
 
 def test_every_shipped_card_loads_and_can_be_read_from_something():

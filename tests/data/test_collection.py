@@ -117,6 +117,13 @@ def test_without_a_list_a_third_stays_out_and_always_the_same(tmp_path, names):
     assert parts == divide_datasets(find_datasets(tmp_path).found, ["nowhere"])
 
 
+def test_a_damaged_dataset_does_not_displace_a_sound_one_of_its_source(tmp_path):
+    for name, origin, count in (("a", "one", 3), ("b", "one", 9), ("c", "two", 3)): named(tmp_path, name, origin, count)
+    for file in (tmp_path / "b").glob("*_m.png"): file.write_bytes(b"cut off")
+    parts = divide_datasets(find_datasets(tmp_path).found, ["c"])
+    assert parts == dict(a=TRAINED, b=TRAINED, c=HELD_OUT)  # packing says why nothing of b can be read
+
+
 def test_a_single_dataset_cannot_be_divided(tmp_path):
     named(tmp_path, "alone")
     with pytest.raises(DataError, match="stay out of training"): divide_datasets(find_datasets(tmp_path).found)

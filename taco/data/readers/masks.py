@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from skimage import measure
+from skimage import measure, morphology
 
 from ...base import DataError, refusing
 from ..formats.dicom import is_dicom
@@ -23,7 +23,7 @@ from ..record import Record
 
 # %% auto #0
 __all__ = ['mask_patterns', 'read_pairs', 'left_out', 'orphan', 'absent_mask', 'mask_values', 'same_size', 'object_formula',
-           'split_objects', 'draw_masks', 'load_pair', 'read_instances', 'load_instances']
+           'split_objects', 'enclosed', 'draw_masks', 'load_pair', 'read_instances', 'load_instances']
 
 # %% ../../../nbs/data/readers/03_masks.ipynb #250ed5dc
 def mask_patterns(source: Source) -> dict[str, str]:
@@ -136,6 +136,13 @@ def split_objects(
     else: classes = source.labels(numbers > 0, path, bare)
     return np.where(classes > 0, numbers, 0), classes
 
+# %% ../../../nbs/data/readers/03_masks.ipynb #e58c2dc2
+def enclosed(labels: np.ndarray) -> np.ndarray:
+    "The classes (H, W), each spread over the convex hull of its pixels; a higher one lies over a lower one."
+    filled = np.zeros_like(labels)
+    for value in np.unique(labels[labels > 0]): filled[morphology.convex_hull_image(labels == value)] = value
+    return filled
+
 # %% ../../../nbs/data/readers/03_masks.ipynb #b03457b8
 def draw_masks(
     source: Source,
@@ -163,6 +170,7 @@ def draw_masks(
             found, labels = split_objects(source, pixels, path, bool(value))
             instances = found if instances is None else _laid_over(instances, found)
         else: labels = source.labels(pixels, path, class_rule(source.table) if value else None)
+        if source.option("outlines"): labels = enclosed(labels)
         semantic = np.where(labels, np.uint8(int(value)), semantic) if value else labels
     if ignore is not None and instances is not None: instances = np.where(ignore, 0, instances)
     instances = None if instances is None else numbered_anew(instances)

@@ -67,6 +67,48 @@ def test_ph2_lesions_and_their_diagnoses(tmp_path):
     assert result.ok and sum(result.records.values()) == 3
 
 
+def head(rows: float, columns: float) -> tuple[np.ndarray, np.ndarray]:
+    "(40, 60) the outline of an ellipse about a point, and what it encloses."
+    y, x = np.mgrid[:40, :60]
+    away = ((y - rows) / 15) ** 2 + ((x - columns) / 20) ** 2
+    return (away < 1) & (away > 0.85), away < 1
+
+
+def test_fetal_heads_are_what_their_outlines_enclose(tmp_path):
+    root, there = tmp_path / "hc18", {"000_HC": (20, 30), "001_HC": (36, 30), "001_2HC": (20, 57)}  # two are cut off
+    for name, where in there.items():
+        Image.fromarray(noise(40, 60)).save(place(root / f"training_set/{name}.png"))
+        Image.fromarray(head(*where)[0].astype(np.uint8) * 255).save(root / f"training_set/{name}_Annotation.png")
+    Image.fromarray(noise(40, 60)).save(place(root / "test_set/000_HC.png"))
+    (root / "training_set_pixel_size_and_HC.csv").write_text(
+        "filename,pixel size(mm),head circumference (mm)\n"
+        "000_HC.png,0.069,44.3\n001_HC.png,0.09,56.81\n001_2HC.png,0.1,68\n"
+    )
+    found = find("hc18", tmp_path, "real")
+    assert sorted(i.subject for i in found.items) == [
+        "test_set/000", "training_set/000", "training_set/001", "training_set/001"]
+    records = {r.key: r for i in found.items for r in i.load()}
+    assert len(records) == 4
+    for name, where in there.items():
+        record = records[f"training_set/{name}"]
+        inside = head(*where)[1]
+        assert (record.semantic == inside).mean() > 0.99 and record.semantic.sum() > 0.97 * inside.sum()
+    assert [records[f"training_set/{n}"].attributes["circumference"] for n in there] == [44.3, 56.81, 68]
+    bare = records["test_set/000_HC"]
+    assert bare.semantic is None and not bare.attributes
+
+
+def test_heads_that_somebody_filled_stay_as_they_are(shared_data, tmp_path):
+    root = shared_data / "hc18_fetal_us"
+    if not root.is_dir():
+        pytest.skip(f"no extract at {root}")
+    (tmp_path / "hc18").symlink_to(root)
+    mine = load_card(Path(__file__).parents[2] / "cards/hc18_fetal_us.toml")
+    for ours, theirs in zip(read("hc18", tmp_path, "real"), read(mine, shared_data, "real"), strict=True):
+        assert (ours.semantic == theirs.semantic).mean() > 0.999
+        assert 40 < ours.attributes["circumference"] < 350
+
+
 def scan(path: Path, voxels: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1.4, 1.4, 5, 1])), place(path))
 
@@ -168,7 +210,7 @@ def test_the_shipped_card_reads_the_real_hippocampi(shared_data):
     assert len(found.items) == 40 and len({i.subject for i in found.items}) == 40
 
 
-@pytest.mark.parametrize("name", ["ph2", "mscmr_lge", "la2018", "lgg_flair", "msd_hippocampus"])
+@pytest.mark.parametrize("name", ["hc18", "ph2", "mscmr_lge", "la2018", "lgg_flair", "msd_hippocampus"])
 def test_the_card_of_an_extract_has_the_origin_and_classes_of_the_shipped_one(name):
     shipped, mine = load_card(name), load_card(Path(__file__).parents[2] / f"cards/{name}.toml")
     origin = "tcga_glioma" if name == "lgg_flair" else name  # the archive that other sets of gliomas took from, too

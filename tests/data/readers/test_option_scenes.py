@@ -64,6 +64,19 @@ for name in PICTURES:
     scene(name, "orientation", "stored", with_images(name, upside_down))
 
 
+def dented(folder: Path) -> dict:
+    "The pairs with a class in two places."
+    lines = TOYS["pairs"](folder)
+    for path in (folder / "masks").iterdir():
+        mask = np.zeros((60, 80), np.uint8)
+        mask[10:14, 10:14], mask[40:44, 50:54] = 1, 1
+        Image.fromarray(mask).save(path)
+    return lines
+
+
+scene("pairs", "outlines", "convex", dented)
+
+
 # ---------------------------------------------------------------- what is missing
 
 
