@@ -302,14 +302,16 @@ def show(result: dict) -> Table:
     )
     many = f"{result['cores']} threads"
     table.add_column("encoder")
-    ratios = "of bound", "of best fixed", "of its model", "× not compiled"
-    for title in ("neighbours", "loop", "1 thread", many, "bound", *ratios):
+    found = [found for r in result["encoders"].values() for found in r["neighbours"].values()]
+    gains = any("times_not_compiled" in one for one in found)
+    titles = ["neighbours", "loop", "1 thread", many, "bound", "of bound", "of best fixed", "of its model"]
+    for title in titles + ["× plain"] * gains:
         table.add_column(title, justify="right")
     for name, r in result["encoders"].items():
         for load, found in r["neighbours"].items():
             rates = [f"{found[way]:.0f}" for way in ("loop", "one thread", many, "bound")]
             ratios = [f"{found[way]:.2f}" for way in ("of_bound", "of_best_fixed")]
             own = (name, f"{r['ratio']:.2f}") if load == "0" else ("", "")
-            compiled = f"{found['times_not_compiled']:.2f}" if "times_not_compiled" in found else ""
-            table.add_row(own[0], load, *rates, *ratios, own[1], compiled)
+            compiled = [f"{found['times_not_compiled']:.2f}" if "times_not_compiled" in found else ""] * gains
+            table.add_row(own[0], load, *rates, *ratios, own[1], *compiled)
     return table

@@ -140,6 +140,8 @@ declare("values", f"{VALUED} channels crops", values,
 declare("colours", "pairs instances dicom crops", by_colour,
         "colour in the mask → class", '{"#000000" = 0, "#ff0000" = 1}')
 declare("threshold", f"{VALUED} channels crops", number(), "pixels above it are foreground", "127")
+declare("outlines", "pairs", one_of("convex"),
+        "masks show outlines without dents: a class is all that its outline encloses", '"convex"')
 declare("tolerance", f"{VALUED} channels crops", number(0), "how far a value may lie from a declared one", "63", "0")
 
 # %% ../../nbs/data/02_options.ipynb #0999bbc6
@@ -157,8 +159,6 @@ declare("classes", f"crops {MARKED}", by_word,
         "word in the file → class; 0 leaves out", "{RBC = 1, Platelets = 0}", "the card's names and numbers")
 declare("objects", "pairs", either(plain(FLAG), plain(FORMULA)),
         "the mask's numbers are objects, or class and object in one", '"class*1000+number"', "false")
-declare("outlines", "pairs", one_of("convex"),
-        "masks show outlines of objects without dents: a class is all that its outline encloses", '"convex"')
 declare("ignore", f"{DRAWN} {STACKED} npz", ignore,
         "values of the mask where nothing is known: no task draws there", "255", "none")
 declare("segments", "volumes dicom", by_word,

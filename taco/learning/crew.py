@@ -78,13 +78,12 @@ def compiling() -> Generator[None]:
     try: yield
     except (BackendCompilerFailed, Unsupported) as error:
         why = getattr(error, "inner_exception", error)
-        said = (getattr(why, "output", "") or str(why)).strip() or type(why).__name__  # by the compiler, or by torch
-        fix, said = "Train with compiled=False, in another folder or with fresh=True.", said.splitlines()[-1]
-        refusing(TacoError)("The network could not be compiled.", "compiled", said, fix=fix, cause=error)
+        said = (getattr(why, "output", "") or str(why)).strip() or type(why).__name__
+        refusing(TacoError, fix="Train with compiled=False, in another folder or with fresh=True.")(
+            "The network could not be compiled.", "compiled", said.splitlines()[-1], cause=error)
 
 def compiled(call: Callable) -> Callable:
     "`call` as compiled code where there are gradients. The function raises `TacoError` when the compiler fails."
-    # a code of its own, else every network counts as a version of the last one, and those are few
     own: Any = FunctionType(call.__code__.replace(), call.__globals__, None, call.__defaults__, call.__closure__)
     fast = torch.compile(own, fullgraph=True, dynamic=False)
     def either(*arguments: Any) -> Any:
@@ -95,13 +94,14 @@ def compiled(call: Callable) -> Callable:
 # %% ../../nbs/learning/13_crew.ipynb #592abd33
 @patch
 def rehearse(self: Work, order: Any, settings: Settings, module: nn.Module, shares: int, cores: int) -> None:
-    "Go through the largest and the smallest share, forwards and back; change nothing but the module's buffers."
+    "Go through the largest and the smallest share; change nothing but the module's buffers."
     from torch._inductor import async_compile, config
     try:
         with compiling(), config.patch(compile_threads=cores):
-            for share in (0, shares - 1):  # a step is dealt out row by row, so no other has another size
+            for share in (0, shares - 1):  # no other has another size
                 rows, _ = under(settings, self)(order, share, module)
-                if rows.requires_grad: torch.autograd.grad(rows, learning(module), 0 * rows.detach(), allow_unused=True)
+                if not rows.requires_grad: continue
+                torch.autograd.grad(rows, learning(module), 0 * rows.detach(), allow_unused=True)
     finally: async_compile.shutdown_compile_workers()
 
 # %% ../../nbs/learning/13_crew.ipynb #0b964bce

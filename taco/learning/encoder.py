@@ -217,7 +217,7 @@ class PairEncoder(nn.Module):
         self.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]  torch's stub lacks it
 
     def forward(self, input: Tensor, output: Tensor, network: Callable | None = None) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) float in [0, 1], S of `config`, twice → features (B, F), float32 embedding (B, D), unit length.
+        """(B, 3, S, S) float in [0, 1], S of `config`, twice → features (B, F), unit float32 embedding (B, D).
 
         `network` computes them, if it is not `computed`, for example because that has been compiled.
         """

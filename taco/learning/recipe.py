@@ -32,7 +32,7 @@ def _fit_config() -> FitConfig:
 
 # a smaller scale leaves no pair a partner
 _ORDINAL = Rule(lambda v: number(0)(v) and (v == 0 or v >= .02), "0, or a number of at least 0.02")
-_COMPILED = Rule(lambda v: v is None or isinstance(v, bool), "true, false, or null where that is to be found out")
+_COMPILED = Rule(lambda v: v is None or isinstance(v, bool), "true, false, or null: as is found")
 
 def _check(config: TrainConfig) -> None:
     "Raise `ParameterError` for numbers and words that cannot be."
@@ -105,9 +105,9 @@ def of(cls: TrainConfig, **parameters) -> TrainConfig:
 WORTH = 100  # steps from which a compiled network pays that was compiled before
 
 def has_compiler() -> bool:
-    "Whether torch can compile for this computer's processor: g++ (or $CXX) and Python's headers are there."
-    headers = Path(sysconfig.get_path("include")) / "Python.h"
-    return sys.platform.startswith("linux") and bool(shutil.which(os.environ.get("CXX", "g++"))) and headers.is_file()
+    "Whether torch can compile for this processor: g++ (or $CXX) and Python's headers are there."
+    headers, compiler = Path(sysconfig.get_path("include")) / "Python.h", os.environ.get("CXX", "g++")
+    return sys.platform.startswith("linux") and bool(shutil.which(compiler)) and headers.is_file()
 
 def compiles(config: TrainConfig) -> bool:
     "Whether a training compiles its network here. Raises `ParameterError` where it is told to and cannot."

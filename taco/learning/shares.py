@@ -146,7 +146,8 @@ class Shares:
 def prepare(self: Shares, order: Any, settings: Settings) -> None:
     "Make the replicas; and rehearse with one of them, as its buffers are soon the module's again."
     self.modules = [self.module, *(replica(self.module) for _ in range(self.count - 1))]
-    if self.work.rehearsed: self.work.rehearse(order, settings, replica(self.module), self.count, self.threads)
+    if not self.work.rehearsed: return
+    self.work.rehearse(order, settings, replica(self.module), self.count, self.threads)
 
 @patch
 def gather(self: Shares, device: torch.device) -> None:

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 # %% auto #0
-__all__ = ['new_head', 'TaskContrast', 'check_step', 'describe', 'claim', 'as_begun', 'clear', 'new_sampler', 'new_encoder',
-           'train', 'draw_loss']
+__all__ = ['PATIENCE', 'new_head', 'TaskContrast', 'check_step', 'describe', 'claim', 'as_begun', 'clear', 'take_over',
+           'new_sampler', 'new_encoder', 'train', 'draw_loss']
 
 # %% ../../nbs/learning/07_training.ipynb #99b431d5
 from taco.base import (
@@ -157,7 +157,7 @@ def at_work(self: TaskContrast) -> Generator[None]:
 # %% ../../nbs/learning/07_training.ipynb #dd9ad992
 @patch
 def train_dataloader(self: TaskContrast) -> DataLoader:
-    "(step, whose turn it is, a raw batch, or finished pairs) from the first step on, each process its own rows."
+    "(step, whose turn it is or a batch, raw or finished) from the first step on, each process its own."
     rank, world = self.trainer.global_rank, self.trainer.world_size
     if self.samples % world:
         refusing(ParameterError)(
@@ -180,6 +180,7 @@ def keep(self: TaskContrast, folder: Path) -> None:
     self.encoder.save(folder / "encoder")
 
 # %% ../../nbs/learning/07_training.ipynb #a45893b2
+PATIENCE = "The network is compiled: a minute or two for the first of its kind, else seconds."
 _FREE = ("device", "devices", "workers", "checkpoint_every", "log_every")
 
 def describe(store: Store, sampler: PairSampler, config: TrainConfig) -> dict:
@@ -194,7 +195,7 @@ def describe(store: Store, sampler: PairSampler, config: TrainConfig) -> dict:
     samples, device = sampler.tasks_per_batch * sampler.pairs_per_task, pick_device(config.fit.device)
     settings["shares"] = share_count(config.shares, samples, config.devices, device)
     settings["precision"] = lightning_precision(config.fit, device)  # what auto means here
-    settings["compiled"] = compiles(config) if config.compiled is None else config.compiled
+    if config.compiled is None: settings["compiled"] = compiles(config)
     if config.start is not None: settings["start"] = _digest_of(config.start)
     about = dict(tasks=sampler.tasks, size=store.size, records=len(store), digest=digest)
     return json.loads(json.dumps(settings | about))
@@ -224,6 +225,7 @@ def claim(folder: Path, run: dict) -> None:
 def _said(file: Path) -> dict:
     return read_json(file, TacoError, "Start afresh with train(..., fresh=True), which deletes this run.")
 
+# %% ../../nbs/learning/07_training.ipynb #bd9eb9e7
 def as_begun(config: TrainConfig, folder: Path) -> TrainConfig:
     "The recipe; what a training in this folder has found out for itself holds on, on another machine too."
     if config.compiled is not None or not (file := folder / "run.json").exists(): return config
@@ -234,6 +236,12 @@ def clear(folder: Path) -> None:
     for name in ("run.json", "training.ckpt", "history.csv"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "encoder", ignore_errors=True)
+
+def take_over(folder: Path, run: dict, fresh: bool) -> None:
+    "Make the folder this run's; `fresh`: and delete what it holds."
+    sweep(folder)
+    if fresh: clear(folder)
+    claim(folder, run)
 
 # %% ../../nbs/learning/07_training.ipynb #6a995d13
 def new_sampler(store: Store, tasks: Sequence[str] | None, config: TrainConfig) -> PairSampler:
@@ -280,17 +288,13 @@ def train(
     sampler, first = new_sampler(store, tasks, config), rank_zero_only.rank == 0
     with disk_errors(folder): folder.mkdir(parents=True, exist_ok=True)
     with take(folder) if first else nullcontext():
-        if first: sweep(folder)
         if not fresh: config = as_begun(config, folder)
-        about = describe(store, sampler, config)
-        if first and fresh: clear(folder)
-        if first: claim(folder, about)
+        if first: take_over(folder, describe(store, sampler, config), fresh)
         if (folder / "encoder").is_dir():
             (folder / "training.ckpt").unlink(missing_ok=True)  # of one that was killed at its very end
             return PairEncoder.load(folder / "encoder", device="cpu")
         module = TaskContrast(new_encoder(config), sampler, config)
-        if progress and module.network:
-            print("The network is compiled: a minute or two for the first of its kind, else seconds.", flush=True)
+        if progress and module.network: print(PATIENCE, flush=True)
         fit(module, sampler.raw, config.fit, folder, progress, callbacks)
         return module.encoder
 

@@ -140,8 +140,14 @@ def split_objects(
 def enclosed(labels: np.ndarray) -> np.ndarray:
     "The classes (H, W), each spread over the convex hull of its pixels; a higher one lies over a lower one."
     filled = np.zeros_like(labels)
-    for value in np.unique(labels[labels > 0]): filled[morphology.convex_hull_image(labels == value)] = value
+    for value in np.unique(labels[labels > 0]):
+        filled[morphology.convex_hull_image(labels == value)] = value
     return filled
+
+def _classes(source: Source, pixels: np.ndarray, path: Path, one: bool) -> np.ndarray:
+    "The classes (H, W) of a mask file, which holds one of them or all."
+    labels = source.labels(pixels, path, class_rule(source.table) if one else None)
+    return enclosed(labels) if source.option("outlines") else labels
 
 # %% ../../../nbs/data/readers/03_masks.ipynb #b03457b8
 def draw_masks(
@@ -169,8 +175,7 @@ def draw_masks(
         if source.option("objects"):
             found, labels = split_objects(source, pixels, path, bool(value))
             instances = found if instances is None else _laid_over(instances, found)
-        else: labels = source.labels(pixels, path, class_rule(source.table) if value else None)
-        if source.option("outlines"): labels = enclosed(labels)
+        else: labels = _classes(source, pixels, path, bool(value))
         semantic = np.where(labels, np.uint8(int(value)), semantic) if value else labels
     if ignore is not None and instances is not None: instances = np.where(ignore, 0, instances)
     instances = None if instances is None else numbered_anew(instances)
