@@ -1,6 +1,6 @@
 """Run the benchmark sections, print their tables, write `benchmarks/latest.json`.
 
-    python -m benchmarks.bench              all sections, in less than six minutes on two quiet cores
+    python -m benchmarks.bench              all sections, in about eleven minutes on two quiet cores
     python -m benchmarks.bench tasks        one of them
     python -m benchmarks.bench --release    all, and their row of `benchmarks/history.csv`
     python -m benchmarks.bench loop --release   one of them; the row, if the others were measured of the same code
