@@ -98,7 +98,7 @@ def find_datasets(
 TRAINED, HELD_OUT = "trained", "held out"
 
 def _size(card: Card, folder: Path) -> int:
-    "How many items a dataset has; none, where it, or any of a few of them, cannot be read (packing says why)."
+    "How many items a dataset has; none, where they cannot be found, or not one of five can be read (packing says why)."
     try: items = find(card, folder, "real").items
     except TacoError: return 0
     return len(items) if any(map(_loads, items[::-(-len(items) // 5) or 1])) else 0

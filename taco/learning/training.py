@@ -215,7 +215,7 @@ def claim(folder: Path, run: dict) -> None:
         text = json.dumps(run, indent=1) + "\n"
         with atomic(file) as spare: spare.write_text(text, encoding="utf-8")
         return
-    before = dict(compiled=False) | _said(file)  # folders of before did not say
+    before = _said(file)
     for name in run | before:
         if before.get(name) == run.get(name): continue
         refusing(TacoError, file=file)(
@@ -223,13 +223,14 @@ def claim(folder: Path, run: dict) -> None:
             "Choose another folder, or start afresh with train(..., fresh=True), which deletes this run.")
 
 def _said(file: Path) -> dict:
-    return read_json(file, TacoError, "Start afresh with train(..., fresh=True), which deletes this run.")
+    again = "Start afresh with train(..., fresh=True), which deletes this run."
+    return dict(compiled=False) | read_json(file, TacoError, again)  # an earlier version did not say
 
 # %% ../../nbs/learning/07_training.ipynb #bd9eb9e7
 def as_begun(config: TrainConfig, folder: Path) -> TrainConfig:
     "The recipe; what a training in this folder has found out for itself holds on, on another machine too."
     if config.compiled is not None or not (file := folder / "run.json").exists(): return config
-    return changed(config, compiled=_said(file).get("compiled", False))
+    return changed(config, compiled=_said(file)["compiled"])
 
 def clear(folder: Path) -> None:
     "Delete what a training leaves in its folder."
