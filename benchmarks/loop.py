@@ -304,8 +304,8 @@ def show(result: dict) -> Table:
     table.add_column("encoder")
     found = [found for r in result["encoders"].values() for found in r["neighbours"].values()]
     gains = any("times_not_compiled" in one for one in found)
-    titles = ["neighbours", "loop", "1 thread", many, "bound", "of bound", "of best fixed", "of its model"]
-    for title in titles + ["× plain"] * gains:
+    titles = ["busy", "loop", "1 thread", many, "bound", "of bound", "of best fixed", "of its model"]
+    for title in titles + ["× not compiled"] * gains:
         table.add_column(title, justify="right")
     for name, r in result["encoders"].items():
         for load, found in r["neighbours"].items():

@@ -261,6 +261,7 @@ def adopt(reader: str, names: str) -> None:
 # %% ../../nbs/data/02_options.ipynb #c138aa80
 ONE_OF = (("values", "colours", "threshold"), ("window", "percentiles"), ("threshold", "tolerance"))
 
+# %% ../../nbs/data/02_options.ipynb #b31af7b5
 def check_table(row: dict, classes: Classes, refuse: Callable) -> None:
     "`refuse` a `[[read]]` whose options its reader does not have, or cannot use."
     reader, known = row["reader"], options_of(row["reader"])
@@ -287,6 +288,9 @@ def check_table(row: dict, classes: Classes, refuse: Callable) -> None:
     if "splits" in row and "split" not in row:
         refuse("Words for the parts, but no pattern that finds them.", "read.splits", shown(row["splits"]),
                "split and splits together", "Add split, for example split = 're:(train|test)/'.")
+    if "outlines" in row and row.get("objects"):
+        refuse("What an outline encloses is a class, not an object.", "read.outlines", "outlines and objects",
+               "one of them", "Delete objects: touching objects of a class then count as one; or delete outlines.")
 
 # %% ../../nbs/data/02_options.ipynb #09ff5647
 def _known_twice(row: dict) -> list:

@@ -5,12 +5,15 @@
 # %% ../../nbs/learning/11_matching.ipynb #a398266d
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %% auto #0
-__all__ = ['convolution', 'Stage', 'statistics', 'LookUp', 'places', 'Matching']
+__all__ = ['convolution', 'Stage', 'statistics', 'LookUp', 'places', 'waves', 'Correlation', 'rings', 'grey_and_edges',
+           'standard', 'Wholes', 'Matching']
 
 # %% ../../nbs/learning/11_matching.ipynb #3af95ebf
 def convolution(inside: int, wide: int, side: int = 3, stride: int = 1) -> nn.Sequential:
@@ -66,6 +69,93 @@ def places(side: torch.Size | tuple[int, int], device: torch.device | str = "cpu
     lines = [torch.linspace(-1, 1, n, device=device) for n in side]
     return torch.stack(torch.meshgrid(*lines, indexing="ij")).flatten(1)
 
+# %% ../../nbs/learning/11_matching.ipynb #0b17641e
+def waves(places: Tensor, total: int) -> Tensor:
+    "(2, total, N): cosines and sines at N places of all frequencies of a period of `total` places."
+    angle = 2 * torch.pi / total * torch.arange(total)[:, None] * places
+    return torch.stack([angle.cos(), angle.sin()])
+
+# %% ../../nbs/learning/11_matching.ipynb #62267d71
+class Correlation(nn.Module):
+    """Maps (…, H, W) of `size`, twice → (…, 2 · reach + 1, …): their products, the second moved.
+
+    Down first, then right. A reach of None is an axis that is a circle, and all its places.
+    """
+    down: Tensor  # `waves` of the maps, and of what is asked
+    right: Tensor
+    down_asked: Tensor
+    right_asked: Tensor
+
+    def __init__(self, size: tuple[int, int], reach: tuple[int | None, int | None]):
+        super().__init__()
+        for name, places, far in zip(("down", "right"), size, reach):
+            total = places + (far or 0)  # what is moved out must not come in on the other side
+            asked = torch.arange(total) if far is None else torch.arange(-far, far + 1)
+            self.register_buffer(name, waves(torch.arange(places), total), persistent=False)
+            self.register_buffer(f"{name}_asked", waves(asked, total).mT / total, persistent=False)
+
+    def spectrum(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        even, odd = self.down[0] @ maps, self.down[1] @ maps
+        cos, sin = self.right.mT
+        return even @ cos - odd @ sin, -(even @ sin + odd @ cos)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        (a, b), (c, d) = self.spectrum(x), self.spectrum(y)
+        real, imaginary = a * c + b * d, a * d - b * c
+        (cos, sin), (even, odd) = self.down_asked, self.right_asked.mT
+        return (cos @ real - sin @ imaginary) @ even - (sin @ real + cos @ imaginary) @ odd
+
+# %% ../../nbs/learning/11_matching.ipynb #41b8c4a4
+def rings(count: int = 12, angles: int = 32) -> Tensor:
+    "(count, angles, 2): places from -1 to 1, right and down, on rings, each by as much wider."
+    radius = torch.linspace(math.log(.12), math.log(.95), count).exp()[:, None]
+    angle = 2 * torch.pi / angles * torch.arange(angles)
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], 2)
+
+def grey_and_edges(x: Tensor, side: int) -> Tensor:
+    "(B, 3, S, S) → (B, 2, side, side): mean over the colours, and how steep it is."
+    grey = x.mean(1, keepdim=True)
+    right = F.pad(grey[..., 2:] - grey[..., :-2], (1, 1, 0, 0))
+    down = F.pad(grey[..., 2:, :] - grey[..., :-2, :], (0, 0, 1, 1))
+    return F.adaptive_avg_pool2d(torch.cat([grey, (right**2 + down**2 + 1e-6).sqrt()], 1), side)
+
+def standard(maps: Tensor) -> Tensor:
+    "Maps (…, H, W) less their mean, of length 1; what is flat stays near 0."
+    maps = maps - maps.mean((-2, -1), keepdim=True)
+    return maps / (maps.square().sum((-2, -1), keepdim=True) + 1e-4).sqrt()
+
+# %% ../../nbs/learning/11_matching.ipynb #4d6067b6
+class Wholes(nn.Module):
+    "Two pictures (B, 3, S, S) in [-1, 1] → (B, `wide`): whether the second is the first, moved."
+    rings: Tensor
+
+    def __init__(self, wide: int = 128):
+        super().__init__()
+        self.register_buffer("rings", rings(), persistent=False)
+        self.moved, self.mirrored = Correlation((32, 32), (12, 12)), Correlation((16, 16), (2, 2))
+        self.turned = Correlation((12, 32), (3, None))
+        found = 2 * 25**2 + 3 * 2 * 5**2 + 2 * 2 * 7 * 32
+        self.norm, self.join, self.wide = nn.BatchNorm1d(found), nn.Linear(found, wide), wide
+
+    @torch.no_grad()
+    def compared(self, x: Tensor, y: Tensor) -> list[Tensor]:
+        "(B, 2, 25, 25) when moved, (B, 3, 2, 5, 5) mirrored, (B, 2, 2, 7, 32) turned; 2 are grey and edges."
+        x, y = grey_and_edges(x, 32), grey_and_edges(y, 32)
+        moved = self.moved(standard(x), standard(y))
+        small, other = (standard(F.avg_pool2d(maps, 2)) for maps in (x, y))
+        flipped = torch.stack([small.flip(3), small.flip(2), small.flip(2, 3)], 1)
+        mirrored = self.mirrored(flipped, other[:, None])
+        grid = self.rings.expand(len(x), -1, -1, -1)
+        around = lambda maps: F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
+        ring, seen = standard(around(x)), standard(around(y))
+        return [moved, mirrored, self.turned(torch.stack([ring, ring.flip(3)], 1), seen[:, None])]
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            parts = self.compared(x.float(), y.float())
+            found = self.norm(torch.cat([part.flatten(1) for part in parts], 1))
+        return F.relu(self.join(found))
+
 # %% ../../nbs/learning/11_matching.ipynb #15469f74
 class Matching(nn.Module):
     "Channels (B, inside, S, S) and the two pictures (B, 3, S, S) they are made of → features (B, `in_planes`)."
@@ -77,7 +167,8 @@ class Matching(nn.Module):
         self.look_up = LookUp(stem)
         self.join = convolution(two + self.look_up.wide, joined, 1)
         self.last = Stage(joined, last)
-        self.in_planes = 3 * (stem + one + joined + last)
+        self.wholes = Wholes()
+        self.in_planes = 3 * (stem + one + joined + last) + self.wholes.wide
         self.norm = nn.BatchNorm1d(self.in_planes)
 
     def forward(self, seen: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -85,4 +176,4 @@ class Matching(nn.Module):
         one = self.one(stem)
         joined = self.join(torch.cat([self.two(one), self.look_up(x, y)], 1))
         stages = self.last(joined), joined, one, stem
-        return self.norm(torch.cat([statistics(stage) for stage in stages], 1))
+        return self.norm(torch.cat([*map(statistics, stages), self.wholes(x, y)], 1))

@@ -13,17 +13,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+import torch
 from fastcore.basics import patch
+from torch import nn
 
 from ..base import ParameterError, Rule, check_fields, number, one_of, pick_device, refusing, suggest
 from .encoder import EncoderConfig
 from .loop import FitConfig
-from .loss import FAILED, OBJECTIVES, POSITIVES
+from .loss import FAILED, OBJECTIVES, POSITIVES, Anchors
 from .randomise import Randomisation, as_randomisation
 from ..tasks.traces import TRACES
 
 # %% auto #0
-__all__ = ['WORTH', 'TrainConfig', 'as_part', 'changed', 'has_compiler', 'compiles']
+__all__ = ['WORTH', 'TrainConfig', 'as_part', 'changed', 'new_head', 'new_reader', 'has_compiler', 'compiles']
 
 # %% ../../nbs/learning/12_recipe.ipynb #688acc4d
 def _fit_config() -> FitConfig:
@@ -39,7 +41,7 @@ def _check(config: TrainConfig) -> None:
     counts = dict.fromkeys(("pairs_per_task", "failed_per_task", "devices"), number(1, whole=True))
     words = dict(positives=one_of(*POSITIVES), failures=one_of("none", *FAILED), objective=one_of(*OBJECTIVES),
                  traces=one_of(*TRACES))
-    amounts = dict(temperature=number(1e-3), ordinal=_ORDINAL, compiled=_COMPILED)
+    amounts = dict(temperature=number(1e-3), ordinal=_ORDINAL, reading=number(0), compiled=_COMPILED)
     check_fields(config, counts | amounts, what="Impossible value for training.")
     check_fields(config, words, what="Unknown choice for training.")
 
@@ -54,6 +56,7 @@ class TrainConfig:
     positives: str = "task"              # one of taco.learning.loss.POSITIVES
     ordinal: float = 0.                  # scale in which positives fade with the difference of strengths; 0: not at all
     objective: str = "contrast"          # one of taco.learning.loss.OBJECTIVES
+    reading: float = 0.                  # weight of reading the tasks' settings from the embedding; 0: not asked
     failures: str = "none"               # failed pairs: none, or as negatives or classes, see the loss
     failed_per_task: int = 2             # how many of a task's pairs are failed, where there are any
     failed_kinds: Sequence[str] = ()     # in which ways, of taco.tasks.failure.FAILURE_KINDS; none: in any
@@ -100,6 +103,30 @@ def changed(config, **parameters):
 def of(cls: TrainConfig, **parameters) -> TrainConfig:
     "From a flat list of parameters, see `changed`."
     return changed(TrainConfig(), **parameters)
+
+# %% ../../nbs/learning/12_recipe.ipynb #932c6b23
+def new_head(config: TrainConfig, tasks: int) -> nn.Module | None:
+    """What names tasks, from the seed, the global random state left as it was; None for contrast.
+
+    Raises `ParameterError` where cross-entropy is asked for something that only contrast can do.
+    """
+    kind = dict(contrast=None, anchors=Anchors, cross_entropy=nn.Linear)[config.objective]
+    if kind is None: return None
+    beyond = dict(positives=config.positives != "task", failures=config.failures == "classes", ordinal=config.ordinal)
+    for name, asked in beyond.items():
+        if kind is Anchors or not asked: continue
+        refusing(ParameterError)("Cross-entropy names tasks and nothing else.", name, getattr(config, name),
+                                 "another choice")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return kind(config.encoder.embedding, tasks + 1)  # the last is for pairs that failed
+
+def new_reader(config: TrainConfig, settings: int) -> nn.Module | None:
+    "What reads the settings of tasks, likewise from the seed; None where nothing is to be read."
+    if not (config.reading and settings): return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return nn.Linear(config.encoder.embedding, settings)
 
 # %% ../../nbs/learning/12_recipe.ipynb #cbe631cd
 WORTH = 100  # steps from which a compiled network pays that was compiled before

@@ -43,11 +43,12 @@ class Pool:
         owner = dataset[self.first_record[:-1]]
         self.first_subject = np.append(np.flatnonzero(np.diff(owner, prepend=-1)), len(owner))
 
-    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        "(count,) records."
+    def draw(self, rng: np.random.Generator, count: int, alike: int = 0) -> np.ndarray:
+        "(count,) records; the last `alike` of them from the datasets of the first."
         def pick(first: np.ndarray, group: np.ndarray) -> np.ndarray:
             return first[group] + (rng.random(count) * (first[group + 1] - first[group])).astype(np.int64)
         dataset = rng.integers(0, len(self.first_subject) - 1, count)
+        dataset[count - alike:] = dataset[:alike]
         return self.records[pick(self.first_record, pick(self.first_subject, dataset))]
 
 # %% ../../nbs/learning/02_sampler.ipynb #ef3eed18
@@ -96,12 +97,16 @@ _NEEDED_TO_FAIL = torch.tensor(  # (9, len(NEEDS)), by Plan.failure
     [[False] * len(NEEDS), *([name in FAILURES[kind].needs for name in NEEDS] for kind in FAILURE_KINDS)])
 
 def _lenders(plan: Plan) -> tuple[Tensor, Tensor]:
-    "For each row (B,) a correct one of its task and another record, or itself; and the possible failures."
+    """For each row (B,) a correct one of its task, not of its record, or itself; the possible failures.
+
+    Of its dataset, if there is one: an output of another kind of image is told by its looks.
+    """
     same, right = plan.task[:, None] == plan.task, plan.failure == 0
     fits = same & right & (plan.record[:, None] != plan.record)
+    near = fits & (plan.dataset[:, None] == plan.dataset)
     nobody = ~fits.any(1)
     impossible = nobody & (plan.failure == 1 + FAILURE_KINDS.index("other_image"))
-    lender = fits.int().argmax(1).where(~nobody, torch.arange(len(fits)))
+    lender = (fits.int() + near.int()).argmax(1).where(~nobody, torch.arange(len(fits)))
     return lender, plan.failure.where(~impossible, 1 + FAILURE_KINDS.index("noise"))
 
 # %% ../../nbs/learning/02_sampler.ipynb #ff6a24eb
@@ -175,7 +180,8 @@ def plan(self: PairSampler, step: int) -> Plan:
     "Which pairs batch number `step` holds."
     rng = np.random.default_rng([self.seed, step])
     tasks = np.sort(rng.permutation(len(self.tasks))[:self.tasks_per_batch])
-    drawn = [self.pools[self.tasks[k]].draw(rng, self.pairs_per_task) for k in tasks]
+    counts = self.pairs_per_task, self.failed_per_task
+    drawn = [self.pools[self.tasks[k]].draw(rng, *counts) for k in tasks]
     record = torch.from_numpy(np.concatenate(drawn))
     seed = torch.from_numpy(rng.integers(0, 2**31, len(record)))
     task = torch.from_numpy(tasks).repeat_interleave(self.pairs_per_task)
@@ -228,4 +234,15 @@ def strengths(self: PairSampler, task: Tensor, seed: Tensor) -> Tensor:
         rows = torch.nonzero(task == number).flatten()
         part = made.strengths(Draw(seed[rows]))
         found[rows, :part.shape[1]] = part
+    return found
+
+@patch
+def settings(self: PairSampler, task: Tensor, seed: Tensor) -> Tensor:
+    "(B, K) in [-1, 1], see `Task.settings`, each task in columns of its own; nan in those of others."
+    rows = [torch.nonzero(task == number).flatten() for number in range(len(self.made))]
+    parts = [made.settings(Draw(seed[some])) for made, some in zip(self.made, rows)]
+    columns = np.cumsum([0, *(part.shape[1] for part in parts)])
+    found = torch.full((len(task), columns[-1]), torch.nan, device=task.device)
+    for column, some, part in zip(columns, rows, parts):
+        found[some, column:column + part.shape[1]] = part
     return found

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 # %% auto #0
-__all__ = ['PATIENCE', 'new_head', 'TaskContrast', 'check_step', 'describe', 'claim', 'as_begun', 'clear', 'take_over',
-           'new_sampler', 'new_encoder', 'train', 'draw_loss']
+__all__ = ['PATIENCE', 'TaskContrast', 'check_step', 'describe', 'claim', 'as_begun', 'clear', 'take_over', 'new_sampler',
+           'new_encoder', 'train', 'draw_loss']
 
 # %% ../../nbs/learning/07_training.ipynb #99b431d5
 from taco.base import (
@@ -46,31 +46,14 @@ from ..disk import sweep
 from .crew import Work, compiled
 from .encoder import PairEncoder
 from .loop import Fit, Steps, fit, lightning_precision, one_thread
-from .loss import Anchors, compare, fading, positive_labels
+from .loss import compare, fading, positive_labels, reading_loss
 from .pairs import Pairs
-from .recipe import TrainConfig, changed, compiles
+from .recipe import TrainConfig, changed, compiles, new_head, new_reader
 from .sampler import PairSampler
 from .shares import Shares, Turn, in_shares, of_share, share_count
 from ..lock import take
 from ..reading import read_json
 from ..style import style
-
-# %% ../../nbs/learning/07_training.ipynb #f8eec7ec
-def new_head(config: TrainConfig, tasks: int) -> nn.Module | None:
-    """What names tasks, from the seed, leaving the global random state as it was; None for contrast.
-
-    Raises `ParameterError` where cross-entropy is asked for something that only contrast can do.
-    """
-    kind = dict(contrast=None, anchors=Anchors, cross_entropy=nn.Linear)[config.objective]
-    if kind is None: return None
-    beyond = dict(positives=config.positives != "task", failures=config.failures == "classes", ordinal=config.ordinal)
-    for name, asked in beyond.items():
-        if kind is Anchors or not asked: continue
-        refusing(ParameterError)("Cross-entropy names tasks and nothing else.", name, getattr(config, name),
-                                 "another choice")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return kind(config.encoder.embedding, tasks + 1)  # the last is for pairs that failed
 
 # %% ../../nbs/learning/07_training.ipynb #a039dc48
 class TaskContrast(Fit):
@@ -84,6 +67,8 @@ class TaskContrast(Fit):
         self.encoder, self.sampler, self.recipe = encoder, sampler, recipe
         self.config, self.batches, self.devices = recipe.fit, sampler.raw, recipe.devices
         self.samples, self.head = sampler.tasks_per_batch * sampler.pairs_per_task, new_head(recipe, len(sampler.tasks))
+        nothing = torch.empty(0, dtype=torch.int64)
+        self.reader = new_reader(recipe, sampler.settings(nothing, nothing).shape[1])
         device = pick_device(recipe.fit.device)
         count = share_count(recipe.shares, self.samples, recipe.devices, device)
         usual = min(8, torch.get_num_threads()) if device.type == "cuda" else 0
@@ -129,9 +114,17 @@ def loss(self: TaskContrast, batch, step: int) -> Tensor:
     if self.trainer.world_size > 1:
         z = self.all_gather(z, sync_grads=True).flatten(0, 1)
         labels = self.all_gather(labels).flatten(0, 1)
-    return compare(
+    told = self.told(z, labels)  # ty: ignore[not-callable]  the methods below
+    return told + compare(
         z, labels[:, :2], self.recipe.temperature, self.head,
-        self.fade(labels))  # ty: ignore[not-callable]  the method below
+        self.fade(labels))  # ty: ignore[not-callable]
+
+@patch
+def told(self: TaskContrast, embeddings: Tensor, labels: Tensor) -> Tensor | float:
+    "What it costs that settings of right pairs cannot be read from their embeddings; 0 if not asked."
+    if self.reader is None: return 0.
+    settings = self.sampler.settings(*labels[:, 1:].unbind(1))
+    return self.recipe.reading * reading_loss(embeddings, settings, self.reader)
 
 @patch
 def fade(self: TaskContrast, labels: Tensor) -> Tensor | None:
@@ -224,7 +217,7 @@ def claim(folder: Path, run: dict) -> None:
 
 def _said(file: Path) -> dict:
     again = "Start afresh with train(..., fresh=True), which deletes this run."
-    return dict(compiled=False) | read_json(file, TacoError, again)  # an earlier version did not say
+    return dict(compiled=False, reading=0.) | read_json(file, TacoError, again)  # an earlier version did not say
 
 # %% ../../nbs/learning/07_training.ipynb #bd9eb9e7
 def as_begun(config: TrainConfig, folder: Path) -> TrainConfig:

@@ -141,9 +141,24 @@ def strengths(self: Task, draw: Draw) -> Tensor:
 
     Of the task's parameters only the ordered ones count: kinds and directions are no strength.
     """
-    ordered = {name: spec for name, spec in self.parameters.items() if spec.ordered}
-    ends = [spec.drawn() for spec in ordered.values()]
-    found = [spec.draw(name, draw).float() for name, spec in ordered.items()]
+    return _parts({name: spec for name, spec in self.parameters.items() if spec.ordered}, draw)
+
+# %% ../../nbs/tasks/01_task.ipynb #2cfe3781
+@patch
+def settings(self: Task, draw: Draw) -> Tensor:
+    """(B, P) float32 in [-1, 1]: how these pairs are made, as places in the drawn ranges.
+
+    Amounts, directions, and choices between two; left out is what never varies, and a choice among more.
+    """
+    def told(spec: Uniform | Choice) -> bool:
+        low, high = spec.drawn()
+        return low < high and not (isinstance(spec, Choice) and len(spec.values) > 2)
+    return 2 * _parts({name: spec for name, spec in self.parameters.items() if told(spec)}, draw) - 1
+
+def _parts(specs: dict[str, Uniform | Choice], draw: Draw) -> Tensor:
+    "(B, P) float32 in [0, 1]: what is drawn, as parts of the ranges."
+    ends = [spec.drawn() for spec in specs.values()]
+    found = [spec.draw(name, draw).float() for name, spec in specs.items()]
     parts = [(value - low) / max(high - low, 1e-12) for value, (low, high) in zip(found, ends)]
     return torch.stack(parts, 1) if parts else draw.seeds.new_zeros(len(draw.seeds), 0, dtype=torch.float32)
 

@@ -30,14 +30,14 @@ def store(tmp_path_factory) -> Store:
 
 
 def test_batches_hold_the_failures_asked_for_and_correct_pairs_stay_the_same(store):
-    plain = PairSampler(store, ALL_TASKS, pairs_per_task=4, seed=3)
-    mixed = PairSampler(store, ALL_TASKS, pairs_per_task=4, seed=3, failed_per_task=2)
+    how = dict(pairs_per_task=4, seed=3, randomise=False)  # it would mix in other images of the batch
+    plain, mixed = PairSampler(store, ALL_TASKS, **how), PairSampler(store, ALL_TASKS, **how, failed_per_task=2)
     a, b = (s.pairs(s.raw(5)) for s in (plain, mixed))
     assert (a.failure == 0).all() and b.failure.view(-1, 4).gt(0).tolist() == [
         [False, False, True, True]
     ] * len(plain.tasks)
     good = b.failure == 0
-    assert torch.equal(a.record, b.record) and torch.equal(a.seed, b.seed)
+    assert torch.equal(a.record[good], b.record[good]) and torch.equal(a.seed, b.seed)
     assert torch.allclose(a.output[good], b.output[good])
     for task, failure in zip(b.task[~good].tolist(), b.failure[~good].tolist()):
         assert FAILURE_KINDS[failure - 1] in failures_of(mixed.tasks[task])
@@ -61,6 +61,22 @@ def test_another_image_lends_its_output(store):
                 if torch.equal(pairs.output[k], pairs.output[row])
             ]
             assert matches and all(pairs.record[k] != pairs.record[row] for k in matches)
+            beside = (pairs.failure == 0) & (pairs.dataset == pairs.dataset[row]) & (pairs.record != pairs.record[row])
+            if beside.any(): assert any(beside[k] for k in matches), "lent by an image of its dataset"
+
+
+def test_the_other_image_is_of_the_same_dataset(store):
+    "Its looks do not tell that its output was lent; and what comes before is as without failed pairs."
+    how = dict(tasks=["horizontal_flip", "deblurring"], pairs_per_task=5, seed=3)
+    plain = PairSampler(store, **how)
+    failing = PairSampler(store, **how, failed_per_task=2, failed_kinds=["other_image"])
+    assert len(store.datasets) > 1
+    for step in range(20):
+        plan, before = failing.plan(step), plain.plan(step)
+        dataset = plan.dataset.view(-1, 5)
+        assert torch.equal(dataset[:, 3:], dataset[:, :2])
+        right = plan.failure == 0
+        assert torch.equal(plan.record[right], before.record[right])
 
 
 def test_labels_of_failed_pairs():

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from taco.learning.matching import LookUp, Matching, Stage, places, statistics
+from taco.learning.matching import Correlation, LookUp, Matching, Stage, Wholes, places, statistics
 
 IMAGES = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -47,6 +47,39 @@ def test_every_place_is_found_where_it_went():
                 spot = (at[0] - where[0, :, y, x, None, None]).abs().sum(0).argmin()
                 assert torch.allclose(found, where[0].flatten(1)[:, spot], atol=.05)
         assert (told[0, 66] > .9).all() and (told[0, 67] > .99).all() and told[0, 68:].abs().max() < .2
+
+
+@pytest.mark.parametrize("size, reach", [((8, 8), (3, 3)), ((5, 9), (0, 2)), ((6, 7), (2, None))])
+def test_correlation_is_the_sum_of_products(size, reach):
+    a, b = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(2))
+    found = Correlation(size, reach)(a, b)
+    asked = [range(n) if far is None else range(-far, far + 1) for n, far in zip(size, reach)]
+    assert found.shape == (3, *map(len, asked))
+
+    def there(i: int, by: int, n: int, far: int | None) -> int | None:
+        "The place of the second that `i` of the first is compared with."
+        if far is None: return (i + by) % n
+        return i + by if 0 <= i + by < n else None
+
+    for row, down in enumerate(asked[0]):
+        for column, right in enumerate(asked[1]):
+            total = torch.zeros(3)
+            for i in range(size[0]):
+                for j in range(size[1]):
+                    k, m = there(i, down, size[0], reach[0]), there(j, right, size[1], reach[1])
+                    if k is not None and m is not None: total += a[:, i, j] * b[:, k, m]
+            assert torch.allclose(found[:, row, column], total, atol=1e-4)
+
+
+def test_wholes_tell_left_from_right():
+    wholes, picture = Wholes(), torch.nn.functional.avg_pool2d(IMAGES, 7, 1, 3, count_include_pad=False) * 2 - 1
+    for quarters in (1, 2, 3):
+        likeness = wholes.compared(picture, picture.rot90(quarters, (2, 3)))[2][:, 0, 0]
+        assert (likeness.flatten(1).argmax(1) == 3 * 32 + (32 - 8 * quarters)).all()
+    backwards = wholes.compared(picture, picture.flip(3))[2].amax((3, 4))
+    assert (backwards[:, 1] > backwards[:, 0]).all(), "a mirror image is found on rings that are read backwards"
+    flat = torch.zeros(2, 3, 64, 64)
+    assert all(part.abs().max() < 1e-3 for part in wholes.compared(flat, flat))
 
 
 def test_a_sample_does_not_look_at_others():

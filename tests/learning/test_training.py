@@ -249,6 +249,30 @@ def test_ordinal_positives_order_by_strength(store, tmp_path):
         with pytest.raises(ParameterError, match="ordinal"): config(ordinal=wrong)
 
 
+def test_settings_are_read_from_the_embedding(store, tmp_path):
+    "It resumes exactly, and a shift of brightness lies along a line of the embedding, which nothing else asks for."
+    how = dict(tasks_per_batch=1, steps=60, pairs_per_task=24, learning_rate=4e-3, randomise=False, log_every=5)
+    task, found = ["brightness_change"], {}
+
+    def told(encoder, seed):
+        sampler = PairSampler(store, task, "test", pairs_per_task=96, seed=seed, randomise=False)
+        pairs = sampler.pairs(sampler.raw(0))
+        with torch.inference_mode(): z = encoder(pairs.input, pairs.output)[1].double()
+        return torch.cat([z, torch.ones(len(z), 1).double()], 1), sampler.settings(pairs.task, pairs.seed).double()
+
+    for weight in (2., 0.):
+        encoder = train(store, task, config(**how, reading=weight), tmp_path / f"{weight}", progress=False)
+        (z, wanted), (other, asked) = told(encoder, 5), told(encoder, 6)
+        line = torch.linalg.solve(z.T @ z + 1e-3 * torch.eye(z.shape[1]), z.T @ wanted)
+        found[weight] = 1 - ((other @ line - asked) ** 2).mean().item() / asked.var().item()
+    assert found[2.] > .95 and 1 - found[2.] < .6 * (1 - found[0.])
+    with pytest.raises(RuntimeError):
+        train(store, task, config(**how, reading=2.), tmp_path / "part", False, callbacks=[Stop(9)])
+    resumed = train(store, task, config(**how, reading=2.), tmp_path / "part", False)
+    assert torch.equal(weights(resumed), weights(PairEncoder.load(tmp_path / "2.0/encoder", device="cpu")))
+    with pytest.raises(ParameterError, match="reading"): config(reading=-1.)
+
+
 def test_other_pixels_under_the_same_names_are_another_run(store, tmp_path):
     other = pack("acdc", out=tmp_path / "other", size=SIZE, source="phantom", subjects=6)
     train(Store.open([other]), TASKS, config(steps=2), tmp_path / "run", progress=False)
