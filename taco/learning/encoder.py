@@ -314,6 +314,6 @@ def load(cls: PairEncoder, folder: str | Path, device: str = "auto") -> PairEnco
             "Train one, or give the folder that PairEncoder.save wrote.")
     def read(folder: Path) -> PairEncoder:  # once more when it is replaced meanwhile
         encoder = cls(EncoderConfig.of(read_json(config), config))
-        fix = f"Give the encoder.json that was saved with these weights; it says {encoder.config}."
+        fix = f"Give the encoder.json saved with these weights, not of {encoder.config}; or train an older one again."
         return restore(encoder, read_weights(file), file, fix)
     return steadily(folder, read).to(pick_device(device)).eval()

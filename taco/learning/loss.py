@@ -98,14 +98,14 @@ def compare(
     return supcon(embeddings, together, temperature, weights) + naming if isinstance(head, Anchors) else naming
 
 # %% ../../nbs/learning/05_loss.ipynb #3a7ed879
-STEEP = 3.  # how far a reader of weight 1 goes along the sphere's radius, for settings from -1 to 1
+STEEP = 3.  # weights of length 1 then read -3 … 3 off the sphere, so that settings need only a part of it
 
 def reading_loss(
     embeddings: Tensor,  # (B, D) float, rows of unit length
     settings: Tensor,    # (B, K) in [-1, 1], nan where there is nothing to read
     reader: nn.Module,   # (B, D) → (B, K)
 ) -> Tensor:
-    "Mean square error of what is read, a scalar, 0 where there is nothing; in float32 at least."
+    "Mean square error of what is read, a scalar, 0 where there is nothing; in float32."
     with torch.autocast(embeddings.device.type, enabled=False):
         there = ~settings.isnan()
         missed = torch.where(there, STEEP * reader(embeddings.float()) - settings.nan_to_num(), 0)

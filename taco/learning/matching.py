@@ -133,20 +133,20 @@ class Wholes(nn.Module):
         super().__init__()
         self.register_buffer("rings", rings(), persistent=False)
         self.moved, self.mirrored = Correlation((32, 32), (12, 12)), Correlation((16, 16), (2, 2))
-        self.turned = Correlation((12, 32), (3, None))
-        found = 2 * 25**2 + 3 * 2 * 5**2 + 2 * 2 * 7 * 32
+        self.turned = Correlation((12, 32), (4, None))  # four rings are a factor of 2.1
+        found = 2 * 25**2 + 3 * 2 * 5**2 + 2 * 2 * 9 * 32
         self.norm, self.join, self.wide = nn.BatchNorm1d(found), nn.Linear(found, wide), wide
 
     @torch.no_grad()
     def compared(self, x: Tensor, y: Tensor) -> list[Tensor]:
-        "(B, 2, 25, 25) when moved, (B, 3, 2, 5, 5) mirrored, (B, 2, 2, 7, 32) turned; 2 are grey and edges."
+        "(B, 2, 25, 25) when moved, (B, 3, 2, 5, 5) mirrored, (B, 2, 2, 9, 32) turned; 2 are grey and edges."
         x, y = grey_and_edges(x, 32), grey_and_edges(y, 32)
         moved = self.moved(standard(x), standard(y))
         small, other = (standard(F.avg_pool2d(maps, 2)) for maps in (x, y))
         flipped = torch.stack([small.flip(3), small.flip(2), small.flip(2, 3)], 1)
         mirrored = self.mirrored(flipped, other[:, None])
         grid = self.rings.expand(len(x), -1, -1, -1)
-        around = lambda maps: F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
+        around = lambda maps: F.grid_sample(maps, grid, align_corners=False)
         ring, seen = standard(around(x)), standard(around(y))
         return [moved, mirrored, self.turned(torch.stack([ring, ring.flip(3)], 1), seen[:, None])]
 

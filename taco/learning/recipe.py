@@ -9,13 +9,13 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
 from fastcore.basics import patch
-from torch import nn
+from torch import Tensor, nn
 
 from ..base import ParameterError, Rule, check_fields, number, one_of, pick_device, refusing, suggest
 from .encoder import EncoderConfig
@@ -121,12 +121,14 @@ def new_head(config: TrainConfig, tasks: int) -> nn.Module | None:
         torch.manual_seed(config.seed)
         return kind(config.encoder.embedding, tasks + 1)  # the last is for pairs that failed
 
-def new_reader(config: TrainConfig, settings: int) -> nn.Module | None:
-    "What reads the settings of tasks, likewise from the seed; None where nothing is to be read."
-    if not (config.reading and settings): return None
+def new_reader(config: TrainConfig, settings: Callable[[Tensor, Tensor], Tensor]) -> nn.Module | None:
+    "What reads all that `settings` says of tasks, likewise from the seed; None where that is nothing."
+    nobody = torch.empty(0, dtype=torch.int64)
+    count = settings(nobody, nobody).shape[1]
+    if not count: return None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return nn.Linear(config.encoder.embedding, settings)
+        return nn.Linear(config.encoder.embedding, count)
 
 # %% ../../nbs/learning/12_recipe.ipynb #cbe631cd
 WORTH = 100  # steps from which a compiled network pays that was compiled before

@@ -44,11 +44,13 @@ class Pool:
         self.first_subject = np.append(np.flatnonzero(np.diff(owner, prepend=-1)), len(owner))
 
     def draw(self, rng: np.random.Generator, count: int, alike: int = 0) -> np.ndarray:
-        "(count,) records; the last `alike` of them from the datasets of the first."
+        "(count,) records; the last `alike` of them from datasets of others, an even number of places before."
         def pick(first: np.ndarray, group: np.ndarray) -> np.ndarray:
             return first[group] + (rng.random(count) * (first[group + 1] - first[group])).astype(np.int64)
         dataset = rng.integers(0, len(self.first_subject) - 1, count)
-        dataset[count - alike:] = dataset[:alike]
+        last = np.arange(count - alike, count)
+        before = last - (last - (count - alike) + 2) // 2 * 2  # of the same share, where a batch is cut in two
+        dataset[last] = dataset[before.clip(min=0)]
         return self.records[pick(self.first_record, pick(self.first_subject, dataset))]
 
 # %% ../../nbs/learning/02_sampler.ipynb #ef3eed18
@@ -197,7 +199,7 @@ def failures(self: PairSampler, rng: np.random.Generator, task: Tensor, record: 
     last = torch.arange(len(task)) % self.pairs_per_task >= right
     kinds = [FAILURES[kind] for kind in FAILURE_KINDS]
     suits = np.array([[kind.suits(task) for kind in kinds] for task in self.made])
-    possible = suits[task[last]] & self.can_fail[record[last]]
+    possible = suits[task[last].numpy()] & self.can_fail[record[last].numpy()]
     chosen = 1 + (possible * rng.random(possible.shape)).argmax(1)
     failure[last] = torch.from_numpy(np.where(possible.any(1), chosen, 0))
     return failure

@@ -77,10 +77,12 @@ def buffers_begin(modules: Sequence[nn.Module]) -> None:
             for own, new in zip(other.buffers(), modules[0].buffers()): own.copy_(new)
 
 def buffers_meet(modules: Sequence[nn.Module]) -> None:
-    "Give the first the mean of their floating-point buffers; whole numbers are counts, and equal."
+    "Give the first the mean of their floating-point buffers; others are counts, and equal, or never change."
     with torch.no_grad():
         for several in zip(*(m.buffers() for m in modules)):
-            if several[0].is_floating_point(): several[0].copy_(torch.stack(several).mean(0))
+            if not several[0].is_floating_point(): continue
+            if all(torch.equal(several[0], other) for other in several[1:]): continue  # a mean would round
+            several[0].copy_(torch.stack(several).mean(0))
 
 # %% ../../nbs/learning/10_shares.ipynb #45c9051d
 class Fastest:

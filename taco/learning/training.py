@@ -67,8 +67,7 @@ class TaskContrast(Fit):
         self.encoder, self.sampler, self.recipe = encoder, sampler, recipe
         self.config, self.batches, self.devices = recipe.fit, sampler.raw, recipe.devices
         self.samples, self.head = sampler.tasks_per_batch * sampler.pairs_per_task, new_head(recipe, len(sampler.tasks))
-        nothing = torch.empty(0, dtype=torch.int64)
-        self.reader = new_reader(recipe, sampler.settings(nothing, nothing).shape[1])
+        self.reader = new_reader(recipe, sampler.settings) if recipe.reading else None
         device = pick_device(recipe.fit.device)
         count = share_count(recipe.shares, self.samples, recipe.devices, device)
         usual = min(8, torch.get_num_threads()) if device.type == "cuda" else 0
@@ -217,7 +216,7 @@ def claim(folder: Path, run: dict) -> None:
 
 def _said(file: Path) -> dict:
     again = "Start afresh with train(..., fresh=True), which deletes this run."
-    return dict(compiled=False, reading=0.) | read_json(file, TacoError, again)  # an earlier version did not say
+    return dict(compiled=False) | read_json(file, TacoError, again)  # an earlier version did not say
 
 # %% ../../nbs/learning/07_training.ipynb #bd9eb9e7
 def as_begun(config: TrainConfig, folder: Path) -> TrainConfig:

@@ -148,11 +148,12 @@ def strengths(self: Task, draw: Draw) -> Tensor:
 def settings(self: Task, draw: Draw) -> Tensor:
     """(B, P) float32 in [-1, 1]: how these pairs are made, as places in the drawn ranges.
 
-    Amounts, directions, and choices between two; left out is what never varies, and a choice among more.
+    Amounts, with their signs, and choices between two. Left out is what never varies, a choice among more,
+    and what has no order, such as a direction, whose ends are the same.
     """
     def told(spec: Uniform | Choice) -> bool:
         low, high = spec.drawn()
-        return low < high and not (isinstance(spec, Choice) and len(spec.values) > 2)
+        return low < high and (len(spec.values) == 2 if isinstance(spec, Choice) else spec.ordered)
     return 2 * _parts({name: spec for name, spec in self.parameters.items() if told(spec)}, draw) - 1
 
 def _parts(specs: dict[str, Uniform | Choice], draw: Draw) -> Tensor:

@@ -74,9 +74,26 @@ def test_the_other_image_is_of_the_same_dataset(store):
     for step in range(20):
         plan, before = failing.plan(step), plain.plan(step)
         dataset = plan.dataset.view(-1, 5)
-        assert torch.equal(dataset[:, 3:], dataset[:, :2])
+        assert torch.equal(dataset[:, 3:], dataset[:, [1, 2]])
         right = plan.failure == 0
         assert torch.equal(plan.record[right], before.record[right])
+
+
+@pytest.mark.parametrize("each, failed", [(8, 1), (8, 2), (5, 2), (6, 3)])
+def test_a_share_of_two_lends_within_a_dataset_too(store, each, failed):
+    "Where a right pair of the dataset with another record was planned, its output is what a failed pair shows."
+    how = dict(pairs_per_task=each, seed=3, failed_per_task=failed, failed_kinds=["other_image"], randomise=False)
+    sampler, lent = PairSampler(store, ["horizontal_flip"], **how), 0
+    for step in range(12):
+        for rank in (0, 1):
+            pairs = sampler.pairs(sampler.raw(step, rank, 2))
+            for row in pairs.failure.nonzero()[:, 0].tolist():
+                beside = (pairs.failure == 0) & (pairs.dataset == pairs.dataset[row])
+                others = (beside & (pairs.record != pairs.record[row])).nonzero()[:, 0].tolist()
+                lent += bool(others)
+                if not others: continue
+                assert any(torch.equal(pairs.output[row], pairs.output[k]) for k in others)
+    assert lent > 12 * failed * .7
 
 
 def test_labels_of_failed_pairs():

@@ -268,6 +268,7 @@ def test_settings_are_read_from_the_embedding(store, tmp_path):
     assert found[2.] > .95 and 1 - found[2.] < .6 * (1 - found[0.])
     with pytest.raises(RuntimeError):
         train(store, task, config(**how, reading=2.), tmp_path / "part", False, callbacks=[Stop(9)])
+    assert read_step(tmp_path / "part/training.ckpt") == 8
     resumed = train(store, task, config(**how, reading=2.), tmp_path / "part", False)
     assert torch.equal(weights(resumed), weights(PairEncoder.load(tmp_path / "2.0/encoder", device="cpu")))
     with pytest.raises(ParameterError, match="reading"): config(reading=-1.)
