@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import mmap
 import multiprocessing.util
 import os
@@ -19,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -27,11 +27,12 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 
 from ..base import TacoError, refusing
+from ..compiler import check_same, compiling, plainly
 from ..lock import end_with_parent
 
 # %% auto #0
-__all__ = ['Settings', 'Work', 'settings_here', 'under', 'learning', 'compiling', 'compiled', 'Alone', 'Threads', 'seen_by_all',
-           'Shown', 'Helper', 'Processes']
+__all__ = ['Settings', 'Work', 'settings_here', 'under', 'learning', 'Alone', 'Threads', 'seen_by_all', 'Shown', 'Helper',
+           'Processes']
 
 # %% ../../nbs/learning/13_crew.ipynb #94e226d6
 @dataclass(frozen=True)
@@ -70,38 +71,29 @@ def learning(module: nn.Module) -> list[nn.Parameter]:
     "The parameters that learn."
     return [p for p in module.parameters() if p.requires_grad]
 
-# %% ../../nbs/learning/13_crew.ipynb #7e1e8968
-@contextlib.contextmanager
-def compiling() -> Generator[None]:
-    "Raise `TacoError` when the compiler fails."
-    from torch._dynamo.exc import BackendCompilerFailed, Unsupported  # here, for it takes seconds
-    try: yield
-    except (BackendCompilerFailed, Unsupported) as error:
-        why = getattr(error, "inner_exception", error)
-        said = (getattr(why, "output", "") or str(why)).strip() or type(why).__name__
-        refusing(TacoError, fix="Train with compiled=False, in another folder or with fresh=True.")(
-            "The network could not be compiled.", "compiled", said.splitlines()[-1], cause=error)
-
-def compiled(call: Callable) -> Callable:
-    "`call` as compiled code where there are gradients. The function raises `TacoError` when the compiler fails."
-    own: Any = FunctionType(call.__code__.replace(), call.__globals__, None, call.__defaults__, call.__closure__)
-    fast = torch.compile(own, fullgraph=True, dynamic=False)
-    def either(*arguments: Any) -> Any:
-        if not torch.is_grad_enabled(): return call(*arguments)
-        with compiling(): return fast(*arguments)
-    return either
-
 # %% ../../nbs/learning/13_crew.ipynb #592abd33
 @patch
+def once(self: Work, order: Any, share: int, module: nn.Module) -> dict[str, list]:
+    "The rows of a share, gradients of a sum of them, and what layers then remember."
+    rows, _ = self(order, share, module)
+    found: dict[str, list] = dict(rows=[rows.detach()])
+    if rows.requires_grad:
+        part = torch.arange(rows.numel(), device=rows.device).cos().view_as(rows)
+        gradients = torch.autograd.grad(rows, learning(module), part, allow_unused=True)
+        found["gradients"] = list(gradients)
+    return found | dict(buffers=[buffer.clone() for buffer in module.buffers()])
+
+@patch
 def rehearse(self: Work, order: Any, settings: Settings, module: nn.Module, shares: int, cores: int) -> None:
-    "Go through the largest and the smallest share; change nothing but the module's buffers."
+    "Go through the largest and the smallest share, as compiled and plainly; only buffers change."
     from torch._inductor import async_compile, config
     try:
         with compiling(), config.patch(compile_threads=cores):
             for share in (0, shares - 1):  # no other has another size
-                rows, _ = under(settings, self)(order, share, module)
-                if not rows.requires_grad: continue
-                torch.autograd.grad(rows, learning(module), 0 * rows.detach(), allow_unused=True)
+                go, twin = partial(under(settings, self.once), order, share), copy.deepcopy(module)
+                found = go(module)
+                with plainly(): wanted = go(twin)
+                check_same(found, wanted, half=settings[1])
     finally: async_compile.shutdown_compile_workers()
 
 # %% ../../nbs/learning/13_crew.ipynb #0b964bce

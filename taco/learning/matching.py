@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %% auto #0
-__all__ = ['convolution', 'Stage', 'statistics', 'LookUp', 'places', 'waves', 'Correlation', 'rings', 'grey_and_edges',
+__all__ = ['convolution', 'Stage', 'statistics', 'LookUp', 'places', 'waves', 'Correlation', 'rings', 'sampled', 'grey_and_edges',
            'standard', 'Wholes', 'Matching']
 
 # %% ../../nbs/learning/11_matching.ipynb #3af95ebf
@@ -112,6 +112,12 @@ def rings(count: int = 12, angles: int = 32) -> Tensor:
     angle = 2 * torch.pi / angles * torch.arange(angles)
     return torch.stack([radius * angle.cos(), radius * angle.sin()], 2)
 
+def sampled(where: Tensor, side: int) -> Tensor:
+    "(…, 2) from -1 to 1 → (side · side, …): how much of each pixel of a map is at each place."
+    pixels = torch.eye(side**2).view(1, -1, side, side)
+    weights = F.grid_sample(pixels, where.view(1, 1, -1, 2), align_corners=False)
+    return weights.view(-1, *where.shape[:-1])
+
 def grey_and_edges(x: Tensor, side: int) -> Tensor:
     "(B, 3, S, S) → (B, 2, side, side): mean over the colours, and how steep it is."
     grey = x.mean(1, keepdim=True)
@@ -131,7 +137,7 @@ class Wholes(nn.Module):
 
     def __init__(self, wide: int = 128):
         super().__init__()
-        self.register_buffer("rings", rings(), persistent=False)
+        self.register_buffer("rings", sampled(rings(), 32).flatten(1), persistent=False)
         self.moved, self.mirrored = Correlation((32, 32), (12, 12)), Correlation((16, 16), (2, 2))
         self.turned = Correlation((12, 32), (4, None))  # four rings are a factor of 2.1
         found = 2 * 25**2 + 3 * 2 * 5**2 + 2 * 2 * 9 * 32
@@ -145,8 +151,7 @@ class Wholes(nn.Module):
         small, other = (standard(F.avg_pool2d(maps, 2)) for maps in (x, y))
         flipped = torch.stack([small.flip(3), small.flip(2), small.flip(2, 3)], 1)
         mirrored = self.mirrored(flipped, other[:, None])
-        grid = self.rings.expand(len(x), -1, -1, -1)
-        around = lambda maps: F.grid_sample(maps, grid, align_corners=False)
+        around = lambda maps: (maps.flatten(2) @ self.rings).unflatten(2, (12, 32))
         ring, seen = standard(around(x)), standard(around(y))
         return [moved, mirrored, self.turned(torch.stack([ring, ring.flip(3)], 1), seen[:, None])]
 

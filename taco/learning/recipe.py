@@ -5,19 +5,15 @@
 # %% ../../nbs/learning/12_recipe.ipynb #fb2c6814
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
 from ..base import ParameterError, Rule, check_fields, number, one_of, pick_device, refusing, suggest
+from ..compiler import has_compiler
 from .encoder import EncoderConfig
 from .loop import FitConfig
 from .loss import FAILED, OBJECTIVES, POSITIVES, Anchors
@@ -25,7 +21,7 @@ from .randomise import Randomisation, as_randomisation
 from ..tasks.traces import TRACES
 
 # %% auto #0
-__all__ = ['WORTH', 'TrainConfig', 'as_part', 'changed', 'new_head', 'new_reader', 'has_compiler', 'compiles']
+__all__ = ['WORTH', 'TrainConfig', 'as_part', 'changed', 'new_head', 'new_reader', 'compiles']
 
 # %% ../../nbs/learning/12_recipe.ipynb #688acc4d
 def _fit_config() -> FitConfig:
@@ -132,11 +128,6 @@ def new_reader(config: TrainConfig, settings: Callable[[Tensor, Tensor], Tensor]
 
 # %% ../../nbs/learning/12_recipe.ipynb #cbe631cd
 WORTH = 100  # steps from which a compiled network pays that was compiled before
-
-def has_compiler() -> bool:
-    "Whether torch can compile for this processor: g++ (or $CXX) and Python's headers are there."
-    headers, compiler = Path(sysconfig.get_path("include")) / "Python.h", os.environ.get("CXX", "g++")
-    return sys.platform.startswith("linux") and bool(shutil.which(compiler)) and headers.is_file()
 
 def compiles(config: TrainConfig) -> bool:
     "Whether a training compiles its network here. Raises `ParameterError` where it is told to and cannot."

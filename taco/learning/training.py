@@ -40,10 +40,11 @@ from taco.base import (
     pick_device,
     refusing,
 )
+from ..compiler import compiled
 from ..data.prepare import NEEDS
 from ..data.store import Store
 from ..disk import sweep
-from .crew import Work, compiled
+from .crew import Work
 from .encoder import PairEncoder
 from .loop import Fit, Steps, fit, lightning_precision, one_thread
 from .loss import compare, fading, positive_labels, reading_loss

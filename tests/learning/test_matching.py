@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from taco.learning.matching import Correlation, LookUp, Matching, Stage, Wholes, places, statistics
+from taco.learning.matching import Correlation, LookUp, Matching, Stage, Wholes, places, rings, sampled, statistics
 
 IMAGES = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -69,6 +69,14 @@ def test_correlation_is_the_sum_of_products(size, reach):
                     k, m = there(i, down, size[0], reach[0]), there(j, right, size[1], reach[1])
                     if k is not None and m is not None: total += a[:, i, j] * b[:, k, m]
             assert torch.allclose(found[:, row, column], total, atol=1e-4)
+
+
+def test_a_matrix_samples_as_torch_does():
+    maps = torch.rand(2, 3, 9, 9)
+    weights, where = sampled(rings(4, 6), 9), rings(4, 6).expand(2, -1, -1, -1)
+    assert weights.shape == (81, 4, 6) and (weights >= 0).all() and (weights.sum(0) <= 1 + 1e-6).all()
+    wanted = torch.nn.functional.grid_sample(maps, where, align_corners=False)
+    assert torch.allclose(torch.einsum("bcp,pra->bcra", maps.flatten(2), weights), wanted, atol=1e-6)
 
 
 def test_wholes_tell_left_from_right():

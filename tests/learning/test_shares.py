@@ -17,11 +17,12 @@ import torch._inductor.config
 from torch import nn
 
 from taco.base import ParameterError, TacoError
+from taco.compiler import compiled, has_compiler
 from taco.learning.checkpoint import read_step
-from taco.learning.crew import Processes, Work, compiled
+from taco.learning.crew import Processes, Work
 from taco.learning.encoder import EncoderConfig
 from taco.learning.loop import count_flops, make_trainer, one_thread
-from taco.learning.recipe import WORTH, TrainConfig, compiles, has_compiler
+from taco.learning.recipe import WORTH, TrainConfig, compiles
 from taco.learning.shares import Fastest, Shares, Turn, beside, in_shares, replica, share_count
 from taco.learning.training import TaskContrast, new_encoder, new_sampler, train
 from tests.learning.jobs import odd
