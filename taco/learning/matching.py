@@ -5,15 +5,17 @@
 # %% ../../nbs/learning/11_matching.ipynb #a398266d
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %% auto #0
-__all__ = ['convolution', 'Stage', 'statistics', 'LookUp', 'places', 'waves', 'Correlation', 'rings', 'sampled', 'grey_and_edges',
-           'standard', 'Wholes', 'Matching']
+__all__ = ['convolution', 'Stage', 'statistics', 'correlated', 'meaning', 'LookUp', 'places', 'waves', 'Correlation', 'rings',
+           'sampled', 'grey_and_edges', 'standard', 'Wholes', 'Matching']
 
 # %% ../../nbs/learning/11_matching.ipynb #3af95ebf
 def convolution(inside: int, wide: int, side: int = 3, stride: int = 1) -> nn.Sequential:
@@ -38,20 +40,38 @@ def statistics(x: Tensor) -> Tensor:
     spread = (x - mean[..., None, None]).square().mean((2, 3))
     return torch.cat([mean, (spread + 1e-5).sqrt(), x.amax((2, 3))], 1)
 
+# %% ../../nbs/learning/11_matching.ipynb #4807bd48
+def correlated(x: Tensor, y: Tensor) -> Tensor:
+    "(B, C, H, W), twice → (B, C²): over all places, each channel of one with each of the other."
+    with torch.autocast(x.device.type, enabled=False):
+        x, y = (maps - maps.mean(2, keepdim=True) for maps in (x.float().flatten(2), y.float().flatten(2)))
+        x, y = (maps / (maps.square().sum(2, keepdim=True) + 1e-3).sqrt() for maps in (x, y))
+        return (x @ y.mT).flatten(1)
+
+def meaning(many: int, few: int) -> nn.Sequential:
+    "(B, many) → (B, few): what is learned of numbers that are computed."
+    return nn.Sequential(nn.BatchNorm1d(many), nn.Linear(many, few), nn.ReLU())
+
 # %% ../../nbs/learning/11_matching.ipynb #08227a43
 class LookUp(nn.Module):
-    "Two pictures (B, 3, S, S) → (B, `wide`, S / 8, S / 8): both, and where in the second each place is."
+    """Two pictures (B, 3, S, S) → (B, `wide`, S / 8, S / 8): both, and where in the second each place is.
+
+    And (B, `pairs`), what is `correlated` after each of three convolutions.
+    """
     def __init__(self, channels: int, described: int = 16):
         super().__init__()
-        small, middle = channels // 2, 3 * channels // 4
-        self.picture = nn.Sequential(
-            convolution(3, small, 5, 2), convolution(small, middle, stride=2), convolution(middle, channels, stride=2))
+        sizes = 3, channels // 2, 3 * channels // 4, channels
+        self.picture = nn.Sequential(*(
+            convolution(few, many, 3 if i else 5, 2) for i, (few, many) in enumerate(itertools.pairwise(sizes))))
         self.describe = nn.Conv2d(channels, described, 1, bias=False)
         self.sharpness = nn.Parameter(torch.tensor(2.))
-        self.wide = 3 * channels + 4
+        self.wide, self.pairs = 3 * channels + 4, sum(n**2 for n in sizes[1:])
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        seen = self.picture(torch.cat([x, y]).contiguous(memory_format=torch.channels_last))
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        seen, pairs = torch.cat([x, y]).contiguous(memory_format=torch.channels_last), []
+        for layer in self.picture:
+            seen = layer(seen)
+            pairs.append(correlated(*seen.chunk(2)))
         description = self.describe(seen)
         description = F.normalize(description - description.mean((2, 3), keepdim=True), dim=1).flatten(2)
         (x, y), (ours, theirs), side = seen.chunk(2), description.chunk(2), seen.shape[2:]
@@ -61,10 +81,10 @@ class LookUp(nn.Module):
         way = (weight @ place.T).mT - place
         changed = y.flatten(2) @ weight.mT - x.flatten(2)
         told = torch.cat([way, weight.amax(2)[:, None], likeness.amax(2)[:, None], changed], 1)
-        return torch.cat([x, y, told.unflatten(2, side)], 1)
+        return torch.cat([x, y, told.unflatten(2, side)], 1), torch.cat(pairs, 1)
 
 # %% ../../nbs/learning/11_matching.ipynb #0a36d889
-def places(side: torch.Size | tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+def places(side: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
     "(2, height · width): coordinates from -1 to 1 of all places, row by row; down, then right."
     lines = [torch.linspace(-1, 1, n, device=device) for n in side]
     return torch.stack(torch.meshgrid(*lines, indexing="ij")).flatten(1)
@@ -141,7 +161,7 @@ class Wholes(nn.Module):
         self.moved, self.mirrored = Correlation((32, 32), (12, 12)), Correlation((16, 16), (2, 2))
         self.turned = Correlation((12, 32), (4, None))  # four rings are a factor of 2.1
         found = 2 * 25**2 + 3 * 2 * 5**2 + 2 * 2 * 9 * 32
-        self.norm, self.join, self.wide = nn.BatchNorm1d(found), nn.Linear(found, wide), wide
+        self.meaning, self.wide = meaning(found, wide), wide
 
     @torch.no_grad()
     def compared(self, x: Tensor, y: Tensor) -> list[Tensor]:
@@ -158,8 +178,7 @@ class Wholes(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             parts = self.compared(x.float(), y.float())
-            found = self.norm(torch.cat([part.flatten(1) for part in parts], 1))
-        return F.relu(self.join(found))
+            return self.meaning(torch.cat([part.flatten(1) for part in parts], 1))
 
 # %% ../../nbs/learning/11_matching.ipynb #15469f74
 class Matching(nn.Module):
@@ -172,13 +191,14 @@ class Matching(nn.Module):
         self.look_up = LookUp(stem)
         self.join = convolution(two + self.look_up.wide, joined, 1)
         self.last = Stage(joined, last)
-        self.wholes = Wholes()
-        self.in_planes = 3 * (stem + one + joined + last) + self.wholes.wide
+        self.wholes, self.pairs = Wholes(), meaning(self.look_up.pairs, 128)
+        self.in_planes = 3 * (stem + one + joined + last) + self.wholes.wide + 128
         self.norm = nn.BatchNorm1d(self.in_planes)
 
     def forward(self, seen: Tensor, x: Tensor, y: Tensor) -> Tensor:
         stem = self.stem(seen)
         one = self.one(stem)
-        joined = self.join(torch.cat([self.two(one), self.look_up(x, y)], 1))
+        looked, pairs = self.look_up(x, y)
+        joined = self.join(torch.cat([self.two(one), looked], 1))
         stages = self.last(joined), joined, one, stem
-        return self.norm(torch.cat([*map(statistics, stages), self.wholes(x, y)], 1))
+        return self.norm(torch.cat([*map(statistics, stages), self.wholes(x, y), self.pairs(pairs)], 1))

@@ -1,8 +1,20 @@
 "A network that compares: it finds what was moved, keeps statistics, and is the same for any batch."
+import numpy as np
 import pytest
 import torch
 
-from taco.learning.matching import Correlation, LookUp, Matching, Stage, Wholes, places, rings, sampled, statistics
+from taco.learning.matching import (
+    Correlation,
+    LookUp,
+    Matching,
+    Stage,
+    Wholes,
+    correlated,
+    places,
+    rings,
+    sampled,
+    statistics,
+)
 
 IMAGES = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -24,6 +36,16 @@ def test_shapes(side):
     assert Stage(3, 8)(x).shape == (2, 8, -(-side // 2), -(-side // 2))
 
 
+def test_channels_are_correlated_over_places():
+    x, y = torch.randn(2, 3, 4, 6, 7)
+    y[1, 2] = 5 - 2 * x[1, 0]
+    found = correlated(x, y).view(3, 4, 4)
+    wanted = [np.corrcoef(a.flatten(1), b.flatten(1))[:4, 4:] for a, b in zip(x, y)]
+    assert torch.allclose(found, torch.from_numpy(np.stack(wanted)).float(), atol=1e-3)
+    assert found[1, 0, 2] < -.999
+    assert correlated(torch.ones(1, 2, 3, 3), y[:1, :2, :3, :3]).abs().max() == 0, "what is flat is like nothing"
+
+
 def test_every_place_is_found_where_it_went():
     "Descriptions that are the colours themselves: an image of 64 different places, moved."
     look = LookUp(32)
@@ -33,11 +55,12 @@ def test_every_place_is_found_where_it_went():
     class Given(torch.nn.Module):
         def forward(self, x): return torch.cat([x, x], 1)
 
-    look.picture, look.describe = Given(), torch.nn.Conv2d(32, 16, 1, bias=False)
+    look.picture, look.describe = torch.nn.Sequential(Given()), torch.nn.Conv2d(32, 16, 1, bias=False)
     look.describe.weight.data[:] = torch.eye(16, 32)[..., None, None]
     look.sharpness.data.fill_(4.)
     for moved in (lambda t: t, lambda t: t.flip(3), lambda t: t.rot90(1, (2, 3))):
-        told = look(colours, moved(colours))
+        told, pairs = look(colours, moved(colours))
+        assert pairs.shape == (1, 32**2)
         down, right = (told[0, 64:66] + places((side, side)).view(2, side, side))
         where = places((side, side)).view(1, 2, side, side)
         at = moved(where)  # what lies at each place of the output came from here
