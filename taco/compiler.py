@@ -6,23 +6,24 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import shutil
 import sys
 import sysconfig
 from collections.abc import Callable, Generator, Sequence
-from contextvars import ContextVar
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .base import TacoError, refusing
 
 # %% auto #0
-__all__ = ['FIX', 'ROUNDING', 'has_compiler', 'compiling', 'plainly', 'compiled', 'apart', 'check_same']
+__all__ = ['FIX', 'ROUNDING', 'has_compiler', 'compiling', 'apart', 'outcome', 'check_same', 'compiled']
 
 # %% ../nbs/06_compiler.ipynb #5035a76f
 FIX = "Train with compiled=False, in another folder or with fresh=True."
@@ -36,54 +37,83 @@ def has_compiler() -> bool:
 def compiling() -> Generator[None]:
     "Raise `TacoError` when the compiler fails."
     from torch._dynamo.exc import BackendCompilerFailed, Unsupported  # here, for it takes seconds
-    try: yield
+    from torch._functorch import config
+    try:
+        with config.patch(backward_pass_autocast="off"): yield
     except (BackendCompilerFailed, Unsupported) as error:
         why = getattr(error, "inner_exception", error)
         said = (getattr(why, "output", "") or str(why)).strip() or type(why).__name__
         refusing(TacoError, fix=FIX)(
             "The network could not be compiled.", "compiled", said.splitlines()[-1], cause=error)
 
-# %% ../nbs/06_compiler.ipynb #df80ca06
-_plain = ContextVar("plain", default=False)
-
-@contextlib.contextmanager
-def plainly() -> Generator[None]:
-    "Nothing inside runs as compiled code."
-    before = _plain.set(True)
-    try: yield
-    finally: _plain.reset(before)
-
-def compiled(call: Callable) -> Callable:
-    "`call` as compiled code where there are gradients. Raises `TacoError` when the compiler fails."
-    code = call.__code__.replace()
-    own: Any = FunctionType(code, call.__globals__, None, call.__defaults__, call.__closure__)
-    fast = torch.compile(own, fullgraph=True, dynamic=False)
-    def either(*arguments: Any) -> Any:
-        if _plain.get() or not torch.is_grad_enabled(): return call(*arguments)
-        with compiling(): return fast(*arguments)
-    return either
-
-# %% ../nbs/06_compiler.ipynb #96b66b05
+# %% ../nbs/06_compiler.ipynb #68bf983b
 # the most that rounding may come to, in float32 and in half precision
-ROUNDING = dict(rows=(.01, .1), gradients=(.05, .5), buffers=(.01, .1))
+ROUNDING = {"values": (.01, .1), "gradients": (.1, .5), "what layers remember": (.01, .1)}
 
-def apart(found: Sequence[Tensor | None], wanted: Sequence[Tensor | None]) -> float:
-    "The length of a difference of several tensors, taken as one, in lengths of the second."
-    def length(tensors): return sum((t.double().square().sum().item() for t in tensors), 0.) ** .5
-    pairs = [(a, b) for a, b in zip(found, wanted, strict=True) if a is not None and b is not None]
-    if any((a is None) != (b is None) for a, b in zip(found, wanted)): return float("inf")
-    difference = length(a.double() - b.double() for a, b in pairs)
-    return difference / max(length(b for _, b in pairs), 1e-6)
+def apart(found: Sequence[Tensor | None], wanted: Sequence[Tensor | None], least: float = .05) -> float:
+    """The largest distance of a tensor from the one that is wanted, in lengths of that.
 
-def check_same(
-    found: dict[str, Sequence[Tensor | None]],   # what compiled code computed, by what it is
-    wanted: dict[str, Sequence[Tensor | None]],  # the same, computed plainly
-    half: bool = False,                          # whether half precision was allowed
-) -> None:
-    "Raise `TacoError` unless compiled code computed the same, but for rounding."
-    for what, tensors in found.items():
-        far, most = apart(tensors, wanted[what]), ROUNDING[what][half]
+    Those shorter than `least` of the longest count as so long; None is 0. NaN where a distance is not a number.
+    """
+    def exact(tensor): return torch.zeros(()) if tensor is None else tensor.detach().cpu().double()
+    pairs = [(exact(a), exact(b)) for a, b in zip(found, wanted, strict=True)]
+    lengths = [right.norm().item() for _, right in pairs]
+    floor = max(least * max(lengths, default=0.), 1e-9)
+    each = [(a - b).norm().item() / max(length, floor) for (a, b), length in zip(pairs, lengths)]
+    return float(np.max(each, initial=0.))
+
+# %% ../nbs/06_compiler.ipynb #6b439e1e
+def outcome(call: Callable, arguments: Sequence) -> dict[str, list]:
+    "What a function of modules and tensors gives, its gradients, and how it changes the modules' buffers."
+    arguments = copy.deepcopy(arguments)
+    modules = [a for a in arguments if isinstance(a, nn.Module)]
+    weights = [p for m in modules for p in m.parameters()] + [a for a in arguments if isinstance(a, Tensor)]
+    buffers = [b for m in modules for b in m.buffers()]
+    before = [b.clone() for b in buffers]
+    given = call(*arguments)
+    values = [t for t in (given if isinstance(given, tuple) else (given,)) if isinstance(t, Tensor)]
+    with torch.autocast(values[0].device.type, enabled=False):
+        score = sum((t * torch.arange(t.numel(), device=t.device).cos().view_as(t)).sum() for t in values)
+        weights, gradients = [w for w in weights if w.requires_grad], []
+        if weights: gradients = list(torch.autograd.grad(score, weights, allow_unused=True))
+    changes = [after - old for after, old in zip(buffers, before)]
+    return dict(zip(ROUNDING, ([t.detach() for t in values], gradients, changes), strict=True))
+
+def check_same(fast: Callable, call: Callable, arguments: Sequence) -> None:
+    "Raise `TacoError` unless compiled code computes the same as the function, but for rounding."
+    found, wanted = outcome(fast, arguments), outcome(call, arguments)
+    if not all(t.isfinite().all() for t in wanted["values"]): return  # whoever trains says so
+    device, whole = wanted["values"][0].device.type, wanted
+    if half := torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False): whole = outcome(call, arguments)
+    for what, limits in ROUNDING.items():
+        # of few images, rounding may be all there is in a gradient
+        far, most = apart(found[what], wanted[what]), max(limits[half], 3 * apart(wanted[what], whole[what]))
         if far <= most: continue
         told = f"{what} {far:.1%} apart from the plain ones"
         refusing(TacoError, fix=FIX)(
             "The compiled network computes something else.", "compiled", told, f"at most {most:.0%}")
+
+# %% ../nbs/06_compiler.ipynb #ac083b05
+def compiled(call: Callable) -> Callable:
+    """`call`, a function of modules and tensors, as compiled code where there are gradients.
+
+    The function raises `TacoError` when the compiler fails, or what it made computes something else.
+    """
+    code, known = call.__code__.replace(), set()
+    own: Any = FunctionType(code, call.__globals__, None, call.__defaults__, call.__closure__)
+    fast = torch.compile(own, fullgraph=True, dynamic=False)
+    def either(*arguments: Any) -> Any:
+        if not torch.is_grad_enabled(): return call(*arguments)
+        with compiling():
+            if (kind := _kind(arguments)) not in known: check_same(fast, call, arguments)
+            known.add(kind)
+            return fast(*arguments)
+    return either
+
+def _kind(arguments: Sequence) -> tuple:
+    "What a compiler makes code for: shapes, types, what learns, modes of layers."
+    of_tensor = lambda t: (t.shape, t.dtype, t.requires_grad)
+    of_module = lambda m: (*map(of_tensor, m.parameters()), *(layer.training for layer in m.modules()))
+    half = torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")
+    return half, *(of_module(a) if isinstance(a, nn.Module) else of_tensor(a) for a in arguments)
