@@ -42,6 +42,7 @@ from taco.base import (
     refusing,
 )
 from .checkpoint import Checkpoint, read_step
+from .until import Until
 
 # %% ../../nbs/learning/06_loop.ipynb #f3360d7d
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Fit(L.LightningModule):
     devices = 1                       # that share a batch
     samples = 1                       # that a step sees, for the history's samples_per_s
     fused = False                     # whether the optimiser steps in one kernel, which rounds differently
+    rate_at: Callable[[int], float] | None = None  # factor of the learning rate by step; None: `schedule`
     at_work: Callable[[], AbstractContextManager]  # below
 
     def loss(self, batch, step: int) -> Tensor:
@@ -149,7 +151,7 @@ def configure_optimizers(self: Fit):
     if c.optimiser == "sgd":
         optimiser = torch.optim.SGD(groups, lr=c.learning_rate, momentum=.9, **more)
     else: optimiser = torch.optim.AdamW(groups, lr=c.learning_rate, **more)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, schedule(c))
+    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, self.rate_at or schedule(c))
     return [optimiser], [dict(scheduler=rate, interval="step")]
 
 @patch
@@ -252,6 +254,7 @@ def fit(
     folder: str | Path | None = None,      # None: neither checkpoints nor history.csv
     progress: bool = False,
     callbacks: Sequence[L.Callback] = (),
+    until: Until | None = None,            # ends it earlier, with the best weights
 ) -> pd.DataFrame:
     """Train `module` in place for `config.steps` steps; the history: step, loss, lr, samples_per_s.
 
@@ -269,17 +272,21 @@ def fit(
     checkpoint = Checkpoint(last, config.checkpoint_every, history) if last else None
     module.start = read_step(last) if last and last.exists() else 0
     with quiet(), checkpoint.listening() if checkpoint else nullcontext(), module.at_work():
-        ours = [history, checkpoint] if checkpoint else [history]
-        trainer = make_trainer(config, folder or Path.cwd(), [*callbacks, *ours], module.devices)
+        module.rate_at = (lambda step: until.rate(step)) if until else None
+        ours = [c for c in (*callbacks, until, history, checkpoint) if c]
+        trainer = make_trainer(config, folder or Path.cwd(), ours, module.devices)
         trainer.fit(module, ckpt_path=last if module.start else None, weights_only=True)
-        if trainer.global_step >= config.steps:  # else it was asked to stop; in the last step, the result is kept first
-            _finish(module.cpu().eval(), history, last if trainer.is_global_zero else None)
+        # else it was asked to stop; in the last step, the result is kept first
+        if trainer.global_step >= config.steps or until and until.ends():
+            _finish(module.cpu().eval(), history, until, last if trainer.is_global_zero else None)
     return pd.DataFrame(history.rows)
 
 # %% ../../nbs/learning/06_loop.ipynb #d518a323
-def _finish(module: Fit, history: History, last: Path | None) -> None:
+def _finish(module: Fit, history: History, until: Until | None, last: Path | None) -> None:
+    if until: until.restore(module)
     if last is None: return
     history.write()
+    if until: until.write(last.with_name("looks.csv"))
     module.keep(last.parent)
     last.unlink(missing_ok=True)
 
