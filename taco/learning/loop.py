@@ -258,14 +258,12 @@ def fit(
 ) -> pd.DataFrame:
     """Train `module` in place for `config.steps` steps; the history: step, loss, lr, samples_per_s.
 
-    With a `folder`, goes on from its `training.ckpt`, which is deleted at the end. Leaves the module on the
-    CPU, in evaluation mode. A resumed run ends exactly as an unbroken one on a CPU; on a GPU some sums have no
-    fixed order. Raises `EncoderError` when the loss is no longer a number, or the checkpoint cannot be read;
-    `KeyboardInterrupt` or `SystemExit` after the step in which a signal came.
+    With a `folder`, goes on from its `training.ckpt`, which is deleted at the end. Leaves the module on the CPU, in
+    evaluation mode. A resumed run ends as an unbroken one, to the bit on a CPU. Raises `EncoderError` for a loss that
+    is no number, or a broken checkpoint; `KeyboardInterrupt` or `SystemExit` after the step in which a signal came.
     """
     module.config, module.batches = config, batches
-    module.to(memory_format=torch.channels_last)  # for small convolutions on a CPU, and what a GPU likes best
-    module.train()
+    module.to(memory_format=torch.channels_last).train()  # for small convolutions on a CPU, and what a GPU likes best
     last = None if folder is None else Path(folder) / "training.ckpt"
     if last: last.parent.mkdir(parents=True, exist_ok=True)
     history = History(last and last.with_name("history.csv"), config, module.samples, progress)
@@ -273,11 +271,10 @@ def fit(
     module.start = read_step(last) if last and last.exists() else 0
     with quiet(), checkpoint.listening() if checkpoint else nullcontext(), module.at_work():
         module.rate_at = (lambda step: until.rate(step)) if until else None
-        ours = [c for c in (*callbacks, until, history, checkpoint) if c]
-        trainer = make_trainer(config, folder or Path.cwd(), ours, module.devices)
+        told = [c for c in (*callbacks, until, history, checkpoint) if c]
+        trainer = make_trainer(config, folder or Path.cwd(), told, module.devices)
         trainer.fit(module, ckpt_path=last if module.start else None, weights_only=True)
-        # else it was asked to stop; in the last step, the result is kept first
-        if trainer.global_step >= config.steps or until and until.ends():
+        if trainer.global_step >= config.steps or until and until.ends():  # else it was asked to stop
             _finish(module.cpu().eval(), history, until, last if trainer.is_global_zero else None)
     return pd.DataFrame(history.rows)
 

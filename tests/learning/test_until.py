@@ -19,7 +19,7 @@ class Given(nn.Module):
 def told(values: list[float], patience: Patience) -> tuple[Until, Given]:
     "A rule that has looked at these values, until it was over."
     module = Given()
-    until = Until(lambda: module.value.item(), patience)
+    until = Until(lambda: dict(value=module.value.item(), twice=2 * module.value.item()), patience)
     for look, value in enumerate(values, 1):
         if until.ends(): break
         module.value.data.fill_(value)
@@ -39,11 +39,12 @@ def told(values: list[float], patience: Patience) -> tuple[Until, Given]:
 ])
 def test_the_rule(values, patience, looks, fallen, best):
     until, module = told(values, patience)
-    assert (len(until.values), until.fallen) == (looks, fallen)
+    assert (len(until.rows), until.fallen) == (looks, fallen)
     until.restore(module)
     assert module.value == best
     table = until.table()
     assert table["best"].sum() == 1 and table.loc[table["best"], "value"].item() == best
+    assert (table["twice"] == 2 * table["value"]).all()
     assert table["step"].tolist() == [patience.every * (i + 1) for i in range(looks)]
 
 
@@ -69,13 +70,16 @@ def test_what_is_measured_leaves_no_trace():
         module(torch.rand(4, 2))
         return 1.
     before = {k: t.clone() for k, t in module.state_dict().items()}
-    assert Until(look).measure(module) == 1 and seen == [(False, False, False)]
+    assert Until(look).measure(module) == dict(value=1) and seen == [(False, False, False)]
     assert module.training and module[2].training and not module[1].training
     assert all(torch.equal(t, module.state_dict()[k]) for k, t in before.items())
 
 
-def test_no_number_is_refused():
-    with pytest.raises(EncoderError, match=r"not a number(.|\n)*look"): Until(lambda: np.nan).measure(nn.Linear(1, 1))
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_no_number_is_refused(value):
+    with pytest.raises(EncoderError, match=r"not a number(.|\n)*look"): Until(lambda: value).measure(nn.Linear(1, 1))
+    empty = Until(lambda: 1.).table()
+    assert len(empty) == 0 and list(empty) == ["step", "rate", "value", "best"]
 
 
 class Line(Fit):
@@ -108,22 +112,23 @@ def trained(folder=None, stop=None, **more):
 
 def test_a_training_ends_by_the_rule_with_its_best_weights(tmp_path):
     line, until, history, value = trained(tmp_path)
-    assert until.ends() and history["step"].iloc[-1] == until.steps[-1] < 400
-    assert value == pytest.approx(max(until.values), abs=1e-6) and not line.training
+    assert until.ends() and history["step"].iloc[-1] == until.rows[-1]["step"] < 400
+    assert value == pytest.approx(until.table()["value"].max(), abs=1e-6) and not line.training
     rates = history["lr"] / CONFIG.learning_rate
     assert rates.round(6).isin([1, .3]).all() and rates.iloc[-1] == pytest.approx(.3)
     table = pd.read_csv(tmp_path / "looks.csv")
-    assert table["step"].tolist() == until.steps and not (tmp_path / "training.ckpt").exists()
+    assert table["step"].tolist() == until.table()["step"].tolist() and not (tmp_path / "training.ckpt").exists()
 
 
 @pytest.mark.parametrize("part", [.3, .6, .95])
 def test_a_killed_training_ends_as_it_would_have(part, tmp_path):
     line, until, history, value = trained(tmp_path / "whole")
-    with pytest.raises((KeyboardInterrupt, SystemExit)): trained(tmp_path / "killed", int(part * until.steps[-1]))
+    stop = int(part * until.rows[-1]["step"])
+    with pytest.raises((KeyboardInterrupt, SystemExit)): trained(tmp_path / "killed", stop)
     assert (tmp_path / "killed/training.ckpt").exists()
     again, other, _, _ = trained(tmp_path / "killed")
     assert all(torch.equal(a, b) for a, b in zip(line.state_dict().values(), again.state_dict().values()))
-    assert other.values == until.values and other.rates == until.rates
+    assert other.rows == until.rows
     assert (tmp_path / "killed/looks.csv").read_text() == (tmp_path / "whole/looks.csv").read_text()
 
 
@@ -131,7 +136,7 @@ def test_a_last_look_is_taken_at_the_last_step():
     line, (x, y) = Line(), points(10_000)
     until = Until(lambda: -(line.layer(x) - y).square().mean().item(), Patience(every=10, looks=100))
     fit(line, points, FitConfig(steps=33, learning_rate=.1), until=until)
-    assert until.steps == [10, 20, 30, 33] and not until.ends()
+    assert until.table()["step"].tolist() == [10, 20, 30, 33] and not until.ends()
 
 
 def test_without_a_rule_nothing_has_changed():

@@ -5,7 +5,7 @@
 # %% ../../../nbs/transfer/unified/03_scores.ipynb #f8f37717
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import numpy as np
@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .net import UnifiedNet
-from .targets import Examples, Noise, Target, add_noise
+from .targets import STANDARD_NOISE, Examples, Noise, Target, add_noise, target_loss
 
 # %% auto #0
-__all__ = ['NOISES', 'MEASURES', 'psnr', 'image_dice', 'score_images', 'label_sets', 'auroc', 'mean_scores', 'image_values',
-           'bootstrap_aurocs']
+__all__ = ['NOISES', 'MEASURES', 'psnr', 'image_dice', 'score_images', 'label_sets', 'auroc', 'mean_scores', 'held_out_loss',
+           'look_at', 'image_values', 'bootstrap_aurocs']
 
 # %% ../../../nbs/transfer/unified/03_scores.ipynb #0387546b
 NOISES = {"Gaussian": Noise(gaussian=(.2, .2)), "speckle": Noise(speckle=(.5, .5))}  # what denoising is tested on
@@ -115,6 +115,31 @@ def mean_scores(scores: pd.DataFrame, targets: Iterable[Target]) -> dict[str, fl
             if f"margin {t.name}" in scores:
                 found["auroc"] = float(np.mean([auroc(part, t.name) for part in label_sets(scores)]))
     return found
+
+# %% ../../../nbs/transfer/unified/03_scores.ipynb #45096eb1
+@torch.no_grad()
+def held_out_loss(net: UnifiedNet, val: Examples, targets: Iterable[Target], batch_size: int = 64) -> float:
+    "The weighted sum of the targets' losses, each the mean over the images that have the label."
+    total = 0.
+    for t in targets:
+        losses, counts = [], []
+        for start in range(0, len(val), batch_size):
+            index = np.arange(start, min(len(val), start + batch_size))
+            clean = wanted = val.clean(index)
+            noisy = add_noise(clean, STANDARD_NOISE, torch.Generator().manual_seed(start))
+            if t.kind != "denoising": wanted, noisy = val.labels[t.name][index], clean
+            answer = net(noisy, [t.name])[t.name]
+            losses.append(float(target_loss(t.kind, answer, wanted, noisy)))
+            counts.append(int((wanted >= 0).sum()) if t.kind == "classification" else len(index))
+        total += t.weight * float(np.average(losses, weights=counts))
+    return total
+
+def look_at(net: UnifiedNet, val: Examples, targets: Sequence[Target]) -> Callable[[], dict[str, float]]:
+    "For `taco.learning.until.Until`: the loss on `val`, less is better, and the scores of its images."
+    def look() -> dict[str, float]:
+        found = mean_scores(score_images(net, val, targets), targets)
+        return dict(value=-held_out_loss(net, val, targets)) | found
+    return look
 
 # %% ../../../nbs/transfer/unified/03_scores.ipynb #18493ca9
 def image_values(scores: pd.DataFrame, targets: Sequence[Target], metric: str) -> np.ndarray:

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from ...base import EncoderError, ParameterError, atomic, refusing, suggest, write_json
 from ...learning.loop import Fit, FitConfig, count_flops, fit, step_generator
+from ...learning.until import Patience, Until
 from ...learning.weights import load_weights, save_weights
 from ...reading import read_json
 from ..unet import WIDTHS, UNetDecoder
 from .net import UnifiedNet
+from .scores import look_at
 from taco.transfer.unified.targets import (
     STANDARD_NOISE,
     Examples,
@@ -35,7 +37,7 @@ from taco.transfer.unified.targets import (
 
 # %% auto #0
 __all__ = ['Strategy', 'Tuning', 'denoising_net', 'Denoising', 'Representation', 'conv_norms', 'rescale', 'learn_representation',
-           'hand_on_decoder', 'total_flops', 'fine_tune']
+           'hand_on_decoder', 'step_flops', 'fine_tune']
 
 # %% ../../../nbs/transfer/unified/02_tuning.ipynb #f43a007b
 @dataclass(frozen=True)
@@ -245,11 +247,11 @@ def hand_on_decoder(denoiser: UNetDecoder, net: UnifiedNet) -> list[nn.Module]:
         parts += [fresh for fresh, _ in pairs]
     return parts
 
-def total_flops(module: Tuning, draw: Callable[[int], UnifiedBatch]) -> int:
-    "Floating-point operations of all steps; steps differ only where another number of stages learns."
+def step_flops(module: Tuning, draw: Callable[[int], UnifiedBatch]) -> list[int]:
+    "Floating-point operations of each step; steps differ only where another number of stages learns."
     counts = [module.hold(step) for step in range(module.config.steps)]
     each = {c: count_flops(module, draw(0), counts.index(c)) for c in set(counts)}
-    return sum(each[c] for c in counts)
+    return [each[c] for c in counts]
 
 # %% ../../../nbs/transfer/unified/02_tuning.ipynb #95377a11
 def _start_net(start: Representation | None, channels: int, widths: Sequence[int], seed: int) -> UnifiedNet:
@@ -280,9 +282,13 @@ def fine_tune(
     seed: int = 0,
     folder: str | Path | None = None,   # where a killed run goes on
     noisy: int | None = None,           # images of a batch to be denoised; None: `size`
+    val: Examples | None = None,        # with `patience`: until the loss on these gets no better
+    patience: Patience | None = None,
 ) -> tuple[UnifiedNet, dict]:
-    """Fit all targets together; the network and what it cost: flops, weights, all_weights, seconds, loss.
+    """Fit all targets together; the network and what it cost.
 
+    The cost: flops of all steps that were taken, steps, best (the step with the weights that were kept), weights
+    that learn of all_weights, seconds, loss (of the last steps), and looks (a table) where `val` was looked at.
     Raises `EncoderError` for images of other channels, `ParameterError` as `Tuning` does.
     """
     net = _start_net(start, labelled.image.shape[1], widths, seed).attach(*targets)
@@ -291,8 +297,14 @@ def fine_tune(
     module = Tuning(net, targets, strategy, trained, rate)
     module.config, draw = config, batches(labelled, unlabelled, size, noise, seed, noisy)
     count = lambda parameters: sum(p.numel() for p in parameters)
-    cost = dict(flops=total_flops(module, draw), weights=count(module.learns()), all_weights=count(net.parameters()))
+    each, until = step_flops(module, draw), None
+    if val is not None and patience: until = Until(look_at(net, val, module.targets), patience)
     began = time.perf_counter()
-    loss = float(fit(module, draw, config, folder)["loss"].iloc[-1])
-    whole = config.steps / max(1, config.steps - module.start)  # some may have been done before a stop
-    return net, cost | dict(seconds=whole * (time.perf_counter() - began), loss=loss)
+    loss = float(fit(module, draw, config, folder, until=until)["loss"].iloc[-1])
+    took, looks = time.perf_counter() - began, until.table() if until else None
+    steps = config.steps if looks is None else int(looks["step"].iloc[-1])
+    best = steps if looks is None else int(looks.loc[looks["best"], "step"].item())
+    whole = steps / max(1, steps - module.start)  # some may have been done before a stop
+    return net, dict(flops=sum(each[:steps]), steps=steps, best=best, weights=count(module.learns()),
+                     all_weights=count(net.parameters()), seconds=whole * took, loss=loss,
+                     looks=None if looks is None else looks.to_dict("list"))

@@ -1,4 +1,6 @@
 "UMS-Rep: what a strategy may move, what is handed on, what it costs, and that a killed run goes on."
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,8 +8,10 @@ import torch
 
 from taco.base import EncoderError, ParameterError
 from taco.learning.loop import FitConfig, count_flops
+from taco.learning.until import Patience
 from taco.transfer.unified import targets as targets_chapter, tuning
 from taco.transfer.unified.net import UnifiedNet
+from taco.transfer.unified.scores import held_out_loss
 from taco.transfer.unified.targets import Target, UnifiedBatch, batches
 from taco.transfer.unified.tuning import (
     Denoising,
@@ -287,3 +291,49 @@ def test_fewer_images_to_denoise_cost_less(representation, images):
 
 def test_several_devices_are_refused():
     with pytest.raises(ParameterError, match="one device"): FitConfig(devices=2)
+
+
+# ---------------------------------------------------------------- until it gets no better
+
+PATIENCE = Patience(every=4, looks=2, falls=1, warmup=2)
+
+
+def patient(start, images, folder=None, steps=400, **more):
+    return fine_tune(start, images, images, WITHIN, brief(steps, checkpoint_every=3, learning_rate=.05), "full", WIDTHS,
+                     8, folder=folder, val=examples(16, seed=5), patience=PATIENCE, **more)
+
+
+def test_a_fine_tuning_ends_when_val_gets_no_better(representation, images, tmp_path):
+    net, cost = patient(representation, images, tmp_path)
+    looks = pd.DataFrame(cost["looks"])
+    assert cost["best"] < cost["steps"] == looks["step"].iloc[-1] < 400
+    assert {"value", "accuracy", "auroc", "dice", "psnr", "ssim"} <= set(looks)
+    assert -held_out_loss(net, examples(16, seed=5), WITHIN) == pytest.approx(looks["value"].max(), abs=1e-4)
+    fixed = tune(representation, images, steps=cost["steps"], targets=WITHIN)[1]
+    assert cost["flops"] == fixed["flops"] and fixed["looks"] is None and fixed["best"] == fixed["steps"]
+
+
+def test_a_killed_one_ends_as_it_would_have(representation, images, tmp_path, monkeypatch):
+    net, cost = patient(representation, images, tmp_path / "whole")
+    loss = Tuning.loss
+    def broken(self, batch, step):
+        if step == cost["steps"] - 3: raise KeyboardInterrupt
+        return loss(self, batch, step)
+    monkeypatch.setattr(Tuning, "loss", broken)
+    with pytest.raises((KeyboardInterrupt, SystemExit)): patient(representation, images, tmp_path / "killed")
+    monkeypatch.setattr(Tuning, "loss", loss)
+    again, other = patient(representation, images, tmp_path / "killed")
+    assert equal(net, again) and other["looks"] == cost["looks"] and other["flops"] == cost["flops"]
+
+
+def test_the_loss_on_val_is_that_of_the_images_with_labels(images):
+    net = UnifiedNet(1, TARGETS, WIDTHS).eval()
+    whole = held_out_loss(net, images, TARGETS)
+    assert whole == held_out_loss(net, images, TARGETS), "the noise is the same at every look"
+    one = [dataclasses.replace(t, weight=2.) for t in TARGETS if t.kind == "classification"]
+    finding = images.labels["finding"].clone()
+    finding[5:] = -1
+    part = relabelled(images, **dict(images.labels, finding=finding))
+    known = held_out_loss(net, images.take(range(5)), one)
+    assert held_out_loss(net, part, one, batch_size=3) == pytest.approx(known, rel=1e-5)
+    assert held_out_loss(net, part, TARGETS[:2]) == pytest.approx(held_out_loss(net, images, TARGETS[:2]))
