@@ -70,9 +70,8 @@ class Until(L.Callback):
 # %% ../../nbs/learning/14_until.ipynb #ea9e1a06
 @patch
 def on_train_batch_end(self: Until, trainer, pl_module, outputs, batch, batch_idx):
-    step = trainer.global_step
-    if step % self.patience.every and step < trainer.max_steps: return
-    self.add(step, self.measure(pl_module), pl_module)
+    if trainer.global_step % self.patience.every and trainer.global_step < trainer.max_steps: return
+    self.add(trainer.global_step, self.measure(pl_module), pl_module)
     if self.over: trainer.should_stop = True
 
 @patch

@@ -25,15 +25,7 @@ from ...reading import read_json
 from ..unet import WIDTHS, UNetDecoder
 from .net import UnifiedNet
 from .scores import look_at
-from taco.transfer.unified.targets import (
-    STANDARD_NOISE,
-    Examples,
-    Noise,
-    Target,
-    UnifiedBatch,
-    batches,
-    target_loss,
-)
+from .targets import STANDARD_NOISE, Examples, Noise, Target, UnifiedBatch, batches, target_loss
 
 # %% auto #0
 __all__ = ['Strategy', 'Tuning', 'denoising_net', 'Denoising', 'Representation', 'conv_norms', 'rescale', 'learn_representation',
