@@ -259,6 +259,19 @@ def _start_net(start: Representation | None, channels: int, widths: Sequence[int
     net.encoder.load_state_dict(encoder.state_dict())
     return net
 
+def _fitted(module: Tuning, draw: Callable[[int], UnifiedBatch], folder, until: Until | None) -> dict:
+    "Fit a module, and what it cost, as `fine_tune` says it."
+    each, began = step_flops(module, draw), time.perf_counter()
+    loss = float(fit(module, draw, module.config, folder, until=until)["loss"].iloc[-1])
+    took, steps, looks = time.perf_counter() - began, module.config.steps, until.table() if until else None
+    if looks is not None: steps = int(looks["step"].iloc[-1])
+    best = steps if looks is None else int(looks.loc[looks["best"], "step"].item())
+    took *= steps / max(1, steps - module.start)  # some may have been done before a stop
+    count = lambda parameters: sum(p.numel() for p in parameters)
+    return dict(flops=sum(each[:steps]), steps=steps, best=best, weights=count(module.learns()),
+                all_weights=count(module.net.parameters()), seconds=took, loss=loss,
+                looks=None if looks is None else looks.to_dict("list"))
+
 # %% ../../../nbs/transfer/unified/02_tuning.ipynb #0bfe161a
 def fine_tune(
     start: Representation | None,   # left as it is; None: random weights
@@ -277,10 +290,9 @@ def fine_tune(
     val: Examples | None = None,        # with `patience`: until the loss on these gets no better
     patience: Patience | None = None,
 ) -> tuple[UnifiedNet, dict]:
-    """Fit all targets together; the network and what it cost.
+    """Fit all targets together; the network and what it cost: flops of the steps taken, steps, best (step whose weights
+    were kept), weights that learn of all_weights, seconds, loss (of the last steps), looks (a table, or None).
 
-    The cost: flops of all steps that were taken, steps, best (the step with the weights that were kept), weights
-    that learn of all_weights, seconds, loss (of the last steps), and looks (a table) where `val` was looked at.
     Raises `EncoderError` for images of other channels, `ParameterError` as `Tuning` does.
     """
     net = _start_net(start, labelled.image.shape[1], widths, seed).attach(*targets)
@@ -288,15 +300,5 @@ def fine_tune(
     trained = [net.encoder, *hand_on_decoder(denoiser, net)] if denoiser else []
     module = Tuning(net, targets, strategy, trained, rate)
     module.config, draw = config, batches(labelled, unlabelled, size, noise, seed, noisy)
-    count = lambda parameters: sum(p.numel() for p in parameters)
-    each, until = step_flops(module, draw), None
-    if val is not None and patience: until = Until(look_at(net, val, module.targets), patience)
-    began = time.perf_counter()
-    loss = float(fit(module, draw, config, folder, until=until)["loss"].iloc[-1])
-    took, looks = time.perf_counter() - began, until.table() if until else None
-    steps = config.steps if looks is None else int(looks["step"].iloc[-1])
-    best = steps if looks is None else int(looks.loc[looks["best"], "step"].item())
-    whole = steps / max(1, steps - module.start)  # some may have been done before a stop
-    return net, dict(flops=sum(each[:steps]), steps=steps, best=best, weights=count(module.learns()),
-                     all_weights=count(net.parameters()), seconds=whole * took, loss=loss,
-                     looks=None if looks is None else looks.to_dict("list"))
+    until = None if val is None or patience is None else Until(look_at(net, val, module.targets), patience)
+    return net, _fitted(module, draw, folder, until)
