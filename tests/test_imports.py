@@ -62,8 +62,8 @@ def test_analyses_and_chapters_load_what_they_are_about_and_only_trainings_light
     books = [p for p in sorted((ROOT / "nbs/experiments").glob("*.ipynb")) if p.stem not in TRAINERS]
     opened = "import taco.data.store, taco.atlas.embedding\nfrom taco import EncoderConfig, PairEncoder"
     analyses = "\n".join([*map(imports, books), opened, "PairEncoder(EncoderConfig(size=32, width=.25))"])
-    trains = ("learning/06", "learning/07", "learning/08", "learning/10", "learning/12", "rivals/02", "transfer",
-              "experiments", "index", "tour", "decisions", "guides")
+    trains = ("learning/06", "learning/07", "learning/08", "learning/10", "learning/12", "learning/14", "rivals/02",
+              "transfer", "experiments", "index", "tour", "decisions", "guides")
     chapters = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb"))
                 if not any(part in p.relative_to(ROOT / "nbs").as_posix() for part in trains)]
     assert len(books) > 10 and len(chapters) > 90
