@@ -139,6 +139,14 @@ def reading(card: Card, root: Path, folder: Path, size: int, batch: int, seconds
     )
 
 
+TOLD = """
+info, status = me.memory_info(), pathlib.Path("/proc/self/status")  # getrusage would tell the peak of the parent too
+lines = status.read_text().splitlines() if status.exists() else []
+peak = max([info.rss, *(int(l.split()[1]) << 10 for l in lines if l.startswith("VmHWM"))])
+own = info.rss - getattr(info, "shared", 0)
+print(json.dumps(dict(images=len(store), resident=info.rss, peak=peak, own=own)))
+"""
+
 LOOP = """
 import json, pathlib, sys, psutil, torch
 from taco.data.store import Store
@@ -148,16 +156,34 @@ torch.set_num_threads(1)
 store, me = Store.open([sys.argv[1]]), psutil.Process()
 sampler = new_sampler(store, None, TrainConfig.of(device="cpu", pairs_per_task=4))
 for step in range(int(sys.argv[2])): pairs = sampler.pairs(sampler.raw(step))
-info, status = me.memory_info(), pathlib.Path("/proc/self/status")  # getrusage would tell the peak of the parent too
-lines = status.read_text().splitlines() if status.exists() else []
-peak = max([info.rss, *(int(l.split()[1]) << 10 for l in lines if l.startswith("VmHWM"))])
-own = info.rss - getattr(info, "shared", 0)
-print(json.dumps(dict(images=len(store), resident=info.rss, peak=peak, own=own)))
-"""
+""" + TOLD
+
+# The second system: a network learns to denoise and to segment films that it reads from the store.
+FILMS = """
+import json, pathlib, sys, psutil, torch
+from taco.data.store import Store
+from taco.learning.loop import FitConfig
+from taco.transfer.unified.batches import Augment, batches
+from taco.transfer.unified.examples import read_examples
+from taco.transfer.unified.net import UnifiedNet
+from taco.transfer.unified.targets import Target
+from taco.transfer.unified.tuning import Tuning
+torch.set_num_threads(1)
+store, me = Store.open([sys.argv[1]]), psutil.Process()
+targets = [Target("denoising", "denoising"), Target("lungs", "segmentation", 3)]
+films = read_examples(store, "train", targets)
+module = Tuning(UnifiedNet(1, targets), targets)
+module.config, draw = FitConfig(steps=int(sys.argv[2])), batches(films, films, augment=Augment())
+optimiser = torch.optim.SGD(module.parameters(), 1e-3)
+for step in range(int(sys.argv[2])):
+    optimiser.zero_grad()
+    module.loss(draw(step), step).backward()
+    optimiser.step()
+""" + TOLD
 
 
-def memory(small: Path, large: Path, steps: int) -> dict:
-    """Megabytes of a process that makes training pairs from the store, for a small and a ten times larger one.
+def memory(small: Path, large: Path, steps: int, loop: str = LOOP) -> dict:
+    """Megabytes of a process that makes training pairs, or does what `loop` says, from a small and a large store.
 
     `resident` is what `top` shows after the last step, `peak` the most at any time; both count mapped pages of files,
     which the system can take back. `own` is without those: what the process itself holds.
@@ -166,7 +192,7 @@ def memory(small: Path, large: Path, steps: int) -> dict:
     found = []
     for folder in (small, large):
         done = subprocess.run(
-            [sys.executable, "-c", LOOP, str(folder), str(steps)],
+            [sys.executable, "-c", loop, str(folder), str(steps)],
             capture_output=True,
             text=True,
             cwd=root,
@@ -188,6 +214,13 @@ def memory(small: Path, large: Path, steps: int) -> dict:
     )
 
 
+def film_memory(place: Path, count: int, steps: int, size: int = 32) -> dict:
+    "`memory` of the second system's training, for a tenth of `count` films and for all of them."
+    hundred = pack("montgomery", out=place, size=size, subjects=100, source="phantom")
+    stores = [enlarge(hundred, place / name, times) for name, times in (("few", count // 1000), ("many", count // 100))]
+    return memory(*stores, steps, FILMS)
+
+
 def opening(folder: Path, place: Path, stores: int, times: int = 10, repeats: int = 7) -> dict:
     "Milliseconds to open many stores at once (median; their files are in the system's cache)."
     folders, spent = [enlarge(folder, place / f"many/{i}", times, f"d{i}") for i in range(stores)], []
@@ -207,8 +240,9 @@ def run(
     steps: int = 20,
     larger: int = 12,
     stores: int = 39,
+    films: int = 100_000,
 ) -> dict:
-    "All four; `larger` × `count` images are the smaller store of the memory comparison."
+    "All five; `larger` × `count` images are the smaller store of the pairs' memory, `films` the larger of theirs."
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         card = write_files(place / "root", count, side)
@@ -224,6 +258,7 @@ def run(
             packing_images_per_s=rates,
             reading=read,
             memory=held,
+            films=film_memory(place / "films", films, steps),
             opening=opening(packed, place, stores, max(1, 640 // count)),
         )
 
@@ -245,17 +280,18 @@ def show(result: dict) -> Table:
             f"{read['images_per_s'][name]:,} images/s"
             + (f"; the store is {read['ratio'][name]:,.0f} times as fast" if name != "store" else ""),
         )
-    for i in (0, 1):
+    for what, found in (("pairs", held), ("films", result["films"])):
+        for i in (0, 1):
+            table.add_row(
+                f"memory, {what} of {found['images'][i]:,} images ({found['store_mb'][i]:.0f} MB of arrays)",
+                f"{found['resident_mb'][i]:.0f} MB resident, {found['peak_mb'][i]:.0f} MB at most, "
+                f"{found['own_mb'][i]:.0f} MB without mapped files",
+            )
         table.add_row(
-            f"memory, {held['images'][i]:,} images ({held['store_mb'][i]:.0f} MB of arrays)",
-            f"{held['resident_mb'][i]:.0f} MB resident, {held['peak_mb'][i]:.0f} MB at most, "
-            f"{held['own_mb'][i]:.0f} MB without mapped files",
+            "ten times the images",
+            "{resident:+.1f} % resident, {peak:+.1f} % at most, {own:+.1f} % without mapped files".format(
+                **found["more_percent"]
+            ),
         )
-    table.add_row(
-        "ten times the images",
-        "{resident:+.1f} % resident, {peak:+.1f} % at most, {own:+.1f} % without mapped files".format(
-            **held["more_percent"]
-        ),
-    )
     table.add_row(f"opening {opened['stores']} stores, {opened['images']:,} images", f"{opened['ms']:.0f} ms")
     return table

@@ -126,8 +126,10 @@ def test_folders_read_like_a_list_of_contents():
     # a third of them read files, a format, a layout or a kind of annotation each; eleven are tasks without traces;
     # two came with trainings on real images: folders of datasets, and what is learned from which; one with processes
     # that share a batch; one with code that is compiled, and may be wrong;
-    # one with the rule that ends a training
-    assert len(modules) <= 161
+    # one with the rule that ends a training; six with UMS-Rep at convergence: images that stay in the store, batches,
+    # ImageNet's encoder, stage 1, the baselines' networks, figures; one with hearts seen by ultrasound; seven with the
+    # rivals of pre-training on slices, one a method, and their register
+    assert len(modules) <= 175
 
 
 def test_no_two_chapters_of_a_folder_have_one_number():

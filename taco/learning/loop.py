@@ -23,7 +23,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 # %% auto #0
 __all__ = ['FitConfig', 'schedule', 'lightning_precision', 'Fit', 'Steps', 'step_generator', 'one_thread', 'History',
@@ -274,7 +274,7 @@ def fit(
         told = [c for c in (*callbacks, until, history, checkpoint) if c]
         trainer = make_trainer(config, folder or Path.cwd(), told, module.devices)
         trainer.fit(module, ckpt_path=last if module.start else None, weights_only=True)
-        if trainer.global_step >= config.steps or until and until.ends():  # else it was asked to stop
+        if trainer.global_step >= config.steps or until and until.over:  # else it was asked to stop
             _finish(module.cpu().eval(), history, until, last if trainer.is_global_zero else None)
     return pd.DataFrame(history.rows)
 
@@ -288,10 +288,17 @@ def _finish(module: Fit, history: History, until: Until | None, last: Path | Non
     last.unlink(missing_ok=True)
 
 # %% ../../nbs/learning/06_loop.ipynb #30ed0b96
+def _conv_backward_flops(grad_shape, x_shape, w_shape, *rest, out_shape=None, **_) -> int:
+    "As many as forwards for the input's gradient, and as many for the weights': torch forgets that groups share them."
+    transposed, output_mask = rest[4], rest[7]
+    return sum(output_mask[:2]) * conv_flop_count(x_shape, w_shape, grad_shape, transposed)
+
+_BACKWARD = {torch.ops.aten.convolution_backward: _conv_backward_flops}
+
 def count_flops(module: Fit, batch, step: int = 0) -> int:
     "Operations of one training step on `batch`, forward and backward. Gradients and buffers are left as they were."
     state, training = {k: t.clone() for k, t in module.state_dict().items()}, module.training
-    with FlopCounterMode(display=False) as counter: module.loss(batch, step).backward()
+    with FlopCounterMode(display=False, custom_mapping=_BACKWARD) as counter: module.loss(batch, step).backward()
     module.load_state_dict(state)
     module.zero_grad(set_to_none=True)
     module.train(training)

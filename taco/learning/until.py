@@ -43,7 +43,6 @@ class Until(L.Callback):
     "Ends a training by a rule, with the best weights; `taco.learning.loop.fit` takes one."
     measure: Callable[[nn.Module], dict[str, float]]  # this and the next below
     add: Callable[[int, dict[str, float], nn.Module], None]
-    ends: Callable[[], bool]
     restore: Callable[[nn.Module], None]
     table: Callable[[], pd.DataFrame]
     write: Callable[[Path], None]
@@ -100,11 +99,6 @@ def add(self: Until, step: int, found: dict[str, float], module: nn.Module) -> N
     if not self.over: self.fallen += 1
 
 # %% ../../nbs/learning/14_until.ipynb #4d37c4bd
-@patch
-def ends(self: Until) -> bool:
-    "Whether the rule has ended the training."
-    return self.over
-
 @patch
 def restore(self: Until, module: nn.Module) -> None:
     "Give a module the best weights that were seen."

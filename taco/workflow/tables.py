@@ -12,8 +12,8 @@ from pathlib import Path
 
 # %% auto #0
 __all__ = ['ENCODER_ROWS', 'GROUPS', 'ARMS', 'SCORES', 'PRETRAINED', 'GAPS', 'STUDY_TABLES', 'ANSWERS', 'PLACE', 'CLAUSE',
-           'with_interval', 'markdown_table', 'encoders_table', 'modalities_of', 'short_budget', 'ums_rep_table',
-           'few_labels_table', 'sequence_tables', 'data_table', 'study_tables', 'fill_in_metrics', 'answers_table']
+           'with_interval', 'markdown_table', 'encoders_table', 'modalities_of', 'ums_rep_table', 'few_labels_table',
+           'not_worse_table', 'sequence_tables', 'data_table', 'study_tables', 'fill_in_metrics', 'answers_table']
 
 # %% ../../nbs/workflow/04_tables.ipynb #8a0e3854
 def with_interval(metric: dict | None, digits: int = 3, sign: str = "") -> str:
@@ -54,48 +54,60 @@ def encoders_table(metrics: dict) -> str:
 
 # %% ../../nbs/workflow/04_tables.ipynb #26c85b67
 ARMS = {
-    "separate-all-1": "separate networks, full budget (the reference)",
-    "separate-all-{short}": "separate networks, equal epochs",
-    "separate-all-equal compute": "separate networks, equal computation",
-    "joint-all-{short}": "one network, no representation",
-    "full-all-{short}": "from the representation, all stages learn",
-    "last2-all-{short}": "… the last two stages", "frozen-all-{short}": "… encoder frozen",
+    "separate": "separate networks (the reference)", "guided": "separate, the class given masks",
+    "joint": "one network, random weights", "imagenet": "one network, ImageNet's weights",
+    "full": "from the representation, all stages learn", "last2": "… the last two stages",
+    "frozen": "… encoder frozen",
 }
+SCORES = dict(accuracy=2, auroc=3, dice=3, psnr=1)  # and the digits that they are worth
 
 def modalities_of(metrics: dict) -> dict[str, str]:
     "Modality as the metrics' names have it → in words."
-    found = [k.split("_full-all-")[0].removeprefix("ums_rep_") for k in metrics if "_full-all-" in k]
+    found = [k.split("_separate-all_")[0].removeprefix("ums_rep_") for k in metrics if "_separate-all_" in k]
     return {m: m.replace("_", " ") for m in dict.fromkeys(found)}
 
-def short_budget(metrics: dict) -> str:
-    "The part of the budget that the shared networks have, as the metrics' names have it."
-    return next((k.split("_full-all-")[1].split("_")[0] for k in metrics if "_full-all-" in k), "")
-
-# %% ../../nbs/workflow/04_tables.ipynb #4da33268
-SCORES = dict(accuracy=2, dice=3, psnr=1)  # and the digits that they are worth
-
 def ums_rep_table(metrics: dict) -> str:
-    "Accuracy, Dice, PSNR and computation of every arm of UMS-Rep with all labels."
-    rows, short = [], short_budget(metrics)
+    "Scores and computation of every arm of UMS-Rep with all labels."
+    rows = []
     for modality, title in modalities_of(metrics).items():
         for arm, words in ARMS.items():
-            start = f"ums_rep_{modality}_{arm.format(short=short)}"
+            start = f"ums_rep_{modality}_{arm}-all"
             saved = metrics.get(f"{start}_saved")
             if not saved: continue
             scores = [with_interval(metrics.get(f"{start}_{m}"), digits) for m, digits in SCORES.items()]
             rows.append([f"{title}, {words}", *scores, f"{saved['value']:.0%}", f"{saved['with_stage_1']:.0%}"])
-    heads = ["UMS-Rep, all labels", "accuracy", "Dice", "PSNR (dB)", "computation saved", "with stage 1"]
+    heads = ["UMS-Rep, all labels", "accuracy", "AUROC", "Dice", "PSNR (dB)", "computation saved", "with stage 1"]
     return markdown_table(heads, rows)
 
+# %% ../../nbs/workflow/04_tables.ipynb #4da33268
 def few_labels_table(metrics: dict) -> str:
-    "What the shared networks gain in accuracy over separate ones at equal epochs, by labelled images."
-    short, gain = short_budget(metrics) or "0.34", "_accuracy_gain"
-    found = sorted({int(k.split("-")[-2]) for k in metrics if k.startswith("ums_rep_") and k.endswith(gain)
-                    and k.split("-")[-2].isdigit()})
-    starts = dict.fromkeys(k.rsplit("-", 2)[0] for k in metrics if k.startswith("ums_rep_") and k.endswith(gain))
-    rows = [[start.removeprefix("ums_rep_").replace("_", " "),
-             *(with_interval(metrics.get(f"{start}-{n}-{short}{gain}"), sign="+") for n in found)] for start in starts]
-    return markdown_table(["gain of accuracy, by labelled images", *map(str, found)], rows if found else [])
+    "What networks from the representation gain over the best of the baselines, by labelled images."
+    ending, starts = "_over_best_baseline", modalities_of(metrics)
+    counts = sorted({int(n) for k in metrics if k.startswith("ums_rep_") and k.endswith(ending)
+                     and (n := k.removesuffix(ending).rsplit("_", 1)[1]).isdigit()})
+    rows = []
+    for modality, title in starts.items():
+        for word, measure in (("", "AUROC"), ("accuracy_", "accuracy"), ("dice_", "Dice")):
+            found = [metrics.get(f"ums_rep_{modality}_{word}gain_at_{n}{ending}") for n in counts]
+            rows.append([f"{title}, {measure}", *(with_interval(m, sign="+") for m in found)])
+    return markdown_table(["gain over the best baseline, by labels", *map(str, counts)], rows if counts else [])
+
+def _not_worse_in(metric: dict | None) -> str:
+    "Yes or no, and the lower end of the interval with the margin that it is compared with."
+    if metric is None: return "–"
+    return f"{'yes' if metric['value'] else 'no'} ({metric['lower']:+.3f}, margin {metric['margin']:g})"
+
+def not_worse_table(metrics: dict) -> str:
+    "In what the arm that saves most is not worse than the reference, and what its saving consists of."
+    rows, measures = [], ("accuracy", "auroc", "dice", "psnr", "ssim")
+    for modality, title in modalities_of(metrics).items():
+        start = f"ums_rep_{modality}"
+        if f"{start}_saved" not in metrics: continue
+        said = [_not_worse_in(metrics.get(f"{start}_non_inferior_{m}")) for m in measures]
+        parts = [k.removeprefix(f"{start}_saved_by_") for k in metrics if k.startswith(f"{start}_saved_by_")]
+        each = ", ".join(f"{p.replace('_', ' ')} {metrics[f'{start}_saved_by_{p}']['value']:.0%}" for p in parts)
+        rows.append([f"{title}, {metrics[f'{start}_saved']['arm']}", *said, each])
+    return markdown_table(["not worse than separate networks", *measures, "computation saved by"], rows)
 
 # %% ../../nbs/workflow/04_tables.ipynb #957bba09
 PRETRAINED = {
@@ -137,7 +149,7 @@ def data_table(metrics: dict) -> str:
 STUDY_TABLES: dict[str, Callable[[dict], list[str]]] = {
     "encoders": lambda metrics: [encoders_table(metrics)],
     "sources": lambda metrics: [data_table(metrics)],
-    "ums_rep": lambda metrics: [ums_rep_table(metrics), few_labels_table(metrics)],
+    "ums_rep": lambda metrics: [ums_rep_table(metrics), not_worse_table(metrics), few_labels_table(metrics)],
     "sequence_ssl": sequence_tables,
 }
 

@@ -44,11 +44,18 @@ def test_packing_reading_and_opening_in_small(tmp_path):
     console.print(
         data.show(
             dict(
-                size=24, data="phantom", packing_images_per_s=rates, reading=read, memory=held, opening=opened
+                size=24,
+                data="phantom",
+                packing_images_per_s=rates,
+                reading=read,
+                memory=held,
+                films=held,
+                opening=opened,
             )
         )
     )
-    assert "opening 3 stores" in console.export_text() and "data" in bench.SECTIONS
+    shown = console.export_text()
+    assert "films of 80 images" in shown and "opening 3 stores" in shown and "data" in bench.SECTIONS
 
 
 @pytest.mark.long
@@ -59,6 +66,12 @@ def test_memory_of_a_real_process(tmp_path):
         held["images"] == [12, 120] and 50 < held["own_mb"][0] < held["resident_mb"][0] <= held["peak_mb"][0]
     )
     assert held["more_percent"]["resident"] < 25
+
+
+@pytest.mark.long
+def test_films_are_read_in_flat_memory(tmp_path):
+    held = data.film_memory(tmp_path, 2000, steps=2)
+    assert held["images"] == [200, 2000] and held["more_percent"]["own"] < 15
 
 
 def test_a_loop_that_fails_is_not_a_measurement(tmp_path):

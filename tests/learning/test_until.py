@@ -21,7 +21,7 @@ def told(values: list[float], patience: Patience) -> tuple[Until, Given]:
     module = Given()
     until = Until(lambda: dict(value=module.value.item(), twice=2 * module.value.item()), patience)
     for look, value in enumerate(values, 1):
-        if until.ends(): break
+        if until.over: break
         module.value.data.fill_(value)
         until.add(patience.every * look, until.measure(module), module)
     return until, module
@@ -112,7 +112,7 @@ def trained(folder=None, stop=None, **more):
 
 def test_a_training_ends_by_the_rule_with_its_best_weights(tmp_path):
     line, until, history, value = trained(tmp_path)
-    assert until.ends() and history["step"].iloc[-1] == until.rows[-1]["step"] < 400
+    assert until.over and history["step"].iloc[-1] == until.rows[-1]["step"] < 400
     assert value == pytest.approx(until.table()["value"].max(), abs=1e-6) and not line.training
     rates = history["lr"] / CONFIG.learning_rate
     assert rates.round(6).isin([1, .3]).all() and rates.iloc[-1] == pytest.approx(.3)
@@ -136,7 +136,7 @@ def test_a_last_look_is_taken_at_the_last_step():
     line, (x, y) = Line(), points(10_000)
     until = Until(lambda: -(line.layer(x) - y).square().mean().item(), Patience(every=10, looks=100))
     fit(line, points, FitConfig(steps=33, learning_rate=.1), until=until)
-    assert until.table()["step"].tolist() == [10, 20, 30, 33] and not until.ends()
+    assert until.table()["step"].tolist() == [10, 20, 30, 33] and not until.over
 
 
 def test_without_a_rule_nothing_has_changed():

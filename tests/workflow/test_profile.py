@@ -22,10 +22,10 @@ def test_every_step_of_every_profile_can_be_planned(name):
 
 def test_a_profile_over_another_has_its_own_steps_and_what_it_does_not_say_from_below():
     below, above = load_profile("quick"), load_profile("quick_seeds")
-    assert set(profile_steps(above)) == {"ums_rep", "sequence_ssl"}
-    given = plan(above, "ums_rep", profile_folders(above))
-    assert given["subjects"] == 1800 and given["steps"] == below["ums_rep"]["steps"]
-    assert given["modalities"] == {"breast ultrasound": ["busi", "malignant"]}  # replaced, not merged
+    assert set(profile_steps(above)) == {"sequence_ssl"}
+    given = plan(above, "sequence_ssl", profile_folders(above))
+    assert given["seeds"][0] == 10 and given["finetune_steps"] == below["sequence_ssl"]["finetune_steps"]
+    assert given["arms"] == ["scratch", "moco", "all"]  # replaced, not merged
 
 
 def test_without_a_profile_every_experiment_is_a_step():

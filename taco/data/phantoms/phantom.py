@@ -110,7 +110,8 @@ def make_subject(
         _refuse(f"The phantom {recipe} has no such option.", f"phantom.{option}", value, fix=fix)
     records = known.make(np.random.default_rng([seed, subject, *recipe.encode()]), size, **options)
     name = f"{recipe}-{subject:04d}"
-    keys = [name if r.slice is None else f"{name}-{r.slice:03d}" for r in records]
+    endings = [r.key if r.slice is None else f"{r.slice:03d}" for r in records]
+    keys = [f"{name}-{ending}" if ending else name for ending in endings]
     return [replace(r, dataset=dataset or recipe, subject=name, key=key,
                     modality=r.modality or known.modality) for r, key in zip(records, keys)]
 
@@ -124,14 +125,14 @@ def label_picture(record: Record) -> np.ndarray:
     return np.where(labels[..., None] > 0, np.asarray(colours)[(labels - 1) % len(colours)], 0)
 
 def draw_subjects(recipe: str, size: int = 128, count: int = 6, **options) -> Figure:
-    "The first `count` subjects of a recipe, or as many slices across the first one, with their labels below."
+    "The first `count` images of a recipe, or as many slices across the first subject, with their labels below."
     import matplotlib.pyplot as plt
     records = make_subject(recipe, 0, size, **options)
-    if len(records) > 1:
+    if records[0].slice is not None:
         spread = np.linspace(0, len(records) - 1, count).round().astype(int)
         records = [records[i] for i in spread]
-    else:
-        records = [make_subject(recipe, i, size, **options)[0] for i in range(count)]
+    for i in range(1, -(-count // len(records))): records += make_subject(recipe, i, size, **options)
+    records = records[:count]
     figure, axes = plt.subplots(2, count, figsize=(1.2 * count, 2.4), dpi=100)
     for record, (above, below) in zip(records, axes.T):
         above.imshow(record.image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)

@@ -135,17 +135,25 @@ def _draw_fan(rng: np.random.Generator) -> Fan:
     half, near, top = rng.uniform(.45, .68), rng.uniform(.1, .25), rng.uniform(.0, .04)
     return Fan((top - near, .5), half, near, min(.96 - top + near, near + .47 / np.sin(half)))
 
-def curved_probe(rng: np.random.Generator, strength: np.ndarray, absorption: np.ndarray,
-                 size: int) -> tuple[np.ndarray, np.ndarray]:
-    "Picture (S, S) of a fan over maps (N, N) given on the screen, N = `fine_size(S)`, and where the fan is."
-    fan, n = _draw_fan(rng), len(strength)
+def curved_probe(
+    rng: np.random.Generator,
+    strength: np.ndarray,         # (N, N) on the screen, N = `fine_size(size)`; and so is
+    absorption: np.ndarray,
+    size: int,
+    fan: Fan | None = None,       # by default one is drawn, and so are
+    gain: float | None = None,    # what echoes are multiplied by,
+    decibels: float | None = None,                    # and what lies between black and white
+    grain: tuple[float, float] = (.0026, .007),       # of the pulse, in fractions of a beam and of the fan
+) -> tuple[np.ndarray, np.ndarray]:
+    "Picture (S, S) of a fan over maps of scatterer strength and of absorption, and where the fan is."
+    fan, n = fan or _draw_fan(rng), len(strength)
     rows, columns = max(150, n), max(128, int(n * .8))
     at = np.stack(fan.beams(rows, columns)) * n - .5
     maps = (ndimage.map_coordinates(m, at, order=1, mode="nearest") for m in (strength, absorption))
     strength, absorption = maps
-    pulse = .0026 * rows, .007 * columns
-    echo = envelope(rng, strength * transmission(absorption), pulse) * rng.uniform(.4, .9)
-    image, seen = fan.convert(blur(log_compress(echo, rng.uniform(46, 58)), .0015), n)
+    pulse = grain[0] * rows, grain[1] * columns
+    echo = envelope(rng, strength * transmission(absorption), pulse) * (gain or rng.uniform(.4, .9))
+    image, seen = fan.convert(blur(log_compress(echo, decibels or rng.uniform(46, 58)), .0015), n)
     return shrink(image, size), shrink_mask(seen, size)
 
 # %% ../../../nbs/data/phantoms/02_physics.ipynb #ce223d0f

@@ -1,4 +1,6 @@
 "The register: what a recipe declares, how subjects are named, what is refused, and how they are shown."
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -55,6 +57,32 @@ def test_slices_are_numbered_and_their_keys_say_so():
     slices = stack(np.zeros((3, 8, 8)), np.zeros((3, 8, 8), int))
     assert [r.slice for r in slices] == [0, 1, 2]
     assert [r.key for r in make_subject("epfl", 0, 32, slices=3)] == [f"epfl-0000-{i:03d}" for i in range(3)]
+
+
+@pytest.fixture
+def frames():
+    "A recipe of two frames of a film, for the time of a test."
+    @phantom(modality="ultrasound", classes={1: "dot"}, anatomy="toy")
+    def frames(rng, size):
+        made = [photo(np.full((size, size), rng.uniform()), np.zeros((size, size), int)) for _ in range(2)]
+        return [replace(record, key=key) for (record,), key in zip(made, ("ED", "ES"))]
+    yield "frames"
+    del PHANTOMS["frames"]
+
+
+def test_photographs_of_one_subject_have_keys_of_their_own(frames):
+    records = make_subject(frames, 7, 16)
+    assert [r.key for r in records] == ["frames-0007-ED", "frames-0007-ES"]
+    assert {r.subject for r in records} == {"frames-0007"} and {r.slice for r in records} == {None}
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_images_are_drawn_subject_by_subject(frames, count):
+    figure = draw_subjects(frames, 16, count=count)
+    shown = [float(ax.images[0].get_array().mean()) for ax in figure.axes[:count]]
+    made = [float(r.image.mean()) for i in range(2) for r in make_subject(frames, i, 16)]
+    assert shown == pytest.approx(made[:count])
+    plt.close(figure)
 
 
 def test_pictures_are_cut_to_black_and_white_and_softened_by_half_a_pixel():

@@ -1,6 +1,6 @@
 import pytest
 
-from taco.transfer.unified.tuning import learn_representation
+from taco.transfer.unified.representation import learn_representation
 from tests.transfer.unified.toys import WIDTHS, brief, examples
 
 

@@ -1,4 +1,4 @@
-"UMS-Rep: heads that are attached, and a class that looks within structures."
+"UMS-Rep: heads that are attached, a class that looks within structures, and a guide that says where they are."
 import pytest
 import torch
 
@@ -6,8 +6,9 @@ from taco.base import EncoderError, ParameterError
 from taco.learning.loop import FitConfig
 from taco.learning.weights import load_weights, save_weights
 from taco.transfer.unet import UNetEncoder
-from taco.transfer.unified.net import RegionClassifier, UnifiedNet
-from taco.transfer.unified.targets import Target, batches
+from taco.transfer.unified.batches import batches
+from taco.transfer.unified.net import RegionClassifier, UnifiedNet, inside_and_rim, pool_in
+from taco.transfer.unified.targets import Target
 from taco.transfer.unified.tuning import Tuning
 from tests.transfer.unified.toys import TARGETS, WIDTHS, WITHIN, relabelled, tune
 
@@ -90,3 +91,51 @@ def test_heads_may_be_attached_in_any_order_and_asked_one_by_one(images):
         alone = twin(image, ["finding"])
         assert torch.equal(net(image)["finding"], alone["finding"]) and list(alone) == ["finding"]
         assert torch.equal(net(image)["organs"], twin(image)["organs"])
+
+
+def test_the_rim_is_a_tenth_of_the_image_wide():
+    logits = torch.zeros(1, 3, 40, 40)
+    logits[:, 0] = 60
+    logits[:, :2, 10:20, 10:20] = torch.tensor([-60., 60.])[:, None, None]
+    inside, rim = inside_and_rim(logits.requires_grad_())
+    assert not inside.requires_grad and inside.sum().item() == pytest.approx(100, abs=1e-3)
+    assert rim.sum().item() == pytest.approx(18 * 18 - 100, abs=1e-3) and rim[0, 0, 6, 6] == pytest.approx(1)
+    maps = torch.arange(1., 3)[:, None, None].expand(1, 2, 40, 40)
+    for found in pool_in(maps, inside): assert found.flatten().tolist() == pytest.approx([1, 2], rel=1e-3)
+    for found in pool_in(maps, inside * 0): assert (found == 0).all(), "an empty region"
+
+
+# ---------------------------------------------------------------- a guide
+
+GUIDED = Target("finding", "classification", 2, within="organs")
+
+
+@pytest.fixture
+def guide() -> UnifiedNet: return UnifiedNet(1, [TARGETS[1]], WIDTHS, seed=5).eval()
+
+
+def test_a_guide_is_no_part_of_the_network_that_it_guides(guide):
+    net = UnifiedNet(1, [GUIDED], WIDTHS, guide=guide)
+    assert list(net.heads) == ["finding"] and net.within == dict(finding="organs")
+    alone = UnifiedNet(1, WITHIN, WIDTHS)
+    assert set(net.state_dict()) < set(alone.state_dict())
+    ids = {id(p) for p in net.parameters()}
+    assert not any(id(p) in ids for p in guide.parameters())
+
+
+def test_a_guide_says_where_a_class_looks(guide, images):
+    net, image = UnifiedNet(1, [GUIDED], WIDTHS, guide=guide).eval(), images.clean([0, 1, 2])
+    found = net(image)
+    features = net.encoder(image)
+    wanted = net.heads["finding"](features, guide(image)["organs"])
+    assert torch.equal(found["finding"], wanted) and list(found) == ["finding"]
+    other = UnifiedNet(1, [GUIDED], WIDTHS, guide=UnifiedNet(1, [TARGETS[1]], WIDTHS, seed=6)).eval()
+    assert not torch.allclose(other(image)["finding"], wanted), "another mask, another answer"
+    own = UnifiedNet(1, WITHIN, WIDTHS, guide=guide).eval()
+    alone = UnifiedNet(1, WITHIN, WIDTHS).eval()
+    assert torch.equal(own(image)["finding"], alone(image)["finding"]), "a segmentation of its own comes first"
+
+
+def test_a_guide_needs_the_segmentation(guide):
+    with pytest.raises(ParameterError, match=r"no such segmentation(.|\n)*organs"):
+        UnifiedNet(1, [Target("finding", "classification", 2, within="lungs")], WIDTHS, guide=guide)

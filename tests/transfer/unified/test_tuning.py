@@ -1,4 +1,4 @@
-"UMS-Rep: what a strategy may move, what is handed on, what it costs, and that a killed run goes on."
+"UMS-Rep: what a strategy may move, what is handed on, what it costs, when it ends, and that a killed run goes on."
 import dataclasses
 
 import numpy as np
@@ -6,23 +6,16 @@ import pandas as pd
 import pytest
 import torch
 
-from taco.base import EncoderError, ParameterError
+from taco.base import ParameterError
 from taco.learning.loop import FitConfig, count_flops
 from taco.learning.until import Patience
-from taco.transfer.unified import targets as targets_chapter, tuning
+from taco.transfer.unified import tuning
+from taco.transfer.unified.batches import Augment, UnifiedBatch, batches
 from taco.transfer.unified.net import UnifiedNet
-from taco.transfer.unified.scores import held_out_loss
-from taco.transfer.unified.targets import Target, UnifiedBatch, batches
-from taco.transfer.unified.tuning import (
-    Denoising,
-    Representation,
-    Strategy,
-    Tuning,
-    conv_norms,
-    fine_tune,
-    learn_representation,
-    rescale,
-)
+from taco.transfer.unified.representation import PRETEXTS, Representation, pretext_net
+from taco.transfer.unified.scores import look_at
+from taco.transfer.unified.targets import Target
+from taco.transfer.unified.tuning import Strategy, Tuning, fine_tune, hand_on_decoder, step_flops
 from tests.transfer.unified.toys import TARGETS, WIDTHS, WITHIN, brief, equal, examples, moved, relabelled, tune
 
 ALL_STRATEGIES = [("frozen", 0), ("last1", 1), ("last2", 2), ("last3", 3), ("full", 4), ("last4", 4)]
@@ -47,14 +40,14 @@ def test_exactly_the_stages_of_the_strategy_move(representation, images, strateg
 
 
 def test_what_is_frozen_stays_in_evaluation_mode_while_lightning_trains(representation, images, monkeypatch):
-    seen, loss = [], Tuning.loss
-    def watched(self, batch, step):
-        found = loss(self, batch, step)
+    seen, step = [], Tuning.training_step
+    def watched(self, *given):
+        found = step(self, *given)
         seen.append([stage.training for stage in self.net.encoder.stages])
         return found
-    monkeypatch.setattr(Tuning, "loss", watched)
+    monkeypatch.setattr(Tuning, "training_step", watched)
     tune(representation, images, "last2")
-    assert seen and all(s == [False, False, True, True] for s in seen)
+    assert len(seen) == 4 and all(s == [False, False, True, True] for s in seen)
 
 
 def test_gradual_unfreezing_wakes_one_stage_after_another(representation, images):
@@ -170,65 +163,76 @@ def test_labels_of_unlabelled_images_are_never_read(representation, images):
     blind = relabelled(images, **{name: torch.zeros_like(found) for name, found in images.labels.items()})
     tuned = [fine_tune(representation, few, rest, TARGETS, brief(3), "full", WIDTHS, 8)[0] for rest in (images, blind)]
     assert all(torch.equal(a, b) for a, b in zip(*(net.parameters() for net in tuned)))
-    again = learn_representation(blind, "toy", brief(5), WIDTHS, 8)
-    assert all(torch.equal(a, b) for a, b in zip(again.net.parameters(), representation.net.parameters()))
 
 
-# ---------------------------------------------------------------- the representation
+# ---------------------------------------------------------------- what is handed on from other pretexts
 
-def test_the_representation_of_one_modality_refuses_other_channels(representation):
-    colour = examples(channels=3)
-    with pytest.raises(EncoderError, match="representation of toy has another number of channels") as error:
-        tune(representation, colour)
-    assert "3" in str(error.value) and "Use the representation of this modality" in str(error.value)
-    with pytest.raises(EncoderError, match="another number of channels"):
-        representation.net(colour.clean([0]))
+def decoders_of(*pretexts: str) -> dict:
+    return dict(pretext_net(1, WIDTHS, 3, pretexts).heads.items())
 
 
-def test_a_representation_comes_back_from_its_files(representation, tmp_path):
-    saved = Representation.load(representation.save(tmp_path / "r"))
-    assert saved.modality == "toy" and saved.flops == representation.flops > 0
-    assert equal(saved.net, representation.net)
-    with pytest.raises(EncoderError, match="not a representation"): Representation.load(tmp_path)
-    (tmp_path / "r/weights.safetensors").write_bytes(b"cut off")
-    with pytest.raises(EncoderError, match="cannot be read"): Representation.load(tmp_path / "r")
+def test_a_segmentation_goes_on_from_the_decoder_that_restores():
+    trained, net, fresh = decoders_of(*PRETEXTS), UnifiedNet(1, TARGETS, WIDTHS), UnifiedNet(1, TARGETS, WIDTHS)
+    parts = hand_on_decoder(trained, net)
+    ups = list(net.heads["organs"].ups)
+    assert {id(part) for part in parts} == {id(part) for part in (net.heads["denoising"], *ups[:-1])}
+    assert equal(net.heads["denoising"], trained["denoising"])
+    assert all(equal(a, b) for a, b in zip(ups[:-1], trained["restoring"].ups))
+    assert not any(equal(a, b) for a, b in zip(ups, trained["denoising"].ups)) and equal(net.heads["finding"],
+                                                                                        fresh.heads["finding"])
 
 
-def test_a_representation_computes_what_it_learnt_with_the_norms_it_began_with(images, monkeypatch):
-    kept, look = {}, lambda net: net(images.clean([0, 1, 2]))["denoising"].detach()
-    def keep(net, norms):
-        net.eval()
-        kept.update(before=look(net), grown=conv_norms(net), first=norms)
-        rescale(net, norms)
-    monkeypatch.setattr(tuning, "rescale", keep)
-    found = learn_representation(images, "toy", brief(40, learning_rate=2e-2), WIDTHS, 8)
-    assert (look(found.net) - kept["before"]).abs().max() < 2e-3
-    growth = [kept["grown"][n] / kept["first"][n] for n in kept["first"]]
-    assert max(growth) > 1.1, "nothing grew, so nothing was tested"
-    fresh = conv_norms(UnifiedNet(1, TARGETS[:1], WIDTHS))
-    assert fresh.keys() == kept["first"].keys() and len(fresh) == 2 * (2 * len(WIDTHS) - 1)
-    for name, norm in conv_norms(found.net).items():
-        assert norm.item() == pytest.approx(fresh[name].item(), rel=1e-4)
+def test_what_was_not_learnt_is_not_handed_on():
+    fresh = UnifiedNet(1, TARGETS, WIDTHS)
+    told, masked = UnifiedNet(1, TARGETS, WIDTHS), UnifiedNet(1, TARGETS, WIDTHS)
+    assert hand_on_decoder(decoders_of("told"), told) == [] and equal(told, fresh)
+    assert len(hand_on_decoder(trained := decoders_of("masked"), masked)) == len(WIDTHS) - 2
+    assert equal(masked.heads["denoising"], fresh.heads["denoising"])
+    assert equal(masked.heads["organs"].ups[0], trained["restoring"].ups[0])
 
 
-def test_skips_are_cut_whatever_the_noise_is(images, monkeypatch):
-    "Drawn from the noise's generator, they had followed it: weak noise was always cut at the finest skip."
-    drawn, kept, noisy = [], [], targets_chapter.add_noise
-    def watched(clean, *a, **k):
-        drawn.append((noisy(clean, *a, **k) - clean).flatten(1).std(1))
-        return clean
-    def answer(features):
-        kept.append(torch.stack([f.flatten(1).abs().amax(1) > 0 for f in features[:-1]]))
-        return features[0][:, :1] * 0
-    monkeypatch.setattr(targets_chapter, "add_noise", watched)
-    module = Denoising(UnifiedNet(1, [TARGETS[0]], WIDTHS), cut=.5, seed=3)
-    module.config = FitConfig(steps=60)
-    monkeypatch.setattr(module.net.heads["denoising"], "forward", answer)
-    draw = batches(images, images, 8, seed=3)
-    for step in range(60): module.loss(draw(step), step)
-    strength, keep = torch.cat(drawn), torch.cat(kept, 1).float()
-    assert .4 < keep.mean() < .6
-    for row in keep: assert abs(np.corrcoef(row, strength > strength.median())[0, 1]) < .2
+def test_any_choice_of_pretexts_can_be_fine_tuned(images):
+    for pretexts in (("told",), ("masked", "told")):
+        start = Representation(pretext_net(1, WIDTHS, 3, pretexts), "toy", pretexts=pretexts)
+        net, cost = tune(start, images, "last1", steps=1, targets=WITHIN)
+        assert moved(start.net.encoder, net.encoder) == [False] * 3 + [True] and np.isfinite(cost["loss"])
+
+
+# ---------------------------------------------------------------- a guide
+
+GUIDED = [Target("finding", "classification", 2, within="organs")]
+
+
+@pytest.fixture
+def guide() -> UnifiedNet: return UnifiedNet(1, [TARGETS[1]], WIDTHS, seed=5)
+
+
+def test_a_guide_is_held_still_and_its_masks_are_used(guide, images):
+    before = {name: t.clone() for name, t in guide.state_dict().items()}
+    net, cost = tune(None, images, targets=GUIDED, guide=guide)
+    assert all(torch.equal(before[name], t) for name, t in guide.state_dict().items()), "its statistics as well"
+    assert list(net.heads) == ["finding"] and cost["all_weights"] == sum(p.numel() for p in net.parameters())
+    other = UnifiedNet(1, [TARGETS[1]], WIDTHS, seed=6)
+    image, found = images.clean(range(4)), net(images.clean(range(4)))["finding"]
+    net.guides = [other]
+    assert not torch.allclose(net(image)["finding"], found, atol=1e-4), "another mask, another answer"
+    twin, _ = tune(None, images, targets=GUIDED, guide=other)
+    assert not equal(twin.heads["finding"], net.heads["finding"]), "it learnt with them"
+
+
+def test_the_masks_of_a_guide_are_paid_for(guide, images):
+    alone = tune(None, images, targets=[TARGETS[2]], steps=2)[1]
+    guided = tune(None, images, targets=GUIDED, guide=guide, steps=2)[1]
+    draw = batches(images, images, 8)(0)
+    module = Tuning(UnifiedNet(1, GUIDED, WIDTHS, guide=guide), GUIDED)
+    module.config = FitConfig(steps=1)
+    assert guided["flops"] == 2 * count_flops(module, draw) > 1.2 * alone["flops"]
+
+
+def test_a_guided_class_needs_its_guide(images):
+    with pytest.raises(ParameterError, match="no such segmentation"): tune(None, images, targets=GUIDED)
+    with pytest.raises(ParameterError, match="no such segmentation"):
+        tune(None, images, targets=GUIDED, guide=UnifiedNet(1, [TARGETS[0]], WIDTHS))
 
 
 # ---------------------------------------------------------------- resuming and cost
@@ -289,6 +293,23 @@ def test_fewer_images_to_denoise_cost_less(representation, images):
     assert .4 < part < .8
 
 
+def test_what_a_step_costs_is_told_apart(representation, images):
+    "Full: all stages learn; `as_many`: as if as many images were denoised as are labelled."
+    cost = lambda strategy, **more: tune(representation, images, strategy, steps=2, **more)[1]
+    few, frozen, many = cost("full", noisy=2), cost("frozen", noisy=2), cost("full")
+    assert few["flops"] == 2 * few["per_step"]["learning"] < 2 * few["per_step"]["as_many"]
+    assert frozen["per_step"] == few["per_step"] and frozen["flops"] < frozen["steps"] * few["per_step"]["learning"]
+    assert many["flops"] == 2 * many["per_step"]["learning"] == 2 * few["per_step"]["as_many"]
+    assert many["per_step"]["as_many"] == many["per_step"]["learning"]
+
+
+def test_steps_cost_more_as_stages_wake(images):
+    module = Tuning(UnifiedNet(1, TARGETS, WIDTHS), TARGETS, "gradual")
+    module.config = FitConfig(steps=10)
+    each = step_flops(module, batches(images, images, 8))
+    assert each == sorted(each) and [each.count(flops) for flops in sorted(set(each))] == [2] * 5
+
+
 def test_several_devices_are_refused():
     with pytest.raises(ParameterError, match="one device"): FitConfig(devices=2)
 
@@ -303,37 +324,52 @@ def patient(start, images, folder=None, steps=400, **more):
                      8, folder=folder, val=examples(16, seed=5), patience=PATIENCE, **more)
 
 
-def test_a_fine_tuning_ends_when_val_gets_no_better(representation, images, tmp_path):
-    net, cost = patient(representation, images, tmp_path)
+@pytest.fixture(scope="module")
+def whole(representation, images, tmp_path_factory):
+    return patient(representation, images, tmp_path_factory.mktemp("whole"))
+
+
+def test_a_fine_tuning_ends_when_val_gets_no_better(representation, images, whole):
+    net, cost = whole
     looks = pd.DataFrame(cost["looks"])
     assert cost["best"] < cost["steps"] == looks["step"].iloc[-1] < 400
-    assert {"value", "accuracy", "auroc", "dice", "psnr", "ssim"} <= set(looks)
-    assert -held_out_loss(net, examples(16, seed=5), WITHIN) == pytest.approx(looks["value"].max(), abs=1e-4)
+    assert {"value", "accuracy", "auroc", "dice", "psnr", "ssim", "loss denoising", "loss organs", "loss finding"} <= set(
+        looks)
+    found = look_at(net, examples(16, seed=5), WITHIN)()
+    best = looks.loc[looks["value"].idxmax()]
+    assert best["step"] == cost["best"] and all(found[m] == pytest.approx(best[m], abs=1e-4) for m in found)
+
+
+def test_computation_is_counted_until_each_look(representation, images, whole):
+    cost = whole[1]
+    looks, each = pd.DataFrame(cost["looks"]), cost["flops"] / cost["steps"]
+    assert looks["flops"].tolist() == (each * looks["step"]).tolist()
+    assert cost["flops_best"] == each * cost["best"] < cost["flops"]
     fixed = tune(representation, images, steps=cost["steps"], targets=WITHIN)[1]
-    assert cost["flops"] == fixed["flops"] and fixed["looks"] is None and fixed["best"] == fixed["steps"]
+    assert cost["flops"] == fixed["flops"] == fixed["flops_best"]
+    assert fixed["looks"] is None and fixed["best"] == fixed["steps"]
 
 
-def test_a_killed_one_ends_as_it_would_have(representation, images, tmp_path, monkeypatch):
-    net, cost = patient(representation, images, tmp_path / "whole")
-    loss = Tuning.loss
+def test_a_killed_one_ends_as_it_would_have(representation, images, whole, tmp_path, monkeypatch):
+    net, cost = whole
+    loss, stop = Tuning.loss, cost["steps"] - 3
     def broken(self, batch, step):
-        if step == cost["steps"] - 3: raise KeyboardInterrupt
+        if step == stop: raise KeyboardInterrupt
         return loss(self, batch, step)
     monkeypatch.setattr(Tuning, "loss", broken)
     with pytest.raises((KeyboardInterrupt, SystemExit)): patient(representation, images, tmp_path / "killed")
     monkeypatch.setattr(Tuning, "loss", loss)
     again, other = patient(representation, images, tmp_path / "killed")
-    assert equal(net, again) and other["looks"] == cost["looks"] and other["flops"] == cost["flops"]
+    assert equal(net, again)
+    for name in ("looks", "flops", "flops_best", "steps", "best"): assert other[name] == cost[name]
 
 
-def test_the_loss_on_val_is_that_of_the_images_with_labels(images):
-    net = UnifiedNet(1, TARGETS, WIDTHS).eval()
-    whole = held_out_loss(net, images, TARGETS)
-    assert whole == held_out_loss(net, images, TARGETS), "the noise is the same at every look"
-    one = [dataclasses.replace(t, weight=2.) for t in TARGETS if t.kind == "classification"]
-    finding = images.labels["finding"].clone()
-    finding[5:] = -1
-    part = relabelled(images, **dict(images.labels, finding=finding))
-    known = held_out_loss(net, images.take(range(5)), one)
-    assert held_out_loss(net, part, one, batch_size=3) == pytest.approx(known, rel=1e-5)
-    assert held_out_loss(net, part, TARGETS[:2]) == pytest.approx(held_out_loss(net, images, TARGETS[:2]))
+def test_images_are_augmented_and_val_is_not(representation, images):
+    val, how = examples(16, seed=5), Patience(every=1, looks=1, warmup=1)
+    def tuned(augment):
+        return fine_tune(representation, images, images, WITHIN, brief(2), "full", WIDTHS, 8, val=val, patience=how,
+                         augment=augment)
+    (net, cost), (other, _) = tuned(Augment()), tuned(tuning.NO_AUGMENT)
+    assert not equal(net, other)
+    found = look_at(net, val, WITHIN)()["value"]
+    assert found == pytest.approx(max(cost["looks"]["value"]), abs=1e-4)
