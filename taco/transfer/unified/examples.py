@@ -26,14 +26,16 @@ __all__ = ['Pixels', 'Examples', 'findings_of', 'read_examples', 'choose_labelle
 
 # %% ../../../nbs/transfer/unified/01_examples.ipynb #5b493ef5
 class Pixels:
-    "One column of records of a store: `pixels[rows]` reads them; `take` keeps some without reading."
+    "One column of a store's records: `pixels[rows]` reads them; `take` only keeps some."
 
     def __init__(self, store: Store, rows: np.ndarray, read: Callable[[Batch], Tensor]):
         self.store, self.rows, self.read = store, np.asarray(rows), read
 
     def __len__(self) -> int: return len(self.rows)
-    def __getitem__(self, index) -> Tensor: return self.read(self.store.batch(self.rows[np.asarray(index)]))
-    def take(self, index) -> Pixels: return Pixels(self.store, self.rows[np.asarray(index)], self.read)
+    def __getitem__(self, index) -> Tensor:
+        return self.read(self.store.batch(self.rows[np.asarray(index)]))
+    def take(self, index) -> Pixels:
+        return Pixels(self.store, self.rows[np.asarray(index)], self.read)
 
 def _some(column: Tensor | Pixels, index: np.ndarray) -> Any:
     "These rows of a column, of its own type."
@@ -44,7 +46,7 @@ def _some(column: Tensor | Pixels, index: np.ndarray) -> Any:
 class Examples:
     "Images with labels. Each column is a tensor, or `Pixels` of a store."
     image: Any                 # (N, C, H, W) uint8
-    labels: dict[str, Any]     # segmentation: (N, H, W) uint8; classification: a tensor (N,) int64, -1: not known
+    labels: dict[str, Any]     # masks (N, H, W) uint8; classes: a tensor (N,) int64, -1: not known
     subject: np.ndarray        # (N,) names
     source: np.ndarray         # (N,) phantom, packaged or real
 
@@ -78,7 +80,7 @@ def _check_labels(target: Target, labels: Tensor) -> None:
 
 # %% ../../../nbs/transfer/unified/01_examples.ipynb #29b91fc3
 def findings_of(store: Store, attribute: str, rows: np.ndarray | None = None) -> Tensor:
-    "An image-level label (N,) int64 of these records (None: all), -1 where it is not known. Raises `StoreError`."
+    "A label of whole images (N,) int64, -1: not known; of these records, or all. Raises `StoreError`."
     values = store.attribute(attribute)
     values = values if rows is None else values.iloc[rows]
     return torch.tensor([-1 if v is None or v != v else int(v) for v in values])
@@ -88,7 +90,7 @@ def read_examples(
     store: Store,
     which: str | np.ndarray,     # a split, or rows of the store
     targets: Iterable[Target],
-    attributes: dict[str, str] | None = None,  # which image-level label a class is; default: of its name
+    attributes: dict[str, str] | None = None,  # which label of images a class is; default: of its name
     channels: int = 1,
     foreground: bool = False,    # whether all structures are one
 ) -> Examples:
@@ -97,10 +99,10 @@ def read_examples(
     Raises `StoreError` for no records, colour images where one channel is wanted, labels beyond a target's
     outputs (of masks: when they are read), an attribute that no record has.
     """
-    rows, refuse = store.select(split=which) if isinstance(which, str) else np.asarray(which), refusing(StoreError)
+    refuse, split = refusing(StoreError), which if isinstance(which, str) else ""
+    rows = store.select(split=split) if split else np.asarray(which)
     if not len(rows):
-        refuse("The store has no such record.", "split", which if isinstance(which, str) else "no rows",
-               fix="Pack more subjects.")
+        refuse("The store has no such record.", "split", split or "no rows", fix="Pack more subjects.")
     if channels == 1 and store.can[rows, list(NEEDS).index("colour")].any():
         refuse("These are colour images, and the representation has one channel.",
                "channels", 3, 1, "Give channels=3.")
@@ -146,10 +148,10 @@ def fold_splits(
     fold: int,             # which of them is the test
     seed: int = 0,         # of the division
 ) -> np.ndarray:
-    "(N,) split of each image: train, val or test. Raises `ParameterError` for too few folds, or subjects for them."
+    "(N,) train, val or test, for each image. Raises `ParameterError` for too few folds or subjects."
     refuse, most = refusing(ParameterError), len(np.unique(subject))
     if not 3 <= folds <= most:
-        refuse("Cross-validation needs a fold to train on, one for val and one for the test.", "folds", folds,
+        refuse("Cross-validation needs a fold to train on, one for val, one for the test.", "folds", folds,
                f"3 … {most}, the number of subjects", "Give another number, or pack more subjects.")
     if not 0 <= fold < folds: refuse("There is no such fold.", "fold", fold, f"0 … {folds - 1}")
     divide = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -160,7 +162,7 @@ def fold_splits(
 # %% ../../../nbs/transfer/unified/01_examples.ipynb #7d7879d9
 def rows_by_split(store: Store, label: np.ndarray, folds: int | None, fold: int = 0, seed: int = 0
                   ) -> dict[str, np.ndarray]:
-    "Rows of a store by split: those of the store, or of a fold. Raises `ParameterError` for a subject in two."
+    "Rows of a store by its split, or a fold's. Raises `ParameterError` for a subject in two."
     table = store.table
     split = table["split"].to_numpy()
     if folds: split = fold_splits(table["subject"].to_numpy(), label, folds, fold, seed)

@@ -23,8 +23,8 @@ __all__ = ['ImageNetEncoder']
 class ImageNetEncoder(nn.Module):
     """EfficientNet-Lite0 as an encoder: (B, channels, H, W) in [0, 1] → [(B, 8, H, W), (B, 16, H/2, W/2), …].
 
-    Weights come from a file, or from the extra `imagenet`; `random=True` leaves them as they are drawn. Raises
-    `EncoderError` where they cannot be had, and for images of other channels.
+    Weights come from a file, or from the extra `imagenet`; `random=True` leaves them as they are drawn.
+    Raises `EncoderError` where they cannot be had, and for images of other channels.
     """
     def __init__(self, channels: int = 1, file: str | Path = "", random: bool = False, enlarge: int = 1):
         super().__init__()
@@ -35,17 +35,17 @@ class ImageNetEncoder(nn.Module):
         self.widths: tuple[int, ...] = (*(8 for _ in fresh), 16, 24, 40, 112, 320)
         network: Any = efficientnet_lite() if random else imagenet_lite(file).network
         blocks = network.train().requires_grad_(True)._blocks
-        stem = nn.Sequential(network._conv_stem_padding, network._conv_stem, network._bn0, nn.ReLU6(inplace=True))
-        self.stages = nn.ModuleList([*fresh, nn.Sequential(stem, blocks[0]), blocks[1], blocks[2],
+        stem = [network._conv_stem_padding, network._conv_stem, network._bn0, nn.ReLU6(inplace=True)]
+        self.stages = nn.ModuleList([*fresh, nn.Sequential(*stem, blocks[0]), blocks[1], blocks[2],
                                      nn.Sequential(*blocks[3:5]), nn.Sequential(*blocks[5:7])])
 
     def forward(self, x: Tensor) -> list[Tensor]:
         if x.ndim != 4 or x.shape[1] != self.channels:
-            refusing(EncoderError)("The images have another number of channels than the encoder was made for.",
+            refusing(EncoderError)("The images have other channels than the encoder was made for.",
                                    "channels", tuple(x.shape), f"(B, {self.channels}, H, W)")
         fresh = self.stages[0](x) if self.enlarge == 1 else []
         x = x.expand(-1, 3, -1, -1)
-        if self.enlarge > 1: x = F.interpolate(x, scale_factor=self.enlarge, mode="bilinear", align_corners=False)
+        if self.enlarge > 1: x = F.interpolate(x, scale_factor=self.enlarge, mode="bilinear")
         x, features = (x - 127 / 255) / (128 / 255), list(fresh)  # as it was trained
         for stage in self.stages[len(fresh):]: features.append(x := stage(x))
         return features

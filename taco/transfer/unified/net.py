@@ -100,10 +100,10 @@ class UnifiedNet(nn.Module):
         widths: Sequence[int] = WIDTHS,
         seed: int = 0,                      # of the first weights
         encoder: nn.Module | None = None,   # another than a `UNetEncoder`
-        guide: UnifiedNet | None = None,    # a trained network, held still, whose segmentations classes look within
+        guide: UnifiedNet | None = None,    # a trained network, within whose segmentations classes look
     ):
         super().__init__()
-        self.seed, self.guides = seed, [guide] if guide else []  # in a list: the guide is no part of this network
+        self.seed, self.guides = seed, [guide] if guide else []  # in a list: it is no part of this one
         if encoder is None:
             with seeded(seed, "encoder"): encoder = UNetEncoder(channels, widths)
         self.encoder, self.heads = encoder, nn.ModuleDict()

@@ -43,11 +43,13 @@ def pretext_net(
     seed: int = 0,
     pretexts: Sequence[str] = ("denoising",),
 ) -> UnifiedNet:
-    "An encoder with the decoders that these pretexts need. Raises `ParameterError` for none, or an unknown one."
+    "An encoder with the decoders that these need. Raises `ParameterError` for none, or an unknown one."
     for name in [p for p in pretexts if p not in PRETEXTS] or ([""] if not pretexts else []):
-        refusing(ParameterError)("Unknown pretext.", "pretexts", name, ", ".join(PRETEXTS), suggest(name, PRETEXTS))
-    heads = ["denoising"] * ("denoising" in pretexts) + ["restoring"] * bool({"masked", "restored"} & set(pretexts))
-    return UnifiedNet(channels, [Target(name, "denoising", channels) for name in heads], widths, seed)
+        refusing(ParameterError)("Unknown pretext.", "pretexts", name, ", ".join(PRETEXTS),
+                                 suggest(name, PRETEXTS))
+    needs = dict(denoising={"denoising"}, restoring={"masked", "restored"})
+    heads = [name for name, by in needs.items() if by & set(pretexts)]
+    return UnifiedNet(channels, [Target(h, "denoising", channels) for h in heads], widths, seed)
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #74e0eae6
 Shown = tuple[list[Tensor], Callable[[list[list[Tensor]]], Tensor]]  # images, and features of each → loss
@@ -60,7 +62,8 @@ class Pretexts(Fit):
         self.net, self.pretexts, self.cut, self.seed = net, tuple(pretexts), cut, seed
         inputs = 2 * 16 * net.encoder.widths[-1]
         with seeded(seed, "told"):
-            self.telling = nn.Sequential(nn.Linear(inputs, 64), nn.ReLU(inplace=True), nn.Linear(64, len(TELLABLE)))
+            last = nn.Linear(64, len(TELLABLE))
+            self.telling = nn.Sequential(nn.Linear(inputs, 64), nn.ReLU(inplace=True), last)
 
     def learns(self) -> list[nn.Parameter]:
         telling = list(self.telling.parameters()) if "told" in self.pretexts else []
@@ -74,7 +77,8 @@ class Pretexts(Fit):
         each = [finish([list(next(parts)) for _ in images]) for images, finish in shown]
         return torch.stack(each).sum()
 
-    def transfer_batch_to_device(self, batch, device, dataloader_idx): return batch[0], batch[1].to(device)
+    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+        return batch[0], batch[1].to(device)
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #cb56d428
 def repair(self: Pretexts, head: str, features: list[Tensor], shown: Tensor, generator: torch.Generator) -> Tensor:
@@ -115,8 +119,9 @@ def as_records(clean: Tensor) -> Batch:
     flat, can = clean.new_zeros(count, size, size), torch.zeros(count, len(NEEDS), dtype=torch.bool)
     can[:, list(NEEDS).index("image")] = True
     image = clean.expand(-1, 3, -1, -1) if clean.shape[1] == 1 else clean
-    return Batch(image, flat.byte(), flat.int(), flat, flat, flat.bool(), clean.new_full((count, 1, 4), torch.nan),
-                 clean.new_full((count, 1, 2), torch.nan), clean.new_zeros(count, dtype=torch.long), can)
+    boxes, points = (clean.new_full((count, 1, width), torch.nan) for width in (4, 2))
+    none = clean.new_zeros(count, dtype=torch.long)
+    return Batch(image, flat.byte(), flat.int(), flat, flat, flat.bool(), boxes, points, none, can)
 
 def of_tasks(clean: Tensor, names: Sequence[str], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs and outputs (B, C, H, W) of tasks of images, and which (B,): numbers into `names`.
@@ -138,7 +143,8 @@ def of_tasks(clean: Tensor, names: Sequence[str], generator: torch.Generator) ->
 def _restored(self: Pretexts, batch: UnifiedBatch, generator: torch.Generator) -> Shown:
     given, wanted, _ = of_tasks(batch.clean, RESTORABLE, generator)
     def finish(found: list[list[Tensor]]) -> Tensor:
-        return target_loss("denoising", repair(self, "restoring", found[0], given, generator), wanted, given)
+        answer = repair(self, "restoring", found[0], given, generator)
+        return target_loss("denoising", answer, wanted, given)
     return [given], finish
 
 def _told(self: Pretexts, batch: UnifiedBatch, generator: torch.Generator) -> Shown:
@@ -156,15 +162,14 @@ class Representation:
     "An encoder of one modality, and decoders that were learnt with it: `denoising`, `restoring`."
     net: UnifiedNet
     modality: str
-    flops: int = 0  # floating-point operations spent on it
+    flops: int = 0  # spent on it
     pretexts: tuple[str, ...] = ("denoising",)
-    looks: dict[str, list] = field(default_factory=dict)  # on `val`, where it was trained until it got no better
+    looks: dict[str, list] = field(default_factory=dict)  # on `val`, where these ended it
 
     def save(self, folder: str | Path) -> Path:
         "Write weights and description to a folder of its own, atomically."
-        encoder = self.net.encoder
-        about = dict(modality=self.modality, channels=encoder.channels, widths=encoder.widths, seed=self.net.seed,
-                     flops=self.flops, pretexts=self.pretexts, looks=self.looks)
+        encoder, about = self.net.encoder, {n: getattr(self, n) for n in ("modality", "flops", "pretexts", "looks")}
+        about |= dict(channels=encoder.channels, widths=encoder.widths, seed=self.net.seed)
         with atomic(folder) as spare:
             spare.mkdir()
             save_weights(spare / "weights.safetensors", encoder=encoder, **self.net.heads)
@@ -179,10 +184,9 @@ class Representation:
         except EncoderError as bad:
             refuse = refusing(EncoderError, file=file, found=f"{bad.what} {bad.found}")
             refuse("This is not a representation.", fix="Learn it with learn_representation.", cause=bad)
-        pretexts = tuple(about["pretexts"])
-        net = pretext_net(about["channels"], about["widths"], about["seed"], pretexts)
+        net = pretext_net(about["channels"], about["widths"], about["seed"], about["pretexts"])
         load_weights(Path(folder) / "weights.safetensors", encoder=net.encoder, **net.heads)
-        return cls(net, about["modality"], about["flops"], pretexts, about["looks"])
+        return cls(net, about["modality"], about["flops"], tuple(about["pretexts"]), about["looks"])
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #76081d7c
 def conv_norms(net: nn.Module) -> dict[str, Tensor]:
@@ -230,7 +234,8 @@ def learn_representation(
     patience: Patience | None = None,
 ) -> Representation:
     "Stage 1: learn the pretexts from images of one modality. Weights have the norms they began with."
-    module = Pretexts(pretext_net(images.image[[0]].shape[1], widths, seed, pretexts), pretexts, cut, seed)
+    net = pretext_net(images.image[[0]].shape[1], widths, seed, pretexts)
+    module = Pretexts(net, pretexts, cut, seed)
     draw = batches(images, images, size, noise, seed, augment=augment)
     module.config, norms, each = config, conv_norms(module.net), count_flops(module, draw(0))
     look = None if val is None else lambda: -pretext_loss(module, val, noise)

@@ -33,7 +33,7 @@ class Results:
     targets: tuple[Target, ...]
     scores: dict[str, list[pd.DataFrame]]    # one table a seed, of all test images, in one order
     costs: dict[str, list[dict]]             # one a division
-    first: dict[str, list[int]]              # operations of stage 1, one a division, by its pretexts joined by "+"
+    first: dict[str, list[int]]              # operations of stage 1, one a division, by pretexts
     asked: dict[str, list[pd.DataFrame]]     # of images of another source, one table a division
     main: str = ""                           # the pretexts of the arms that name none
 
@@ -55,7 +55,8 @@ class Results:
 # %% ../../../nbs/transfer/unified/10_results.ipynb #5fccae89
 def _read_arm(folder: Path, name: str):
     found = kept(folder, name)
-    if found is None: refusing(StoreError, file=folder / name)("An arm of the study is not there.", fix="Run it again.")
+    if found is None:
+        refusing(StoreError, file=folder / name)("An arm of the study is not there.", fix="Run it again.")
     return found
 
 def _ordered(tables: list[pd.DataFrame]) -> pd.DataFrame:
@@ -79,8 +80,7 @@ Interval = tuple[float, tuple[float, float]]  # mean, and the 95 % interval
 
 def _within(found: Interval, most: float = 1.) -> Interval:
     "An interval cut at 0 and at the most that the metric can be."
-    mean, (low, high) = found
-    return mean, (max(low, 0.), min(high, most))
+    return found[0], (max(found[1][0], 0.), min(found[1][1], most))
 
 def _of_seeds(found: np.ndarray) -> Interval:
     "Mean and interval of a number a seed (S, 1 + draws), whose draws tell its error over images."
@@ -129,7 +129,8 @@ def table_of(results: Results) -> pd.DataFrame:
         steps = np.mean([sum(n["steps"] for n in cost["networks"].values()) for cost in costs])
         rows.append(dict(arm=arm, strategy=c["strategy"], pretexts="+".join(c["pretexts"]),
                          labelled=c["labelled"] or "all") | _measures(results, arm) | dict(
-            gflops=own / 1e9, first_gflops=first / 1e9, steps=steps, seconds=spent(results, arm, "seconds"),
+            gflops=own / 1e9, first_gflops=first / 1e9, steps=steps,
+            seconds=spent(results, arm, "seconds"),
             weights=int(c["weights"]), all_weights=int(c["all_weights"]), saved=1 - own / base,
             saved_with_first=1 - (own + first) / base,
             saved_to_best=1 - spent(results, arm, "flops_best") / spent(results, REFERENCE, "flops_best")))
@@ -145,8 +146,8 @@ def not_worse(row: pd.Series, metric: str, margins: Mapping[str, float] = MARGIN
 def not_worse_at_all(row: pd.Series, margins: Mapping[str, float] = MARGINS) -> bool:
     "Whether it is in accuracy or AUROC, in Dice, and in PSNR, as far as there are such targets."
     there = lambda metric: f"{metric} change low" in row
-    says = [not_worse(row, "accuracy", margins) or not_worse(row, "auroc", margins)] if there("accuracy") else []
-    return all(says + [not_worse(row, m, margins) for m in ("dice", "psnr") if there(m)])
+    told = [any(not_worse(row, m, margins) for m in ("accuracy", "auroc"))] if there("accuracy") else []
+    return all(told + [not_worse(row, m, margins) for m in ("dice", "psnr") if there(m)])
 
 def beats_chance(results: Results, arm: str = REFERENCE) -> bool:
     "Whether an arm's accuracy is above the share of the most common class in the test images, beyond its interval."
@@ -158,13 +159,13 @@ def beats_chance(results: Results, arm: str = REFERENCE) -> bool:
 SAVINGS = ("fewer steps", "one encoder", "fewer images to denoise", "stages held still")
 
 def parts_of_saving(results: Results, arm: str) -> dict[str, float]:
-    "The shares of the reference's operations that each of `SAVINGS` saves, mean over divisions; their sum is `saved`."
+    "Which share of the reference's operations each of `SAVINGS` saves; their sum is `saved`."
     parts = []
     for reference, cost in zip(results.costs[REFERENCE], results.costs[arm]):
         alone, (net,) = reference["networks"].values(), cost["networks"].values()
         each = sum(n["flops"] / n["steps"] for n in alone)
-        path = [sum(n["flops"] for n in alone), net["steps"] * each, net["steps"] * net["per_step"]["as_many"],
-                net["steps"] * net["per_step"]["learning"], net["flops"]]
+        steps = [each, net["per_step"]["as_many"], net["per_step"]["learning"]]
+        path = [sum(n["flops"] for n in alone), *(net["steps"] * one for one in steps), net["flops"]]
         parts.append(-np.diff(path))
     return dict(zip(SAVINGS, (np.mean(parts, axis=0) / spent(results, REFERENCE)).tolist()))
 
@@ -182,7 +183,7 @@ def _so_far(looks: dict) -> pd.DataFrame:
     return kept.assign(flops=table["flops"])
 
 def curve(cost: dict, metrics: Sequence[str] = tuple(MEASURES)) -> pd.DataFrame:
-    "Operations and `val` scores of an arm (one division's cost), a row for every look of any of its networks."
+    "Operations and `val` scores of an arm (one division's cost), a row for each look of its networks."
     parts = [_so_far(n["looks"]) for n in cost["networks"].values()]
     steps = sorted(set().union(*(p.index for p in parts)))
     wide = [p.reindex(steps).ffill() for p in parts]

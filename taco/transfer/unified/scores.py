@@ -52,8 +52,10 @@ class Answer(NamedTuple):
     answer: Tensor     # as `UnifiedNet.forward` gives it
     wanted: Tensor     # the clean images, or the labels
 
-def answers_to(net: UnifiedNet, images: Examples, targets: Sequence[Target], batch_size: int = 64) -> Iterator[Answer]:
-    "Answers to a batch of images after another, in evaluation mode; each noise is the same at every call."
+def answers_to(
+    net: UnifiedNet, images: Examples, targets: Sequence[Target], batch_size: int = 64,
+) -> Iterator[Answer]:
+    "Answers to a batch after another, in evaluation mode; each noise is the same at every call."
     net.eval()
     cleaned, named = ([t for t in targets if (t.kind == "denoising") == noisy] for noisy in (True, False))
     for start in range(0, len(images), batch_size):
@@ -66,7 +68,8 @@ def answers_to(net: UnifiedNet, images: Examples, targets: Sequence[Target], bat
             found = net(noisy, [t.name for t in cleaned])
             yield from (Answer(rows, t, name, noisy, found[t.name], clean) for t in cleaned)
         found = net(clean, [t.name for t in named]) if named else {}
-        yield from (Answer(rows, t, "", clean, found[t.name], images.labels[t.name][rows]) for t in named)
+        wanted = {t.name: images.labels[t.name][rows] for t in named}
+        yield from (Answer(rows, t, "", clean, found[t.name], wanted[t.name]) for t in named)
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #e0647f58
 def _scores_of(answer: Answer) -> dict[str, Tensor]:
@@ -104,8 +107,8 @@ def _table(answers: Iterable[Answer]) -> pd.DataFrame:
     "One row an image, in order."
     rows: dict[int, dict[str, Tensor]] = {}
     for a in answers: rows.setdefault(int(a.rows[0]), {}).update(_scores_of(a))
-    pieces = [pd.DataFrame({k: v.double().numpy() for k, v in row.items()}) for row in rows.values()]
-    return pd.concat(pieces, ignore_index=True)
+    numbers = lambda row: pd.DataFrame({k: v.double().numpy() for k, v in row.items()})
+    return pd.concat(map(numbers, rows.values()), ignore_index=True)
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #39549bc4
 MEASURES = dict(accuracy="accuracy", auroc="AUROC", dice="Dice", psnr="PSNR (dB)", ssim="SSIM")
@@ -144,13 +147,14 @@ def mean_losses(answers: Iterable[Answer]) -> dict[str, float]:
     parts: dict[str, list[tuple[float, int]]] = {}
     for a in answers:
         count = int((a.wanted >= 0).sum()) if a.target.kind == "classification" else len(a.rows)
-        loss = float(target_loss(a.target.kind, a.answer, a.wanted.long() if not a.noise else a.wanted, a.given))
+        wanted = a.wanted if a.noise else a.wanted.long()
+        loss = float(target_loss(a.target.kind, a.answer, wanted, a.given))
         parts.setdefault(a.target.name, []).append((loss, count))
-    mean = lambda found: float(np.average([loss for loss, _ in found], weights=[count for _, count in found]))
-    return {name: mean(found) for name, found in parts.items()}
+    mean = lambda found: sum(loss * count for loss, count in found) / max(1, sum(n for _, n in found))
+    return {name: float(mean(found)) for name, found in parts.items()}
 
 def look_at(net: UnifiedNet, val: Examples, targets: Sequence[Target]) -> Callable[[], dict[str, float]]:
-    "For `taco.learning.until.Until`: minus the sum of log losses on `val`, each weighted, and the images' scores."
+    "For `taco.learning.until.Until`: minus the weighted sum of log losses on `val`, and the scores."
     def look() -> dict[str, float]:
         answers = list(answers_to(net, val, targets))
         losses, scores = mean_losses(answers), mean_scores(_table(answers), targets)
@@ -168,7 +172,7 @@ def image_values(scores: pd.DataFrame, targets: Sequence[Target], metric: str) -
     return np.mean([part[columns].mean(axis=1).to_numpy() for part in label_sets(scores)], axis=0)
 
 def _drawn_aurocs(table: pd.DataFrame, name: str, images: np.ndarray) -> np.ndarray:
-    "AUROC of each row of image numbers (D, N), mean over folds, from the ranks of the margins; NaN for one class."
+    "AUROC of each row of image numbers (D, N), mean over folds, by ranks of the margins; NaN: one class."
     if "fold" in table:
         of = table["fold"].to_numpy()
         only = lambda fold: table.drop(columns="fold").assign(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ...base import ParameterError, StoreError, refusing, write_json
+from ...base import ParameterError, StoreError, TacoError, refusing, write_json
 from ...data.card import Card, load_card
 from ...data.pack import pack
 from ...data.store import Store, read_manifest
@@ -25,8 +25,8 @@ from .networks import BASELINES, Arm, Setting, Workshop, keep, kept
 from .targets import Target
 
 # %% auto #0
-__all__ = ['Modality', 'pack_modality', 'Division', 'divisions', 'division_folder', 'workshop', 'tune', 'chosen_rates',
-           'run_division', 'run_studies']
+__all__ = ['Modality', 'pack_modality', 'pack_modalities', 'Division', 'divisions', 'division_folder', 'workshop', 'tune',
+           'chosen_rates', 'run_division', 'run_studies']
 
 # %% ../../../nbs/transfer/unified/09_study.ipynb #16a3610d
 @dataclass(frozen=True)
@@ -81,6 +81,21 @@ def pack_modality(
     targets = (Target("denoising", "denoising"), Target("structures", "segmentation", outputs),
                Target("finding", "classification", 2, within="structures"))
     return Modality(name, card, finding, packed, targets, tuple(beside_it), other, folds if real else None)
+
+# %% ../../../nbs/transfer/unified/09_study.ipynb #1e670d4e
+def pack_modalities(modalities: Mapping[str, dict], source: str = "auto", **settings
+                    ) -> tuple[list[Modality], dict[str, str]]:
+    "Modalities by name, each with keywords of `pack_modality`; and, where only real files will do, what lacks them."
+    packed, absent = [], {}
+    for name, about in modalities.items():
+        try: packed.append(pack_modality(name, **about, source=source, **settings))
+        except TacoError as error:
+            if source != "real": raise
+            absent[name] = f"{error.what} {error.fix or ''}".strip()
+    if not packed:
+        refusing(ParameterError)("No modality has its files here.", "modalities", "; ".join(absent.values()),
+                                 fix="Give the folder of the datasets as `data`.")
+    return packed, absent
 
 # %% ../../../nbs/transfer/unified/09_study.ipynb #5b7e5c37
 class Division(NamedTuple):

@@ -163,19 +163,21 @@ def step_flops(module: Tuning, draw: Callable[[int], UnifiedBatch]) -> list[int]
 # %% ../../../nbs/transfer/unified/06_tuning.ipynb #840d5227
 Start = Representation | ImageNetEncoder | None  # what a training begins with; None: random weights
 
-def _start_net(start: Start, channels: int, widths: Sequence[int], seed: int, guide: UnifiedNet | None) -> UnifiedNet:
+def _start_net(start: Start, channels: int, widths: Sequence[int], seed: int, guide) -> UnifiedNet:
     "A network without heads, with the encoder that there is to start from."
     if start is None: return UnifiedNet(channels, [], widths, seed, guide=guide)
-    encoder, name = (start.net.encoder, f"of {start.modality}") if isinstance(start, Representation) else (start, "")
+    own = isinstance(start, Representation)
+    encoder = start.net.encoder if own else start
     if encoder.channels != channels:
+        what = f"The representation of {start.modality}" if own else "The encoder"
         refusing(EncoderError)(
-            f"The representation {name} has another number of channels than these images.".replace("  ", " "),
-            "channels", channels, encoder.channels,
+            f"{what} has another number of channels than these images.", "channels", channels, encoder.channels,
             "Use the representation of this modality, or read the images with as many channels.")
     return UnifiedNet(channels, [], encoder.widths, seed, copy.deepcopy(encoder), guide)
 
+# %% ../../../nbs/transfer/unified/06_tuning.ipynb #38e181a5
 def _per_step(module: Tuning, draw: Callable[[int], UnifiedBatch], full: Callable[[int], UnifiedBatch]) -> dict:
-    "Operations of a step in which all stages learn; and when as many images are denoised as are labelled."
+    "Operations of a step in which all stages learn, and all images are denoised as well."
     plain = Tuning(module.net, module.targets)
     plain.config = module.config
     return dict(learning=count_flops(plain, draw(0)), as_many=count_flops(plain, full(0)))
@@ -184,14 +186,16 @@ def _fitted(module: Tuning, draw: Callable[[int], UnifiedBatch], folder, until: 
     "Fit a module, and what it cost, as `fine_tune` says it."
     each, began = step_flops(module, draw), time.perf_counter()
     loss = float(fit(module, draw, module.config, folder, until=until)["loss"].iloc[-1])
-    took, steps, looks = time.perf_counter() - began, module.config.steps, until.table() if until else None
+    took, steps = time.perf_counter() - began, module.config.steps
+    looks = until.table() if until else None
     if looks is not None: steps = int(looks["step"].iloc[-1])
     best = steps if looks is None else int(looks.loc[looks["best"], "step"].item())
     took *= steps / max(1, steps - module.start)  # some may have been done before a stop
     spent, count = np.cumsum([0, *each]), lambda parameters: sum(p.numel() for p in parameters)
     if looks is not None: looks = looks.assign(flops=spent[looks["step"]]).to_dict("list")
-    return dict(flops=int(spent[steps]), flops_best=int(spent[best]), steps=steps, best=best, seconds=took, loss=loss,
-                weights=count(module.learns()), all_weights=count(module.net.parameters()), looks=looks)
+    weights, every = count(module.learns()), count(module.net.parameters())
+    return dict(flops=int(spent[steps]), flops_best=int(spent[best]), steps=steps, best=best,
+                seconds=took, loss=loss, weights=weights, all_weights=every, looks=looks)
 
 # %% ../../../nbs/transfer/unified/06_tuning.ipynb #64a33e4e
 def fine_tune(
@@ -213,13 +217,7 @@ def fine_tune(
     augment: Augment = NO_AUGMENT,
     guide: UnifiedNet | None = None,    # a trained network whose segmentations a class looks within
 ) -> tuple[UnifiedNet, dict]:
-    """Fit all targets together; the network and what it cost: flops of the steps taken, flops_best and best (until the
-    weights that were kept), steps, weights that learn of all_weights, seconds, loss (of the last steps), looks (a table
-    with the flops until each, or None), and per_step (flops when all stages are `learning`, and with `as_many` images
-    denoised as are labelled).
-
-    Raises `EncoderError` for images of other channels, `ParameterError` as `Tuning` does.
-    """
+    "The fitted network, and what it cost. Raises `EncoderError` for other channels, `ParameterError` as `Tuning`."
     net = _start_net(start, labelled.image[[0]].shape[1], widths, seed, guide).attach(*targets)
     decoders = start.net.heads if isinstance(start, Representation) else {}
     trained = [net.encoder, *hand_on_decoder(dict(decoders.items()), net)] if start is not None else []

@@ -1,34 +1,27 @@
-"UMS-Rep: the sentences and numbers that an experiment records."
-import numpy as np
+"UMS-Rep: the sentences, tables and numbers that an experiment records."
+import dataclasses
+
 import pandas as pd
 import pytest
 
-from taco.transfer.unified.answers import most_saved, overview, say_gained, say_saved, study_metrics
-from taco.transfer.unified.results import Results, table_of
-from tests.transfer.unified.toys import TARGETS
+from taco.transfer.unified.answers import (
+    arm_title,
+    may_be_shown,
+    most_saved,
+    overview,
+    paper_table,
+    pretext_changes,
+    say_asked,
+    say_gained,
+    say_saved,
+    sentences,
+    shared_arms,
+    study_metrics,
+)
+from taco.transfer.unified.results import MARGINS, REFERENCE, table_of
+from tests.transfer.unified.toys import ARMS, IMAGES, made, scores_of
 
-ARMS = {  # strategy, labelled, budget, operations, share of right findings, Dice
-    "separate-all-1": ("separate", None, 1., 10, .9, .8), "separate-all-0.5": ("separate", None, .5, 5, .7, .7),
-    "joint-all-0.5": ("joint", None, .5, 4, .9, .7), "full-all-0.5": ("full", None, .5, 2, .9, .8),
-    "separate-6-0.5": ("separate", 6, .5, 5, .6, .5), "full-6-0.5": ("full", 6, .5, 2, .8, .7)}
-
-
-def made(right_of_reference: float = .9) -> Results:
-    "Three seeds of forty test images, with the same error in each image for every arm."
-    noise, truth = .02 * np.random.default_rng(0).standard_normal(40), np.arange(40) % 2
-    def scores(right: float, dice: float) -> pd.DataFrame:
-        correct = 1. * (np.arange(40) < 40 * right)
-        table = {"dice organs": dice + noise, "correct finding": correct, "class finding": truth,
-                 "margin finding": (2 * correct - 1) * (2 * truth - 1)}
-        for kind in ("Gaussian", "speckle"):
-            table |= {f"psnr {kind}": 20. + noise, f"ssim {kind}": .5 + noise}
-        return pd.DataFrame(table)
-    def cost(strategy, labelled, budget, flops):
-        return dict(strategy=strategy, labelled=labelled, budget=budget, flops=flops, note="", seconds=1., weights=2,
-                    all_weights=2)
-    arms = ARMS | {"separate-all-1": (*ARMS["separate-all-1"][:4], right_of_reference, .8)}
-    return Results("chest X-ray", TARGETS, [0, 1, 2], {n: [scores(*a[4:])] * 3 for n, a in arms.items()},
-                   {n: [cost(*a[:4])] * 3 for n, a in arms.items()}, [dict(flops=1)] * 3)
+PREFIX = "ums_rep_chest_X-ray_"
 
 
 @pytest.fixture(scope="module")
@@ -39,52 +32,140 @@ def results(): return made()
 def table(results): return table_of(results)
 
 
-def test_what_is_saved_is_saved_at_no_loss(results, table):
-    saved = lambda column, *measures: most_saved(results, table, measures, column)
-    assert saved("saved", "accuracy", "dice", "psnr")["arm"] == "full-all-0.5"
-    assert saved("saved", "dice")["saved"] == pytest.approx(.8)
-    assert saved("saved_with_first", "dice")["saved_with_first"] == pytest.approx(.7), "stage 1 counts as well"
-    lines = list(say_saved(results, table, .5))
-    first = "chest X-ray, accuracy: 80% of stage 2 saved at no loss by full-all-0.5"
-    assert len(lines) == 8 and lines[0].startswith(first)
-    assert "baseline at equal epochs -0.100" in next(line for line in lines if ", dice:" in line)
+@pytest.fixture(scope="module")
+def elsewhere(results):
+    "With images of another source, of which the shared arm makes more."
+    return dataclasses.replace(results, asked=results.asked | {
+        REFERENCE: [scores_of(.9, .5)] * 3, "full-all": [scores_of(.9, .6)] * 3, "full-6": [scores_of(.9, .6)] * 3})
+
+
+# ---------------------------------------------------------------- saved
+
+def test_most_is_saved_by_an_arm_that_is_not_worse(results, table):
+    assert shared_arms(table)["arm"].tolist() == ["full-all", "frozen-all"]
+    best, fair = most_saved(results, table)
+    assert best["arm"] == "full-all" and fair, "frozen saves more, and loses Dice"
+    best, fair = most_saved(results, table, MARGINS | dict(dice=.3))
+    assert best["arm"] == "frozen-all" and fair, "by another margin"
+    lines = list(say_saved(results, table))
+    assert lines[0] == "chest X-ray: 80% saved by full-all, not worse by the margins"
+    assert len(lines) == 1 + len(MARGINS) + 2 and all("not worse" in line for line in lines[1:6])
+    assert "Dice +0.000, at worst +0.000 (margin 0.01): not worse" in lines[3]
+    assert "fewer steps 0%, one encoder 70%, fewer images to denoise 5%, stages held still 5%" in lines[-2]
+    assert "70% over 1, 75% over 2, 78% over 4" in lines[-1]
 
 
 def test_nothing_is_saved_where_the_reference_does_not_beat_chance():
-    results = made(.5)
+    results = made(**{REFERENCE: ("separate", [], None, 1000, .5, .8)})
     table = table_of(results)
-    lines = list(say_saved(results, table, .5))
-    assert sum("does not beat chance" in line for line in lines) == 4, "accuracy, and all three"
+    assert "does not beat chance" in next(say_saved(results, table))
     found = study_metrics(results, table, "phantom")
-    assert found["ums_rep_chest_X-ray_most_saved_at_no_loss_in_accuracy"]["value"] == 0
-    assert found["ums_rep_chest_X-ray_most_saved_at_no_loss_in_dice"]["value"] == pytest.approx(.8)
+    for name in ("saved", "saved_with_first", "saved_over_4"):
+        assert found[PREFIX + name]["value"] == 0 < found[PREFIX + name]["best"]
+    assert found[f"{PREFIX}saved"]["arm"] == "full-all" and found[f"{PREFIX}saved"]["best"] == pytest.approx(.8)
+    assert found[f"{PREFIX}full-all_saved"]["value"] == pytest.approx(.8), "what an arm cost is a fact"
 
 
-def test_every_shared_arm_may_lose_something(results, table):
-    lost = table.assign(**{"dice change": -.5, "dice change high": -.4})
-    assert most_saved(results, lost, ("dice",), "saved") is None
-    said = [line for line in say_saved(results, lost, .5) if ", dice:" in line]
-    assert len(said) == 2 and all("every shared arm loses something" in line for line in said)
+def test_every_shared_arm_may_be_worse(results, table):
+    lost = table.assign(**{"dice change": -.2, "dice change low": -.5})
+    best, fair = most_saved(results, lost)
+    assert best["arm"] == "frozen-all" and not fair, "in all else it is as good, and saves more"
+    lines = list(say_saved(results, lost))
+    assert "every shared arm may be worse" in lines[0] and "at worst -0.500 (margin 0.01): may be worse" in lines[3]
+    found = study_metrics(results, lost, "phantom")
+    assert found[f"{PREFIX}saved"]["value"] == 0 and found[f"{PREFIX}non_inferior_dice"]["value"] == 0
 
 
-def test_gains_are_those_of_arms_from_the_representation(results, table):
+def test_without_a_shared_arm_there_is_no_answer(results, table):
+    alone = table[table["strategy"].isin(["separate", "joint"])]
+    assert most_saved(results, alone) == (None, False) and not list(say_saved(results, alone))
+    assert f"{PREFIX}saved" not in study_metrics(results, alone, "phantom")
+
+
+# ---------------------------------------------------------------- gained, asked, pretexts
+
+def test_gains_are_over_the_best_of_the_baselines(results, table):
     lines = list(say_gained(results, table))
-    assert any("6 labelled, full, budget 0.5: Dice +0.200" in line for line in lines)
-    assert not any("joint" in line or "separate" in line for line in lines)
+    assert "chest X-ray, 6 labelled: Dice of full-6 +0.200 [+0.200, +0.200] over separate-6" in lines
+    assert any(line.startswith("chest X-ray, all labelled: Dice of full-all +0.000") for line in lines)
+    assert len(lines) == 2 * 3, "two numbers of labels, three measures"
 
 
-def test_every_number_is_recorded_once(results, table):
-    found = study_metrics(results, table, "phantom+real")
-    prefix = "ums_rep_chest_X-ray_"
-    assert all(name.startswith(prefix) and number["seeds"] == 3 for name, number in found.items())
-    assert found[f"{prefix}full-6-0.5_dice_gain"]["value"] == pytest.approx(.2)
-    assert f"{prefix}full-6-0.5_dice_change" not in found, "few labels have no reference"
-    assert not any(name.startswith(f"{prefix}separate-all-1_") and name.endswith(("gain", "change")) for name in found)
-    assert found[f"{prefix}full-all-0.5_accuracy"]["n"] == 40 and found[f"{prefix}full-all-0.5_saved"]["n"] == 1
-    assert found[f"{prefix}full-all-0.5_saved"]["with_stage_1"] == pytest.approx(.7)
+def test_other_images_are_spoken_of_where_they_were_asked_about(results, elsewhere):
+    assert not list(say_asked(results))
+    lines = list(say_asked(elsewhere))
+    assert len(lines) == 4 and all("full-6" not in line for line in lines), "AUROC and Dice of two arms"
+    assert any("another source, full-all: Dice 0.6" in line and "+0.100 [+0.100" in line for line in lines)
+    table = table_of(elsewhere)
+    every = [list(say(elsewhere, table)) for say in (say_saved, say_gained)]
+    assert sentences(elsewhere, table) == [*every[0], *every[1], *lines]
 
 
-def test_the_overview_names_each_arm(results, table):
-    shown = overview([results], [table]).loc["chest X-ray"]
-    assert list(shown.index) == list(ARMS) and shown.loc["full-all-0.5", "saved"] == .8
-    assert shown.loc["full-6-0.5", "accuracy"].startswith("0.8 [")
+def test_other_pretexts_are_compared_with_the_arm_without(results):
+    (row,) = pretext_changes(results).to_dict("records")
+    assert row["title"] == "denoising, told; all labels" and row["dice"] == pytest.approx(.05)
+    assert row["dice low"] <= row["dice"] <= row["dice high"] and row["accuracy"] == 0
+    without = dataclasses.replace(results, costs={a: c for a, c in results.costs.items() if a != "full-all"})
+    assert not len(pretext_changes(without))
+
+
+@pytest.mark.parametrize("card, source, shown", [("busi", "real", True), ("montgomery", "real", False),
+                                                 ("montgomery", "phantom", True), ("montgomery", "packaged", True)])
+def test_real_images_are_shown_where_the_licence_allows_it(card, source, shown):
+    assert may_be_shown(card, pd.DataFrame(dict(source=["phantom", source]))) is shown
+
+
+@pytest.mark.parametrize("licence, shown", [("CC BY 4.0", True), ("CC-BY-NC 4.0", False), ("CC BY-NC-SA", False),
+                                            ("CC BY-ND 4.0", False), ("CC0 1.0", True), ("research only", False)])
+def test_which_licences_allow_it(licence, shown, monkeypatch):
+    class Card: "One with another licence."
+    Card.licence = licence
+    monkeypatch.setattr("taco.transfer.unified.answers.load_card", lambda name: Card)
+    assert bool(may_be_shown("any", pd.DataFrame(dict(source=["real"])))) is shown
+
+
+# ---------------------------------------------------------------- numbers and tables
+
+def test_every_number_is_recorded_by_its_name(elsewhere):
+    table = table_of(elsewhere)
+    found = study_metrics(elsewhere, table, "phantom+real")
+    assert all(name.startswith(PREFIX) for name in found)
+    assert all(n["n"] == IMAGES and n["seeds"] == 3 and n["data"] == "phantom+real" for n in found.values())
+    number = lambda name: found[PREFIX + name]
+    assert number("saved")["value"] == pytest.approx(.8) and number("saved")["arm"] == "full-all"
+    assert number("saved_with_first")["value"] == pytest.approx(.7)
+    assert number("saved_over_4")["value"] == pytest.approx(.775)
+    assert number("saved_by_one_encoder")["value"] == pytest.approx(.7)
+    for m in MARGINS:
+        assert number(f"non_inferior_{m}")["value"] == 1 and number(f"non_inferior_{m}")["margin"] == MARGINS[m]
+    gain = number("dice_gain_at_6_over_best_baseline")
+    assert gain["value"] == pytest.approx(.2) and (gain["ours"], gain["baseline"]) == ("full-6", "separate-6")
+    assert number("gain_at_6_over_best_baseline")["measure"] == "auroc"
+    assert number("gain_at_all_over_best_baseline")["ci"][0] <= 0
+    assert number("full-all_saved")["with_stage_1"] == pytest.approx(.7) and number("full-all_saved")["steps"] == 4
+    assert number("full-all_dice_asked")["value"] == pytest.approx(.6, abs=.01)
+    assert number("frozen-all_dice_change")["value"] == pytest.approx(-.2) and "frozen-all_dice_asked" not in found
+    assert not any(f"{arm}_dice_change" in name for name in found for arm in ("full-6", "separate-6"))
+    assert {f"{PREFIX}{arm}_saved" for arm in ARMS} <= found.keys()
+
+
+def test_the_overview_names_each_arm(table):
+    shown = overview(table)
+    titles = [arm_title(strategy, "+".join(pretexts)) for strategy, pretexts, *_ in ARMS.values()]
+    assert shown.index.get_level_values("arm").tolist() == titles
+    assert shown.loc[("all", "all stages"), "saved"] == .8 and shown.loc[("all", "all stages"), "saved with stage 1"] == .7
+    assert shown.loc[(6, "all stages"), "accuracy"].startswith("0.8 [") and "all stages (denoising, told)" in titles
+
+
+@pytest.mark.parametrize("latex", [False, True])
+def test_a_table_for_a_paper_has_a_line_for_every_arm(table, latex):
+    text = paper_table({"chest X-ray": table, "breast ultrasound": table}, latex)
+    lines = [line for line in text.splitlines() if line.startswith("| " if not latex else ("\\cline", " ", "chest", "brea"))
+             or " & " in line]
+    for title in overview(table).index.get_level_values("arm").unique():
+        assert sum(title in line for line in lines) >= 2, title
+    assert all(word in text for word in ("chest X-ray", "breast ultrasound", "AUROC", "Dice", "GFLOP"))
+    if latex: assert text.startswith("\\begin{longtable}") and text.rstrip().endswith("\\end{longtable}")
+    else:
+        assert len(lines) == 2 + 2 * len(ARMS) and set(lines[1]) == set("| -")
+        assert len({line.count("|") for line in lines}) == 1

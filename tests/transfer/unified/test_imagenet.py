@@ -41,7 +41,7 @@ def test_other_channels_are_refused():
             ImageNetEncoder(channels, random=True)
     encoder = ImageNetEncoder(1, random=True)
     for shape in ((2, 3, 32, 32), (1, 32, 32)):
-        with pytest.raises(EncoderError, match="another number of channels"): encoder(torch.rand(shape))
+        with pytest.raises(EncoderError, match="other channels than"): encoder(torch.rand(shape))
 
 
 def test_weights_that_cannot_be_had_are_refused_with_a_way_to_get_them(tmp_path, monkeypatch):
@@ -86,6 +86,6 @@ def test_all_of_it_is_fine_tuned_and_the_start_is_left_alone(file):
         denoising=(1, 32, 32), organs=(3, 32, 32), finding=(2,))
     again = UnifiedNet(1, WITHIN, encoder=ImageNetEncoder(1, random=True)).eval()
     again.load_state_dict(net.state_dict())
-    assert torch.equal(again(images.clean([0]))["organs"], answers["organs"])
+    assert torch.allclose(again(images.clean([0]))["organs"], answers["organs"], atol=1e-5)
     with pytest.raises(EncoderError, match="another number of channels than these images"):
         tune(start, examples(8, channels=3))

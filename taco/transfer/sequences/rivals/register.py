@@ -97,16 +97,14 @@ _SIMCLR = one_stage(lambda encoder, decoder, seed: SimCLR(encoder, SimCLRConfig(
 _POSITIONAL = one_stage(lambda encoder, decoder, seed: Positional(encoder, PositionalConfig(), seed), PlacedBatches)
 _FUSION = one_stage(lambda encoder, decoder, seed: VolumeFusion(encoder, decoder, FusionConfig(), seed))
 _RESTORING = one_stage(lambda encoder, decoder, seed: Restoring(encoder, decoder, RestoringConfig(), seed))
-_SGD: dict[str, Any] = dict(optimiser="sgd", learning_rate=.1)
 
 RIVALS = {
     "masked": Rival("masked", "https://arxiv.org/abs/2111.06377", PARTS, _MASKED),
-    "simclr": Rival("SimCLR", "https://arxiv.org/abs/2002.05709", ("encoder",), _SIMCLR, **_SGD),
-    "positional": Rival("PCL", "https://arxiv.org/abs/2106.09157", ("encoder",), _POSITIONAL, weight_decay=1e-5,
-                        **_SGD),
-    "global-local": Rival("global + local", "https://arxiv.org/abs/2006.10511", PARTS, two_stages, learning_rate=1e-3),
+    "simclr": Rival("SimCLR", "https://arxiv.org/abs/2002.05709", ("encoder",), _SIMCLR),
+    "positional": Rival("PCL", "https://arxiv.org/abs/2106.09157", ("encoder",), _POSITIONAL),
+    "global-local": Rival("global + local", "https://arxiv.org/abs/2006.10511", PARTS, two_stages),
     "volume-fusion": Rival("VolumeFusion", "https://arxiv.org/abs/2306.16925", PARTS, _FUSION,
-                           outputs=FusionConfig().levels + 1, learning_rate=1e-3, weight_decay=1e-5),
+                           outputs=FusionConfig().levels + 1),
     "restoring": Rival("restoring", "https://arxiv.org/abs/1908.06912", PARTS, _RESTORING)}
 
 # %% ../../../../nbs/transfer/sequences/rivals/06_register.ipynb #bf0a34fc

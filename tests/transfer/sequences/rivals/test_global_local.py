@@ -93,11 +93,11 @@ def test_the_frozen_encoder_does_not_move_while_the_decoder_learns():
     assert all(moved) and equal(model.decoder.final, start.decoder.final)
 
 
-@pytest.mark.parametrize("make, batches", [(make_global, PLACED), (make_local, SINGLE)])
-def test_each_stage_is_pure_goes_on_and_learns(make, batches, tmp_path):
+@pytest.mark.parametrize("make, batches, share", [(make_global, PLACED, .88), (make_local, SINGLE, .3)])
+def test_each_stage_is_pure_goes_on_and_learns(make, batches, share, tmp_path):
     check_pure(make, batches(0))
     check_resumes(make, batches, tmp_path)
-    assert fall(make, batches) < .95
+    assert fall(make, batches) < share
 
 
 def whole(folder=None, seed=0):

@@ -7,6 +7,7 @@ import torch
 from taco.base import ParameterError
 from taco.transfer.sequences.batches import SliceBatches
 from taco.transfer.sequences.disturbances import standardised
+from taco.transfer.sequences.rivals import masked as module
 from taco.transfer.sequences.rivals.masked import (
     Masked,
     MaskedConfig,
@@ -66,6 +67,20 @@ def test_slices_are_varied_anew_at_every_step():
     images = torch.rand(4, 1, 32, 32)
     one, two, still = (varied(images, torch.Generator().manual_seed(s), k) for s, k in ((0, .5), (1, .5), (0, 0.)))
     assert not torch.equal(one, two) and not torch.equal(still, images), "moved even where nothing is shaded"
+
+
+def test_the_slice_is_asked_and_not_what_was_shown_of_it(monkeypatch):
+    "A network that answers the slice pays nothing; one that answers what it was shown does."
+    model, seen, truly = make(0), {}, module.masked
+    def watched(images, where):
+        seen.update(slice=images, shown=truly(images, where))
+        return seen["shown"]
+    monkeypatch.setattr(module, "masked", watched)
+    lost = {}
+    for name in ("slice", "shown"):
+        model.decoder.forward = lambda features, name=name: standardised(seen[name])
+        lost[name] = model.loss(BATCHES(0), 0).item()
+    assert lost["slice"] == 0 < lost["shown"]
 
 
 def test_sparse_features_know_nothing_of_what_is_hidden():

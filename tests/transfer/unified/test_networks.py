@@ -1,0 +1,277 @@
+"UMS-Rep: which networks an arm consists of, what they share, and that a killed arm goes on within a network."
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from taco.base import StoreError
+from taco.learning import checkpoint
+from taco.learning.until import Patience
+from taco.transfer.unified import networks as chapter, tuning
+from taco.transfer.unified.batches import Augment
+from taco.transfer.unified.examples import choose_labelled
+from taco.transfer.unified.imagenet import ImageNetEncoder
+from taco.transfer.unified.networks import Arm, Scored, Workshop, keep, kept, study_arms
+from taco.transfer.unified.representation import Representation
+from taco.transfer.unified.results import Results, value
+from taco.transfer.unified.scores import image_values, mean_scores, score_images
+from tests.transfer.unified.toys import WITHIN, equal, setting
+
+FEW, ALL = Arm("separate", 6, sets=2), Arm("separate")
+
+
+def shop_of(folder, images, **more) -> Workshop:
+    how = more.pop("setting", setting())
+    return Workshop("toy", how, images, images.take(range(8)), images, images, 0, folder, **more)
+
+
+@pytest.fixture(scope="module")
+def whole(images, tmp_path_factory):
+    "A workshop in which two arms were trained without a break, and what they came to."
+    shop = shop_of(tmp_path_factory.mktemp("whole"), images)
+    return shop, [shop.arm(arm) for arm in (FEW, ALL)]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    "What `fine_tune` is asked for, once it is asked: it trains nothing."
+    calls = []
+    class Enough(Exception): "That was to be known."
+    def watched(start, labelled, unlabelled, targets, config, strategy, widths, size, **more):
+        calls.append(dict(start=start, labelled=labelled, unlabelled=unlabelled, targets=targets, config=config,
+                          strategy=strategy, **more))
+        raise Enough
+    def ask(shop: Workshop, *network):
+        with pytest.raises(Enough): shop.network(*network)
+        return calls[-1]
+    monkeypatch.setattr(chapter, "fine_tune", watched)
+    return ask
+
+
+def same_cost(one: dict, other: dict) -> bool:
+    "Whether two trainings cost the same, but for the time."
+    known = ("flops", "flops_best", "weights", "all_weights")
+    inner = (*known, "steps", "best", "looks", "per_step")
+    return all(one[n] == other[n] for n in known) and one["networks"].keys() == other["networks"].keys() and all(
+        one["networks"][kind][n] == other["networks"][kind][n] for kind in one["networks"] for n in inner)
+
+
+# ---------------------------------------------------------------- arms
+
+def test_the_arms_of_a_study_are_named_apart():
+    arms = study_arms(["guided", "separate"], ["frozen", "full"], ["separate", "full"], {10: 3, 25: 1}, ["masked"], 25)
+    assert [(a.file, a.sets) for a in arms if a.labelled] == [
+        ("separate-10", 3), ("full-10", 3), ("separate-25", 1), ("full-25", 1), ("full.masked-25", 1)]
+    assert [a.file for a in arms if not a.labelled] == [
+        "separate-all", "guided-all", "frozen-all", "full-all", "full.masked-all"]
+    assert len({a.file for a in arms}) == len(arms) and arms[0] == Arm("separate")
+    assert study_arms([], ["full"], [], {})[0] == Arm("separate"), "the reference is always there"
+
+
+def test_an_arm_is_one_network_or_one_for_each_target():
+    assert Arm("separate").networks(WITHIN) == ["separate-denoising", "separate-organs", "separate-finding"]
+    assert Arm("guided").networks(WITHIN) == ["separate-denoising", "separate-organs", "guided-finding"]
+    for arm in (Arm("joint"), Arm("imagenet", 6), Arm("full", None, ("masked", "told"))):
+        assert arm.networks(WITHIN) == [arm.name]
+
+
+@pytest.mark.parametrize("after", [2, 5, 7, 13])  # steps, of three networks in two sets with three steps each
+def test_an_arm_goes_on_within_a_network(images, whole, tmp_path, monkeypatch, after):
+    steps, step = [], tuning.Tuning.training_step
+
+    def dying(self, *given):
+        if len(steps) == after: raise SystemExit(143)
+        steps.append(1)
+        return step(self, *given)
+
+    def call(): return [shop_of(tmp_path, images).arm(arm) for arm in (FEW, ALL)]
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.)
+    monkeypatch.setattr(tuning.Tuning, "training_step", dying)
+    with pytest.raises(SystemExit): call()
+    assert len(steps) == after
+    after = 1000
+    found = call()
+    assert len(steps) == 3 * 7  # no step twice: denoising, which both arms share, and two networks of each set
+    for (scores, cost, _), (same, other, _) in zip(found, whole[1]):
+        pd.testing.assert_frame_equal(scores, same, rtol=1e-12)
+        assert same_cost(cost, other)
+
+
+def test_sets_of_labels_are_averaged(whole):
+    shop, ((two, cost, _), _) = whole
+    one, first_cost, _ = shop.arm(dataclasses.replace(FEW, sets=1))
+    assert len(two) == 2 * len(one) and set(two["set"]) == {0, 1}
+    pd.testing.assert_frame_equal(one, two[two["set"] == 0], rtol=1e-12)
+    second = two[two["set"] == 1]
+    assert not np.allclose(one["margin finding"], second["margin finding"])
+    assert np.allclose(one["psnr Gaussian"], second["psnr Gaussian"])
+    results = Results("toy", WITHIN, dict(a=[two]), {}, {}, {})
+    for metric in ("accuracy", "dice"):
+        mean = np.mean([image_values(part, WITHIN, metric).mean() for part in (one, second)])
+        assert value(results, "a", metric)[0] == pytest.approx(mean)
+    auroc = value(results, "a", "auroc")[0]
+    assert auroc == pytest.approx(np.mean([mean_scores(part, WITHIN)["auroc"] for part in (one, second)]))
+    assert auroc == pytest.approx(mean_scores(two, WITHIN)["auroc"])
+    assert cost["flops"] == first_cost["flops"] == sum(n["flops"] for n in cost["networks"].values())
+    assert cost["labelled"] == 6 and cost["strategy"] == "separate" and cost["networks"].keys() == set(
+        FEW.networks(WITHIN))
+
+
+def test_the_denoiser_alone_is_the_same_for_any_number_of_labels(images, whole, tmp_path, asked):
+    "It reads no label; for fewer labels it is remembered, and that changes nothing."
+    shop, (few, every) = whole
+    assert len({shop.place("separate-denoising", n, take, None) for n in (None, 3, 6) for take in (0, 1)}) == 1
+    assert few.cost["networks"]["separate-denoising"]["flops"] == every.cost["networks"]["separate-denoising"]["flops"]
+    for column in ("psnr Gaussian", "ssim speckle"):
+        assert few.scores[column][:24].tolist() == pytest.approx(every.scores[column].tolist(), rel=1e-12)
+    seen = [asked(shop_of(tmp_path, images), "separate-denoising", n, take)["labelled"] for n, take in
+            ((6, 1), (None, 0))]
+    assert seen[0].subject.tolist() == seen[1].subject.tolist() and len(seen[0]) == 24
+
+
+def test_which_images_are_labelled(images, tmp_path, asked):
+    shop = shop_of(tmp_path, images)
+    subjects = {(n, take): asked(shop, "joint", n, take)["labelled"].subject.tolist() for n, take in
+                ((6, 0), (6, 1), (None, 0))}
+    wanted = images.subject[choose_labelled(images, 6, "finding", 0, 1)].tolist()
+    assert subjects[6, 1] == wanted != subjects[6, 0] and len(subjects[None, 0]) == 24
+
+
+def test_baselines_share_what_they_can(images, whole, monkeypatch):
+    "Separate and guided have one denoiser and one segmentation; of the guided arm one network is new."
+    shop, (_, every) = whole
+    made, tune = [], chapter.fine_tune
+    def watched(start, labelled, unlabelled, targets, *a, **k):
+        made.append(([t.name for t in targets], targets[0].within, k["guide"]))
+        return tune(start, labelled, unlabelled, targets, *a, **k)
+    monkeypatch.setattr(chapter, "fine_tune", watched)
+    guided = shop.arm(Arm("guided"))
+    (names, within, guide), = made
+    assert names == ["finding"] and within == "organs" and list(guide.heads) == ["organs"]
+    assert equal(guide, shop.trained("separate-organs")) and not guide.training
+    shared = ["psnr Gaussian", "ssim speckle", "dice organs"]
+    pd.testing.assert_frame_equal(guided.scores[shared], every.scores[shared], rtol=1e-12)
+    assert not np.allclose(guided.scores["margin finding"], every.scores["margin finding"])
+    for kind in ("separate-denoising", "separate-organs"):
+        assert guided.cost["networks"][kind]["flops"] == every.cost["networks"][kind]["flops"]
+    few = shop.place("separate-organs", 6, 1, None)
+    assert few.is_dir() and few != shop.place("separate-organs", None, 0, None), "each set has a guide of its own"
+
+
+def test_a_guide_knows_the_same_labels(images, whole, asked):
+    "A guided class with six labels looks within the masks of a segmentation that had these six."
+    shop = whole[0]
+    guide = asked(shop, "guided-finding", 6, 1)["guide"]
+    assert equal(guide, shop.trained("separate-organs", 6, 1))
+    assert not equal(guide, shop.trained("separate-organs", 6, 0))
+
+
+# ---------------------------------------------------------------- how each is trained
+
+def test_the_separate_class_looks_everywhere(images, tmp_path, asked, monkeypatch, representation):
+    remembered = lambda self, pretexts=(): Representation(representation.net, "toy", 0, pretexts or ("denoising",))
+    monkeypatch.setattr(Workshop, "representation", remembered)
+    shop = shop_of(tmp_path, images, setting=setting(noisy=3))
+    def how(kind):
+        found = asked(shop, kind)
+        return [t.within for t in found["targets"]], found["noisy"], found["strategy"], type(found["start"])
+    for kind in ALL.networks(WITHIN): assert how(kind) == ([None], None, "full", type(None))
+    assert how("joint") == ([None, None, "organs"], None, "full", type(None))
+    assert how("full") == ([None, None, "organs"], 3, "full", Representation)
+    assert how("last2.denoising+told") == ([None, None, "organs"], 3, "last2", Representation)
+    assert how("full.masked")[1] is None, "it does not know how to denoise"
+
+
+def test_everything_else_is_the_same_for_all(images, tmp_path, asked, monkeypatch, representation):
+    monkeypatch.setattr(Workshop, "representation", lambda self, pretexts=(): representation)
+    monkeypatch.setattr(chapter, "ImageNetEncoder", lambda channels: ImageNetEncoder(channels, random=True))
+    shop = shop_of(tmp_path, images, setting=setting(augment=Augment(turn=3.), rate=.5))
+    for kind in ("separate-organs", "joint", "imagenet", "frozen", "full.masked"):
+        found = asked(shop, kind)
+        assert found["augment"] == Augment(turn=3.) and found["patience"] == shop.setting.patience
+        assert found["val"] is shop.val and found["unlabelled"] is shop.train and found["seed"] == 0
+        assert found["rate"] == .5 and found["config"].steps == 3 and found["config"].precision == "32"
+        assert isinstance(found["start"], ImageNetEncoder) == (kind == "imagenet")
+
+
+def test_each_kind_has_the_rate_that_was_chosen(images, tmp_path, asked, monkeypatch, representation):
+    monkeypatch.setattr(Workshop, "representation", lambda self, pretexts=(): representation)
+    shop = shop_of(tmp_path, images, rates={"joint": .02, "full": .003})
+    rate = lambda *network: asked(shop, *network)["config"].learning_rate
+    assert rate("joint") == .02 and rate("full", 6, 1) == .003 and rate("frozen") == 5e-3
+    assert rate("full.denoising+told") == .003, "other pretexts go by the same"
+    assert rate("joint", None, 0, .1) == .1
+    places = {shop.place("joint", *more) for more in ((None, 0, None), (None, 0, .1), (6, 0, None), (6, 1, None))}
+    assert len(places) == 4 and shop.place("joint", None, 0, .02) in places
+
+
+def test_stage_1_sees_what_it_may_and_is_learnt_once(images, tmp_path, monkeypatch, representation):
+    calls = []
+    def learn(seen, modality, config, *a, **more):
+        calls.append(dict(seen=seen, modality=modality, rate=config.learning_rate, **more))
+        return dataclasses.replace(representation, pretexts=more["pretexts"])
+    monkeypatch.setattr(chapter, "learn_representation", learn)
+    shop, first = shop_of(tmp_path, images, setting=setting(first_rate=.07)), Patience(every=9)
+    shop.unlabelled = images.take(range(5))
+    for _ in range(2): assert equal(shop.representation().net, representation.net)
+    (call,) = calls
+    assert call["seen"] is shop.unlabelled and call["val"] is shop.val and call["rate"] == .07
+    assert call["pretexts"] == ("denoising",) and call["patience"] == shop.setting.patience
+    shop.setting = dataclasses.replace(shop.setting, first_patience=first)
+    shop.start("full", ("denoising", "told"))
+    assert calls[1]["pretexts"] == ("denoising", "told") and calls[1]["patience"] == first
+    assert sorted(p.name for p in tmp_path.glob("repr*")) == ["representation-denoising", "representation-denoising+told"]
+    assert shop.start("joint") is None and len(calls) == 2
+
+
+# ---------------------------------------------------------------- what is kept
+
+@pytest.mark.parametrize("kind", ["separate-organs", "joint", "frozen", "imagenet"])
+def test_a_network_comes_back_as_it_was_scored(images, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(chapter, "ImageNetEncoder", lambda channels, random=True: ImageNetEncoder(channels, random=True))
+    shop = shop_of(tmp_path, images.take(range(12)), setting=setting(2, noisy=2))
+    scored, net = shop.network(kind), shop.trained(kind)
+    again = score_images(net, shop.test, [t for t in WITHIN if t.name in net.heads])
+    pd.testing.assert_frame_equal(again, scored.scores, rtol=1e-4, atol=1e-4)
+    assert not net.training and not any(p.requires_grad for p in net.parameters())
+
+
+def test_images_of_another_source_are_asked_about(images, tmp_path):
+    shop = shop_of(tmp_path, images, setting=setting(1), asked=images.take([5, 1, 2]), rows=range(100, 124))
+    for _ in range(2):  # made, and kept
+        scores, _, asked = shop.arm(Arm("joint"))
+        assert scores["image"].tolist() == list(range(100, 124)) and scores["subject"].tolist() == images.subject.tolist()
+        assert asked["subject"].tolist() == ["s5", "s1", "s2"] and asked["image"].tolist() == [0, 1, 2]
+        columns = ["dice organs", "margin finding", "class finding"]  # noise is drawn by position
+        expected = scores[columns].iloc[[5, 1, 2]].reset_index(drop=True)
+        pd.testing.assert_frame_equal(asked[columns], expected, rtol=1e-3, atol=1e-4)
+    assert shop_of(tmp_path / "other", images, setting=setting(1)).arm(Arm("joint")).asked is None
+
+
+SCORED = Scored(pd.DataFrame({"dice organs": [1 / 3, .5], "subject": ["a", "b"]}), dict(flops=3), None)
+
+
+def test_what_was_kept_is_read_back(tmp_path):
+    assert kept(tmp_path, "network") is None
+    for asked in (None, SCORED.scores[:1]):
+        keep(tmp_path, "network", SCORED._replace(asked=asked))
+        found = kept(tmp_path, "network")
+        pd.testing.assert_frame_equal(found.scores, SCORED.scores)
+        assert found.cost["flops"] == 3 and (found.asked is None) == (asked is None)
+    pd.testing.assert_frame_equal(found.asked, SCORED.scores[:1])
+
+
+@pytest.mark.parametrize("file", ["network.csv", "network.asked.csv", "network.json"])
+def test_a_damaged_file_is_refused_and_a_missing_one(images, tmp_path, file):
+    shop = shop_of(tmp_path, images)
+    place = shop.place("joint", None, 0, None)
+    keep(place, "network", SCORED._replace(asked=SCORED.scores))
+    assert shop.network("joint").cost["flops"] == 3, "it is not trained again"
+    data = bytearray((place / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (place / file).write_bytes(data)
+    with pytest.raises(StoreError, match=rf"{file}(.|\n)*Delete the folder .*joint"): shop.network("joint")
+    (place / file).unlink()
+    if file != "network.json":
+        with pytest.raises(StoreError, match="missing"): shop.network("joint")
