@@ -230,12 +230,10 @@ ANSWERS += (
 # %% ../../nbs/workflow/04_tables.ipynb #b85874cb
 ANSWERS += (
     ("fig10_ums_rep", "ums_rep", "what does one shared representation save?",
-     "<ums_rep_breast_ultrasound_full-all-0.34_saved:.0%> of computation "
-     "(<ums_rep_breast_ultrasound_full-all-0.34_saved.with_stage_1:.0%> with its training), accuracy kept "
-     "(by separate networks, too, at <ums_rep_breast_ultrasound_separate-all-0.34_saved:.0%>), "
-     "but Dice and PSNR fall; with 25 labels accuracy "
-     "<seeds/ums_rep_breast_ultrasound_full-25-0.34_accuracy_gain:+ci>, "
-     "which the sharing does, not the representation"),
+     "on phantoms, every network trained until it gets no better: <ums_rep_breast_ultrasound_full-all_saved:.0%> of "
+     "three separate networks' computation (<ums_rep_breast_ultrasound_full-all_saved.with_stage_1:.0%> with its own), "
+     "AUROC <ums_rep_breast_ultrasound_full-all_auroc_change:+ci>, "
+     "but Dice <ums_rep_breast_ultrasound_full-all_dice_change:+ci>: a head start, no better end"),
     ("fig11_sequences", "sequence_ssl", "do pretext tasks on slice sequences help?",
      "with one labelled volume Dice <seeds/sequence_mmwhs_CT_gap_all_over_moco_1:+ci> over MoCo v2 "
      "in a short fine-tuning"),

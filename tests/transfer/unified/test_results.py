@@ -76,7 +76,7 @@ def test_values_and_changes_are_means_with_intervals(results, table):
     assert table.index.tolist() == list(ARMS) and table.loc["full-6", "labelled"] == 6
     for arm, (_, pretexts, _, flops, right, dice) in ARMS.items():
         row = table.loc[arm]
-        assert row["accuracy"] == pytest.approx(right) and row["dice"] == pytest.approx(dice, abs=.01)
+        assert row["accuracy"] == pytest.approx(right) and row["dice"] == pytest.approx(dice)
         assert row["accuracy low"] <= row["accuracy"] <= row["accuracy high"] <= 1 and row["pretexts"] == "+".join(pretexts)
         assert row["saved"] == pytest.approx(1 - flops / 1000) and row["gflops"] == pytest.approx(flops / 1e9)
     assert table.loc["frozen-all", "dice change"] == pytest.approx(-.2)
@@ -120,8 +120,8 @@ def test_intervals_stay_within_what_is_possible():
 def test_images_of_another_source_are_asked_by_every_division(results):
     asked = {REFERENCE: [scores_of(.9, .6)] * 6, "full-all": [scores_of(.9, .7)] * 6}
     other = dataclasses.replace(results, asked=asked)
-    assert value(other, "full-all", "dice", True)[0] == pytest.approx(.7, abs=.01)
-    assert value(other, "full-all", "dice")[0] == pytest.approx(.8, abs=.01)
+    assert value(other, "full-all", "dice", True)[0] == pytest.approx(.7)
+    assert value(other, "full-all", "dice")[0] == pytest.approx(.8)
     assert difference(other, "full-all", REFERENCE, "dice", True)[0] == pytest.approx(.1)
 
 
@@ -219,7 +219,7 @@ def test_the_folds_of_a_seed_are_one_table_in_the_order_of_the_images(folders):
     for seed, table in zip((4, 9), found.scores["separate-all"]):
         assert table["image"].tolist() == list(range(IMAGES))
         assert ((table["image"] + seed + table["fold"]) % 2 == 0).all()
-        assert table["dice organs"].mean() == pytest.approx(.1 * seed, abs=.01)
+        assert table["dice organs"].mean() == pytest.approx(.1 * seed)
     assert {name: len(costs) for name, costs in found.costs.items()} == dict.fromkeys(found.scores, 4)
     assert found.first == {"denoising": [0, 1, 0, 1], "denoising+told": [10, 11, 10, 11]}
     assert stage_one(found, "full.denoising+told-all") == 10.5

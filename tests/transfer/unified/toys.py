@@ -106,6 +106,7 @@ ARMS = {  # strategy, pretexts, labelled, operations, share of right findings, D
 def scores_of(right: float, dice: float) -> pd.DataFrame:
     "Test images of which each has the same noise in every arm; the first ones are told rightly."
     noise, truth = .02 * np.random.default_rng(0).standard_normal(IMAGES), np.arange(IMAGES) % 2
+    noise -= noise.mean()
     correct = 1. * (np.arange(IMAGES) < IMAGES * right)
     table = {"dice organs": dice + noise, "correct finding": correct, "class finding": truth,
              "margin finding": (2 * correct - 1) * (2 * truth - 1)}

@@ -54,7 +54,7 @@ def group_contrast(embeddings: Tensor, group: Tensor, temperature: float) -> Ten
     with torch.autocast(embeddings.device.type, enabled=False):
         alike = embeddings.float() @ embeddings.float().mT / temperature   # (…, N, N)
     same = group[:, None] == group
-    others = alike.masked_fill(same, -1e4).logsumexp(-1, keepdim=True)     # (…, N, 1)
+    others = alike.masked_fill(same, -torch.inf).logsumexp(-1, keepdim=True)     # (…, N, 1)
     pairs = same & ~torch.eye(len(group), dtype=torch.bool, device=group.device)
     return F.softplus(others - alike)[..., pairs].mean()
 

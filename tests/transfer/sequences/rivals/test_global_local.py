@@ -91,6 +91,8 @@ def test_the_frozen_encoder_does_not_move_while_the_decoder_learns():
     assert equal(model.encoder, start.encoder), "neither weights nor statistics of batch norm"
     moved = [not torch.equal(a, b) for a, b in zip(model.decoder.ups.parameters(), start.decoder.ups.parameters())]
     assert all(moved) and equal(model.decoder.final, start.decoder.final)
+    start.loss(SINGLE(0), 0).backward()
+    assert all(p.grad is None for p in start.encoder.parameters()), "nor is anything spent on it"
 
 
 @pytest.mark.parametrize("make, batches, share", [(make_global, PLACED, .88), (make_local, SINGLE, .3)])
