@@ -231,7 +231,8 @@ ANSWERS += (
 ANSWERS += (
     ("fig10_ums_rep", "ums_rep", "what does one shared representation save?",
      "on phantoms, every network trained until it gets no better: <ums_rep_breast_ultrasound_full-all_saved:.0%> of "
-     "three separate networks' computation (<ums_rep_breast_ultrasound_full-all_saved.with_stage_1:.0%> with its own), "
+     "three separate networks' computation saved "
+     "(<ums_rep_breast_ultrasound_full-all_saved.with_stage_1:.0%> with stage 1), "
      "AUROC <ums_rep_breast_ultrasound_full-all_auroc_change:+ci>, "
      "but Dice <ums_rep_breast_ultrasound_full-all_dice_change:+ci>: a head start, no better end"),
     ("fig11_sequences", "sequence_ssl", "do pretext tasks on slice sequences help?",

@@ -153,15 +153,14 @@ def test_the_overview_names_each_arm(table):
     shown = overview(table)
     titles = [arm_title(strategy, "+".join(pretexts)) for strategy, pretexts, *_ in ARMS.values()]
     assert shown.index.get_level_values("arm").tolist() == titles
-    assert shown.loc[("all", "all stages"), "saved"] == .8 and shown.loc[("all", "all stages"), "saved with stage 1"] == .7
+    assert shown.loc[("all", "all stages"), ["saved", "saved with stage 1"]].tolist() == [.8, .7]
     assert shown.loc[(6, "all stages"), "accuracy"].startswith("0.8 [") and "all stages (denoising, told)" in titles
 
 
 @pytest.mark.parametrize("latex", [False, True])
 def test_a_table_for_a_paper_has_a_line_for_every_arm(table, latex):
     text = paper_table({"chest X-ray": table, "breast ultrasound": table}, latex)
-    lines = [line for line in text.splitlines() if line.startswith("| " if not latex else ("\\cline", " ", "chest", "brea"))
-             or " & " in line]
+    lines = [line for line in text.splitlines() if (" & " in line if latex else line.startswith("| "))]
     for title in overview(table).index.get_level_values("arm").unique():
         assert sum(title in line for line in lines) >= 2, title
     assert all(word in text for word in ("chest X-ray", "breast ultrasound", "AUROC", "Dice", "GFLOP"))

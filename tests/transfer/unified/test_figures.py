@@ -76,7 +76,8 @@ def test_examples_say_what_was_told_and_whether_it_is_wrong():
         [p[:1] for p in pictures], torch.tensor([.1]), torch.tensor([0]))})
     assert isinstance(figure, Figure) and len(figure.axes) == 4 * len(EXAMPLE_COLUMNS)
     assert [figure.axes[5 * i].get_ylabel() for i in range(4)] == [
-        "malignant 1\np = 0.90", "malignant 1\np = 0.20\nwrong", "malignant 0\np = 0.70\nwrong", "tuberculosis 0\np = 0.10"]
+        "malignant 1\np = 0.90", "malignant 1\np = 0.20\nwrong", "malignant 0\np = 0.70\nwrong",
+        "tuberculosis 0\np = 0.10"]
     assert [ax.get_title() for ax in figure.axes[:5]] == list(EXAMPLE_COLUMNS)
     shown = figure.axes[8].images[0]
     assert torch.equal(torch.as_tensor(shown.get_array()), pictures[3][1]) and shown.get_clim() == (0, 2)
@@ -95,7 +96,8 @@ def test_examples_are_of_each_class_right_and_wrong(tmp_path):
     pairs = list(zip(found.truth.tolist(), right.tolist()))
     assert len(set(pairs)) == count and pairs == sorted(pairs, key=lambda pair: (pair[0], not pair[1]))
     assert set(found.truth.tolist()) == set(test.labels["finding"].tolist())
-    rows = [next(i for i in range(len(test)) if torch.equal(test.clean([i])[0, 0], clean)) for clean in found.pictures[2]]
+    known = test.clean(range(len(test)))[:, 0]
+    rows = [next(i for i, image in enumerate(known) if image.equal(clean)) for clean in found.pictures[2]]
     assert torch.equal(test.labels["finding"][rows], found.truth)
     assert torch.equal(test.labels["structures"][rows], found.pictures[4])
     table = pd.read_csv(next(tmp_path.glob("montgomery-tuberculosis-0-0/full-all.csv")))

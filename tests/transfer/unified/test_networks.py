@@ -221,7 +221,8 @@ def test_stage_1_sees_what_it_may_and_is_learnt_once(images, tmp_path, monkeypat
     shop.setting = dataclasses.replace(shop.setting, first_patience=first)
     shop.start("full", ("denoising", "told"))
     assert calls[1]["pretexts"] == ("denoising", "told") and calls[1]["patience"] == first
-    assert sorted(p.name for p in tmp_path.glob("repr*")) == ["representation-denoising", "representation-denoising+told"]
+    made = sorted(p.name for p in tmp_path.glob("representation-*"))
+    assert made == ["representation-denoising", "representation-denoising+told"]
     assert shop.start("joint") is None and len(calls) == 2
 
 
@@ -229,7 +230,8 @@ def test_stage_1_sees_what_it_may_and_is_learnt_once(images, tmp_path, monkeypat
 
 @pytest.mark.parametrize("kind", ["separate-organs", "joint", "frozen", "imagenet"])
 def test_a_network_comes_back_as_it_was_scored(images, tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(chapter, "ImageNetEncoder", lambda channels, random=True: ImageNetEncoder(channels, random=True))
+    drawn = lambda channels, random=True: ImageNetEncoder(channels, random=True)
+    monkeypatch.setattr(chapter, "ImageNetEncoder", drawn)
     shop = shop_of(tmp_path, images.take(range(12)), setting=setting(2, noisy=2))
     scored, net = shop.network(kind), shop.trained(kind)
     again = score_images(net, shop.test, [t for t in WITHIN if t.name in net.heads])
@@ -241,7 +243,8 @@ def test_images_of_another_source_are_asked_about(images, tmp_path):
     shop = shop_of(tmp_path, images, setting=setting(1), asked=images.take([5, 1, 2]), rows=range(100, 124))
     for _ in range(2):  # made, and kept
         scores, _, asked = shop.arm(Arm("joint"))
-        assert scores["image"].tolist() == list(range(100, 124)) and scores["subject"].tolist() == images.subject.tolist()
+        assert scores["image"].tolist() == list(range(100, 124))
+        assert scores["subject"].tolist() == images.subject.tolist()
         assert asked["subject"].tolist() == ["s5", "s1", "s2"] and asked["image"].tolist() == [0, 1, 2]
         columns = ["dice organs", "margin finding", "class finding"]  # noise is drawn by position
         expected = scores[columns].iloc[[5, 1, 2]].reset_index(drop=True)

@@ -62,8 +62,8 @@ def test_not_worse_at_all_means_the_class_the_masks_and_the_image():
 
 def test_what_chance_is():
     truth = [0., 1.] * 20
-    scores = lambda right: pd.DataFrame({"correct finding": right, "class finding": truth, "margin finding": 0., "set": 0,
-                                         "subject": range(40)})
+    scores = lambda right: pd.DataFrame({"correct finding": right, "class finding": truth, "margin finding": 0.,
+                                         "set": 0, "subject": range(40)})
     results = lambda *each: Results("toy", TARGETS, {REFERENCE: [scores(e) for e in each]}, {}, {}, {})
     good, coin = [1.] * 38 + [0.] * 2, [1., 0.] * 20
     assert beats_chance(results(good, good)) and not beats_chance(results(coin, coin))
@@ -77,7 +77,8 @@ def test_values_and_changes_are_means_with_intervals(results, table):
     for arm, (_, pretexts, _, flops, right, dice) in ARMS.items():
         row = table.loc[arm]
         assert row["accuracy"] == pytest.approx(right) and row["dice"] == pytest.approx(dice)
-        assert row["accuracy low"] <= row["accuracy"] <= row["accuracy high"] <= 1 and row["pretexts"] == "+".join(pretexts)
+        assert row["accuracy low"] <= row["accuracy"] <= row["accuracy high"] <= 1
+        assert row["pretexts"] == "+".join(pretexts)
         assert row["saved"] == pytest.approx(1 - flops / 1000) and row["gflops"] == pytest.approx(flops / 1e9)
     assert table.loc["frozen-all", "dice change"] == pytest.approx(-.2)
     assert table.loc["guided-all", "dice change low"] == pytest.approx(-.05), "paired, for images have one noise"
@@ -102,7 +103,8 @@ def test_auroc_is_fold_by_fold(results):
     whole = results.scores[REFERENCE][0]
     late = np.arange(IMAGES) >= IMAGES // 2
     found = whole.assign(fold=late * 1, **{"margin finding": 2 * whole["class finding"] - 30. * late})
-    folded, pooled = (Results("toy", WITHIN, {"a": [t], "b": [t]}, {}, {}, {}) for t in (found, found.drop(columns="fold")))
+    tables = found, found.drop(columns="fold")
+    folded, pooled = (Results("toy", WITHIN, dict(a=[t], b=[t]), {}, {}, {}) for t in tables)
     assert value(folded, "a", "auroc")[0] == 1 and value(folded, "a", "auroc")[1] == pytest.approx((1, 1))
     assert value(pooled, "a", "auroc")[0] == pytest.approx(.75)
     assert difference(folded, "a", "b", "auroc") == (0, (0, 0))
@@ -134,9 +136,9 @@ def test_the_parts_of_a_saving_sum_to_it(results, table):
     assert list(parts.values()) == pytest.approx([0, .7, .05, .05])
     other = made(**{"full-all": ("full", [], None, 1500, .9, .8)})
     assert sum(parts_of_saving(other, "full-all").values()) == pytest.approx(-.5), "nothing is saved"
-    longer = dataclasses.replace(results, costs=results.costs | {"full-all": [
-        cost | dict(networks=dict(full=cost["networks"]["full"] | dict(steps=2))) for cost in results.costs["full-all"]]})
-    assert parts_of_saving(longer, "full-all")["fewer steps"] == pytest.approx(.5)
+    briefly = lambda cost: cost | dict(networks=dict(full=cost["networks"]["full"] | dict(steps=2)))
+    half = dataclasses.replace(results, costs=results.costs | {"full-all": list(map(briefly, results.costs["full-all"]))})
+    assert parts_of_saving(half, "full-all")["fewer steps"] == pytest.approx(.5)
 
 
 def test_stage_1_is_counted_once_for_so_many_fine_tunings(results, table):

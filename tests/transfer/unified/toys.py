@@ -100,7 +100,8 @@ ARMS = {  # strategy, pretexts, labelled, operations, share of right findings, D
     "separate-all": ("separate", [], None, 1000, .9, .8), "guided-all": ("guided", [], None, 1100, .9, .75),
     "joint-all": ("joint", [], None, 900, .85, .7), "full-all": ("full", [], None, 200, .9, .8),
     "frozen-all": ("frozen", [], None, 100, .9, .6), "separate-6": ("separate", [], 6, 500, .6, .5),
-    "full-6": ("full", [], 6, 200, .8, .7), "full.denoising+told-all": ("full", ["denoising", "told"], None, 200, .9, .85)}
+    "full-6": ("full", [], 6, 200, .8, .7),
+    "full.denoising+told-all": ("full", ["denoising", "told"], None, 200, .9, .85)}
 
 
 def scores_of(right: float, dice: float) -> pd.DataFrame:
@@ -119,12 +120,12 @@ def cost_of(strategy: str, pretexts: list[str], labelled: int | None, flops: int
     "What an arm cost: two looks at each network, the second better."
     looks = dict(step=[2, 4], rate=[1., 1.], value=[-2., -1.], best=[False, True], flops=[flops // 2, flops],
                  accuracy=[.5, right], auroc=[.5, right], dice=[.1, dice], psnr=[15., 20.], ssim=[.2, .5])
-    names = ["separate-denoising", "separate-organs", "separate-finding"] if strategy in ("separate", "guided") else [""]
-    share = [.5, .3, .2] if len(names) == 3 else [1.]
-    network = lambda part: dict(flops=part * flops, steps=4, looks=looks | dict(flops=[part * f for f in looks["flops"]]),
+    alone = strategy in ("separate", "guided")
+    shares = {f"separate-{t.name}": s for t, s in zip(WITHIN, (.5, .3, .2))} if alone else {strategy: 1.}
+    network = lambda part: dict(flops=part * flops, steps=4, looks=looks | dict(flops=[part * flops / 2, part * flops]),
                                 per_step=dict(learning=part * flops / 4 * 1.25, as_many=part * flops / 4 * 1.5))
     return dict(strategy=strategy, pretexts=pretexts, labelled=labelled, flops=flops, flops_best=flops, seconds=1.,
-                weights=2, all_weights=3, networks={n or strategy: network(p) for n, p in zip(names, share)})
+                weights=2, all_weights=3, networks={name: network(part) for name, part in shares.items()})
 
 
 def made(**arms) -> Results:
