@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from ...atlas.rivals.baselines import efficientnet_lite, imagenet_lite
 from ...base import EncoderError, refusing
 from ..unet import UNetEncoder
+from .net import seeded
 
 # %% auto #0
 __all__ = ['ImageNetEncoder']
@@ -26,12 +27,12 @@ class ImageNetEncoder(nn.Module):
     Weights come from a file, or from the extra `imagenet`; `random=True` leaves them as they are drawn.
     Raises `EncoderError` where they cannot be had, and for images of other channels.
     """
-    def __init__(self, channels: int = 1, file: str | Path = "", random: bool = False, enlarge: int = 1):
+    def __init__(self, channels: int = 1, file: str | Path = "", random: bool = False, enlarge: int = 1, seed: int = 0):
         super().__init__()
         if channels not in (1, 3):
             refusing(EncoderError)("ImageNet's images are grey or coloured.", "channels", channels, "1 or 3")
         self.channels, self.enlarge = channels, enlarge
-        fresh = [UNetEncoder(channels, (8,))] if enlarge == 1 else []
+        with seeded(seed, "fresh"): fresh = [UNetEncoder(channels, (8,))] if enlarge == 1 else []
         self.widths: tuple[int, ...] = (*(8 for _ in fresh), 16, 24, 40, 112, 320)
         network: Any = efficientnet_lite() if random else imagenet_lite(file).network
         blocks = network.train().requires_grad_(True)._blocks

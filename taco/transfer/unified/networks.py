@@ -170,7 +170,7 @@ def representation(self: Workshop, pretexts: Sequence[str] = ()) -> Representati
 @patch
 def start(self: Workshop, strategy: str, pretexts: tuple[str, ...] = ()) -> Start:
     "What a network of this strategy begins with."
-    if strategy == "imagenet": return ImageNetEncoder(self.channels)
+    if strategy == "imagenet": return ImageNetEncoder(self.channels, seed=self.seed)
     return None if strategy in BASELINES else self.representation(pretexts)
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #d6c99825

@@ -171,6 +171,11 @@ def test_impossible_folds_are_refused(folds, fold, word):
     with pytest.raises(ParameterError, match=word): fold_splits(WHO, ILL, folds, fold)
 
 
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="scikit-learn's error comes through")
+def test_more_folds_than_images_of_any_class_are_refused_by_name():
+    with pytest.raises(ParameterError, match="folds"): fold_splits(np.arange(6), np.arange(6) % 2, 4, 0)
+
+
 def test_rows_are_those_of_the_packing_or_of_a_fold(store):
     label, split = findings_of(store, "tuberculosis").numpy(), store.table["split"]
     packed = rows_by_split(store, label, None)

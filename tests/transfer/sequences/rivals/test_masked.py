@@ -77,10 +77,11 @@ def test_the_slice_is_asked_and_not_what_was_shown_of_it(monkeypatch):
         return seen["shown"]
     monkeypatch.setattr(module, "masked", watched)
     lost = {}
+    model.encoder.register_forward_pre_hook(lambda module, inputs: seen.update(given=inputs[0]))
     for name in ("slice", "shown"):
         model.decoder.forward = lambda features, name=name: standardised(seen[name])
         lost[name] = model.loss(BATCHES(0), 0).item()
-    assert lost["slice"] == 0 < lost["shown"]
+    assert lost["slice"] == 0 < lost["shown"] and torch.equal(seen["given"], seen["shown"])
 
 
 def test_sparse_features_know_nothing_of_what_is_hidden():

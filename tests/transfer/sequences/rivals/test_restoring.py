@@ -53,7 +53,7 @@ def test_each_task_alone_is_asked_and_spoils_more_than_the_floor(task, monkeypat
         seen.append((names, *truly(clean, names, generator)))
         return seen[-1][1:]
     monkeypatch.setattr(restoring, "of_tasks", watched)
-    loss = make(0, tasks=(task,)).loss(BATCHES(0), 0)
+    loss = make(0, tasks=(task,), strength=2.).loss(BATCHES(0), 0)
     [(names, given, wanted, _)] = seen
     assert names == (task,) and torch.isfinite(loss) and (given - wanted).square().mean() > 1e-3
 
@@ -68,8 +68,10 @@ def test_the_answer_is_compared_with_the_clean_slice(monkeypatch):
     monkeypatch.setattr(restoring, "of_tasks", watched)
     model.decoder.forward = lambda features: seen["wanted"]
     assert model.loss(BATCHES(0), 0) == 0 and torch.allclose(seen["wanted"], seen["clean"], atol=1e-6)
+    model.encoder.register_forward_pre_hook(lambda module, inputs: seen.update(shown=inputs[0]))
     model.decoder.forward = lambda features: seen["given"]
     assert model.loss(BATCHES(0), 0).item() == pytest.approx(1, abs=1e-4)
+    assert torch.equal(seen["shown"], seen["given"])
 
 
 def test_skip_connections_are_cut_by_chance_and_the_deepest_never(monkeypatch):

@@ -42,9 +42,10 @@ def test_one_rectangle_is_a_rectangle_of_one_level():
 
 
 def test_few_and_many_rectangles():
-    few, many = (level_map(200, 32, FusionConfig(blocks=b), torch.Generator().manual_seed(0)) for b in ((1, 1), (9, 9)))
-    assert (few > 0).float().mean() < .15 < .5 < (many > 0).float().mean()
-    assert all(len(one.unique()) <= 2 for one in few), "no second rectangle"
+    made = lambda *blocks: level_map(200, 32, FusionConfig(blocks=blocks), torch.Generator().manual_seed(0))
+    few, some, many = ((m > 0).float().mean() for m in (made(1, 1), made(1, 9), made(9, 9)))
+    assert few < .15 < some - .1 and some + .1 < many
+    assert all(len(one.unique()) <= 2 for one in made(1, 1)), "no second rectangle"
 
 
 def test_levels_are_shares_of_the_second():
@@ -62,7 +63,9 @@ def test_what_is_asked_is_the_level_of_what_is_shown(monkeypatch):
         return truly(first, second, level, levels)
     monkeypatch.setattr(volume_fusion, "fused", watched)
     model.encoder = torch.nn.Identity()
-    right = lambda shown: 50 * torch.nn.functional.one_hot(seen["level"], 5).movedim(3, 1).float()
+    def right(shown):
+        assert torch.equal(shown, truly(**seen, levels=4))
+        return 50 * torch.nn.functional.one_hot(seen["level"], 5).movedim(3, 1).float()
     model.decoder = torch.nn.Module()
     model.decoder.forward = right
     assert model.loss(BATCHES(0), 0) < 1e-3
