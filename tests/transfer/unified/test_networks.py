@@ -190,7 +190,9 @@ def test_the_separate_class_looks_everywhere(images, tmp_path, asked, monkeypatc
 
 def test_everything_else_is_the_same_for_all(images, tmp_path, asked, monkeypatch, representation):
     monkeypatch.setattr(Workshop, "representation", lambda self, pretexts=(): representation)
-    monkeypatch.setattr(chapter, "ImageNetEncoder", lambda channels: ImageNetEncoder(channels, random=True))
+    made = []
+    drawn = lambda channels, seed: made.append(seed) or ImageNetEncoder(channels, random=True)
+    monkeypatch.setattr(chapter, "ImageNetEncoder", drawn)
     shop = shop_of(tmp_path, images, setting=setting(augment=Augment(turn=3.), rate=.5))
     for kind in ("separate-organs", "joint", "imagenet", "frozen", "full.masked"):
         found = asked(shop, kind)
@@ -198,6 +200,7 @@ def test_everything_else_is_the_same_for_all(images, tmp_path, asked, monkeypatc
         assert found["val"] is shop.val and found["unlabelled"] is shop.train and found["seed"] == 0
         assert found["rate"] == .5 and found["config"].steps == 3 and found["config"].precision == "32"
         assert isinstance(found["start"], ImageNetEncoder) == (kind == "imagenet")
+    assert made == [shop.seed]
 
 
 def test_each_kind_has_the_rate_that_was_chosen(images, tmp_path, asked, monkeypatch, representation):
@@ -235,7 +238,7 @@ def test_stage_1_sees_what_it_may_and_is_learnt_once(images, tmp_path, monkeypat
 
 @pytest.mark.parametrize("kind", ["separate-organs", "joint", "frozen", "imagenet"])
 def test_a_network_comes_back_as_it_was_scored(images, tmp_path, monkeypatch, kind):
-    drawn = lambda channels, random=True: ImageNetEncoder(channels, random=True)
+    drawn = lambda channels, **_: ImageNetEncoder(channels, random=True)
     monkeypatch.setattr(chapter, "ImageNetEncoder", drawn)
     shop = shop_of(tmp_path, images.take(range(12)), setting=setting(2, noisy=2))
     scored, net = shop.network(kind), shop.trained(kind)
