@@ -37,7 +37,7 @@ endef
 reproduce: env  ## train TaCo and draw its figures of PROFILE (quick: about 30 minutes on two cores)
 	$(call run,taco)
 
-unified: env  ## UMS-Rep: one representation, three tasks; figure 10 (quick: under 10 minutes on two cores)
+unified: env  ## UMS-Rep: one representation, three tasks; figure 10 (quick: about 15 minutes on two cores)
 	$(call run,unified)
 
 sequences: env  ## self-supervision on slice sequences beside MoCo v2; figure 11 (quick: under 12 minutes on two cores)
