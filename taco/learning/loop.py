@@ -181,6 +181,7 @@ class History(L.Callback):
     def __init__(self, file: Path | None, config: FitConfig, samples: int, progress: bool = True):
         self.file, self.config, self.samples, self.progress = file, config, samples, progress
         self.rows, self.losses, self.clock, self.timed, self.shown = [], [], 0., 0, -1
+        self.step, self.lr = 0, 0.  # of the last step
 
     def state_dict(self) -> dict: return dict(rows=self.rows, losses=[loss.item() for loss in self.losses])
     def load_state_dict(self, state_dict: dict) -> None:
@@ -190,16 +191,21 @@ class History(L.Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.losses.append(outputs["loss"].detach())
-        step, total = trainer.global_step, self.config.steps
-        if step % self.config.log_every and step != total: return
+        self.step, self.lr = trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"]
+        if self.step % self.config.log_every and self.step != self.config.steps: return
+        loss, speed = self.sum_up()
+        if trainer.is_global_zero and self.progress: self.show(self.step, self.config.steps, loss, speed)
+
+    def sum_up(self) -> tuple[float, float]:
+        "Write a row of the steps since the last: their mean loss, and how many samples a second."
         loss, now = torch.stack([loss.cpu() for loss in self.losses]).mean().item(), time.perf_counter()
         if not math.isfinite(loss):
-            refusing(EncoderError)("The loss is not a number any more.", "loss", f"{loss} at step {step}",
+            refusing(EncoderError)("The loss is not a number any more.", "loss", f"{loss} at step {self.step}",
                                    fix="Train with a smaller learning rate, or in precision 32.")
-        speed, lr = (step - self.timed) * self.samples / (now - self.clock), trainer.optimizers[0].param_groups[0]["lr"]
-        self.rows.append(dict(step=step, loss=loss, lr=lr, samples_per_s=round(speed, 1)))
-        self.losses, self.clock, self.timed = [], now, step
-        if trainer.is_global_zero and self.progress: self.show(step, total, loss, speed)
+        speed = (self.step - self.timed) * self.samples / (now - self.clock)
+        self.rows.append(dict(step=self.step, loss=loss, lr=self.lr, samples_per_s=round(speed, 1)))
+        self.losses, self.clock, self.timed = [], now, self.step
+        return loss, speed
 
 # %% ../../nbs/learning/06_loop.ipynb #058860f6
 @patch
@@ -281,6 +287,7 @@ def fit(
 # %% ../../nbs/learning/06_loop.ipynb #d518a323
 def _finish(module: Fit, history: History, until: Until | None, last: Path | None) -> None:
     if until: until.restore(module)
+    if history.losses: history.sum_up()  # it ended between two rows
     if last is None: return
     history.write()
     if until: until.write(last.with_name("looks.csv"))

@@ -148,12 +148,14 @@ def fold_splits(
     fold: int,             # which of them is the test
     seed: int = 0,         # of the division
 ) -> np.ndarray:
-    "(N,) train, val or test, for each image. Raises `ParameterError` for too few folds or subjects."
+    "(N,) train, val or test, for each image. Raises `ParameterError` for too few folds, subjects or images of a class."
     refuse, most = refusing(ParameterError), len(np.unique(subject))
     if not 3 <= folds <= most:
         refuse("Cross-validation needs a fold to train on, one for val, one for the test.", "folds", folds,
                f"3 … {most}, the number of subjects", "Give another number, or pack more subjects.")
     if not 0 <= fold < folds: refuse("There is no such fold.", "fold", fold, f"0 … {folds - 1}")
+    if folds > (common := int(np.unique(label, return_counts=True)[1].max())):
+        refuse("No class has an image for each fold.", "folds", folds, f"3 … {common}", "Ask for fewer, or pack more.")
     divide = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     number, rows = np.empty(len(subject), int), np.zeros((len(subject), 1))
     for at, (_, held) in enumerate(divide.split(rows, label, subject)): number[held] = at

@@ -144,7 +144,7 @@ def draw_examples(examples: Mapping[str, Example]) -> Figure:
     for line, (finding, example, i) in zip(axes, rows):
         most, told = max(1, int(example.pictures[-1].max())), float(example.ill[i])
         for ax, picture in zip(line, (p[i] for p in example.pictures)):
-            ax.imshow(picture, cmap="gray", vmin=0, vmax=1 if picture.is_floating_point() else most)
+            ax.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1 if picture.is_floating_point() else most)
             ax.set(xticks=[], yticks=[])
         says = "" if (told > .5) == (example.truth[i] == 1) else "\nwrong"
         line[0].set_ylabel(f"{finding} {int(example.truth[i])}\np = {told:.2f}{says}", fontsize=6)

@@ -31,7 +31,7 @@ from .targets import Target
 from .tuning import Start, fine_tune
 
 # %% auto #0
-__all__ = ['BASELINES', 'Setting', 'Arm', 'study_arms', 'Scored', 'kept', 'keep', 'Workshop']
+__all__ = ['BASELINES', 'Setting', 'Kind', 'Arm', 'study_arms', 'Scored', 'kept', 'keep', 'Workshop']
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #c66557af
 _PATIENCE, _AUGMENT = Patience(), Augment()
@@ -63,6 +63,17 @@ class Setting:
 BASELINES = ("separate", "guided", "joint", "imagenet")
 
 @dataclass(frozen=True)
+class Kind:
+    "A kind of network. As text: `joint`, `full`, `full.denoising+told`, `separate-lungs`, `guided-finding`."
+    strategy: str                      # one of BASELINES, or a name of `Strategy`
+    pretexts: tuple[str, ...] = ()     # of its representation; none: those of the setting
+    target: str = ""                   # the only one that it learns; none: all
+
+    def __str__(self) -> str:
+        start = ".".join(filter(None, [self.strategy, "+".join(self.pretexts)]))
+        return "-".join(filter(None, [start, self.target]))
+
+@dataclass(frozen=True)
 class Arm:
     "One side of a comparison."
     strategy: str                      # one of BASELINES, or a name of `Strategy`
@@ -71,16 +82,16 @@ class Arm:
     sets: int = 1                      # choices of the labelled images, each with trainings of its own
 
     @property
-    def name(self) -> str: return ".".join(filter(None, [self.strategy, "+".join(self.pretexts)]))
+    def name(self) -> str: return f"{Kind(self.strategy, self.pretexts)}-{self.labelled or 'all'}"
 
     @property
-    def file(self) -> str: return f"{self.name}-{self.labelled or 'all'}"
+    def file(self) -> str: return self.name + f"-of-{self.sets}" * (self.sets > 1)
 
-    def networks(self, targets: Sequence[Target]) -> list[str]:
+    def networks(self, targets: Sequence[Target]) -> list[Kind]:
         "The kinds of network that it consists of."
-        if self.strategy not in ("separate", "guided"): return [self.name]
+        if self.strategy not in ("separate", "guided"): return [Kind(self.strategy, self.pretexts)]
         guided = lambda t: self.strategy == "guided" and t.within
-        return [f"{'guided' if guided(t) else 'separate'}-{t.name}" for t in targets]
+        return [Kind("guided" if guided(t) else "separate", target=t.name) for t in targets]
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #bacb655c
 def study_arms(
@@ -139,12 +150,15 @@ class Workshop:
     asked: Examples | None = None     # images of another source, to be asked about as well
     rows: Sequence[int] = ()          # number of each test image, for tables; none: as they come
     representation: ClassVar[Callable[..., Representation]]  # this and the next below
-    start: ClassVar[Callable[..., Start]]
-    place: ClassVar[Callable[..., Path]]
+    start: ClassVar[Callable[[Kind], Start]]
+    targets_of: ClassVar[Callable[[Kind], list[Target]]]
+    guide: ClassVar[Callable[..., UnifiedNet | None]]
     rate: ClassVar[Callable[..., float]]
-    trained: ClassVar[Callable[..., UnifiedNet]]
-    network: ClassVar[Callable[..., Scored]]
+    place: ClassVar[Callable[..., Path]]
+    blank: ClassVar[Callable[..., UnifiedNet]]
     fine_tuned: ClassVar[Callable[..., tuple[UnifiedNet, dict]]]
+    trained: ClassVar[Callable[..., tuple[UnifiedNet, dict]]]
+    network: ClassVar[Callable[..., Scored]]
     arm: ClassVar[Callable[[Arm], Scored]]
 
     def __post_init__(self):
@@ -168,76 +182,90 @@ def representation(self: Workshop, pretexts: Sequence[str] = ()) -> Representati
     return Representation.load(place)
 
 @patch
-def start(self: Workshop, strategy: str, pretexts: tuple[str, ...] = ()) -> Start:
-    "What a network of this strategy begins with."
-    if strategy == "imagenet": return ImageNetEncoder(self.channels, seed=self.seed)
-    return None if strategy in BASELINES else self.representation(pretexts)
+def start(self: Workshop, kind: Kind) -> Start:
+    "What a network of this kind begins with."
+    if kind.strategy == "imagenet": return ImageNetEncoder(self.channels, seed=self.seed)
+    return None if kind.strategy in BASELINES else self.representation(kind.pretexts)
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #d6c99825
 @patch
-def place(self: Workshop, kind: str, labelled: int | None, take: int, learning_rate=None) -> Path:
+def targets_of(self: Workshop, kind: Kind) -> list[Target]:
+    "What a network of this kind learns."
+    found = [t for t in self.setting.targets if kind.target in ("", t.name)]
+    return [replace(t, within=None) for t in found] if kind.strategy == "separate" else found
+
+@patch
+def guide(self: Workshop, kind: Kind, labelled: int | None, take: int) -> UnifiedNet | None:
+    "The segmentation network within whose masks the class of a guided one looks; None for others."
+    if kind.strategy != "guided": return None
+    return self.trained(Kind("separate", target=self.targets_of(kind)[0].within or ""), labelled, take)[0]
+
+@patch
+def rate(self: Workshop, kind: Kind, given: float | None = None) -> float:
+    "The learning rate of a kind of network: a given one, the chosen one, or that of the setting."
+    return given or self.rates.get(str(replace(kind, pretexts=())), self.setting.learning_rate)
+
+@patch
+def place(self: Workshop, kind: Kind, labelled: int | None, take: int, learning_rate: float | None = None) -> Path:
     "Where such a network is kept."
     rate = self.rate(kind, learning_rate)
-    if kind == "separate-denoising": labelled, take = None, 0
+    if all(t.kind == "denoising" for t in self.targets_of(kind)): labelled, take = None, 0
     return self.folder / "working" / f"{kind}-{labelled or 'all'}-{take}-{rate:g}"
-
-@patch
-def rate(self: Workshop, kind: str, given: float | None = None) -> float:
-    "The learning rate of a kind of network: a given one, the chosen one, or that of the setting."
-    return given or self.rates.get(kind.split(".")[0], self.setting.learning_rate)
-
-@patch
-def trained(self: Workshop, kind: str, labelled: int | None = None, take: int = 0) -> UnifiedNet:
-    "A network of this kind with its weights, in evaluation mode; trained now unless it is there."
-    self.network(kind, labelled, take)
-    strategy, _, name = kind.partition("-")
-    targets, start = [t for t in self.setting.targets if name in ("", t.name)], None
-    if strategy == "imagenet": start = ImageNetEncoder(self.channels, random=True)
-    net = UnifiedNet(self.channels, [], self.setting.widths, self.seed, start).attach(*targets)
-    file = self.place(kind, labelled, take, None) / "net.safetensors"
-    load_weights(file, encoder=net.encoder, **dict(net.heads.items()))
-    return net.eval().requires_grad_(False)
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #b5a4eb71
 @patch
-def network(
+def fine_tuned(
     self: Workshop,
-    kind: str,                        # as `Arm.networks` says
-    labelled: int | None = None,      # labelled images; None: all
-    take: int = 0,                    # which choice of them
+    kind: Kind,
+    labelled: int | None = None,          # labelled images; None: all
+    take: int = 0,                        # which choice of them
     learning_rate: float | None = None,   # None: that of the kind
-) -> Scored:
-    "A network of this kind, trained now unless it is there."
+) -> tuple[UnifiedNet, dict]:
+    "Train a network of this kind."
+    s, start, place = self.setting, self.start(kind), self.place(kind, labelled, take, learning_rate)
+    targets, guide = self.targets_of(kind), self.guide(kind, labelled, take)
+    count = labelled if any(t.kind != "denoising" for t in targets) else None
+    images = self.train.take(choose_labelled(self.train, count, self.by, self.seed, take))
+    knows_noise = isinstance(start, Representation) and "denoising" in start.pretexts
+    how: dict[str, Any] = dict(rate=s.rate, seed=self.seed, folder=place, noisy=s.noisy if knows_noise else None)
+    how |= dict(val=self.val, patience=s.patience, augment=s.augment, guide=guide)
+    strategy, fit = "full" if kind.strategy in BASELINES else kind.strategy, s.fit(self.rate(kind, learning_rate))
+    return fine_tune(start, images, self.train, targets, fit, strategy, s.widths, s.size, **how)
+
+# %% ../../../nbs/transfer/unified/08_networks.ipynb #8b191380
+@patch
+def blank(self: Workshop, kind: Kind, guide: UnifiedNet | None = None) -> UnifiedNet:
+    "A network of this kind before its weights are read."
+    encoder = ImageNetEncoder(self.channels, random=True) if kind.strategy == "imagenet" else None
+    widths, targets = self.setting.widths, self.targets_of(kind)
+    return UnifiedNet(self.channels, [], widths, self.seed, encoder, guide).attach(*targets)
+
+@patch
+def trained(self: Workshop, kind: Kind, labelled: int | None = None, take: int = 0,
+            learning_rate: float | None = None) -> tuple[UnifiedNet, dict]:
+    "A network of this kind in evaluation mode, and what it cost; trained now unless it is there."
+    place = self.place(kind, labelled, take, learning_rate)
+    weights, cost = place / "net.safetensors", place / "cost.json"
+    if not cost.exists():
+        net, spent = self.fine_tuned(kind, labelled, take, learning_rate)
+        save_weights(weights, encoder=net.encoder, **dict(net.heads.items()))
+        write_json(cost, spent, seal=True)
+    net = self.blank(kind, self.guide(kind, labelled, take))
+    load_weights(weights, encoder=net.encoder, **dict(net.heads.items()))
+    spent = read_json(cost, StoreError, f"Delete the folder {place} and run the study again.", seal=True)
+    return net.eval().requires_grad_(False), spent
+
+@patch
+def network(self: Workshop, kind: Kind, labelled: int | None = None, take: int = 0,
+            learning_rate: float | None = None) -> Scored:
+    "Scores of a network of this kind; trained now unless it is there."
     place = self.place(kind, labelled, take, learning_rate)
     if found := kept(place, "network"): return found
-    count, rate = None if kind == "separate-denoising" else labelled, self.rate(kind, learning_rate)
-    images = self.train.take(choose_labelled(self.train, count, self.by, self.seed, take))
-    net, cost = self.fine_tuned(kind, images, (labelled, take), rate, place)
-    save_weights(place / "net.safetensors", encoder=net.encoder, **dict(net.heads.items()))
-    targets = [t for t in self.setting.targets if t.name in net.heads]
+    (net, cost), targets = self.trained(kind, labelled, take, learning_rate), self.targets_of(kind)
     asked = None if self.asked is None else score_images(net, self.asked, targets)
     found = Scored(score_images(net, self.test, targets), cost, asked)
     keep(place, "network", found)
     return found
-
-# %% ../../../nbs/transfer/unified/08_networks.ipynb #8b191380
-@patch
-def fine_tuned(
-    self: Workshop, kind: str, images: Examples, of: tuple[int | None, int], rate: float, place: Path,
-) -> tuple[UnifiedNet, dict]:
-    "Train a network of this kind on labelled images; `of` says which they are."
-    s = self.setting
-    strategy, _, name = kind.partition("-")
-    strategy, _, pretexts = strategy.partition(".")
-    targets = [t for t in s.targets if name in ("", t.name)]
-    start = self.start(strategy, tuple(filter(None, pretexts.split("+"))))
-    guide = self.trained(f"separate-{targets[0].within}", *of) if strategy == "guided" else None
-    if strategy == "separate": targets = [replace(t, within=None) for t in targets]
-    knows_noise = isinstance(start, Representation) and "denoising" in start.pretexts
-    how: dict[str, Any] = dict(rate=s.rate, seed=self.seed, folder=place, noisy=s.noisy if knows_noise else None)
-    how |= dict(val=self.val, patience=s.patience, augment=s.augment, guide=guide)
-    strategy = "full" if strategy in BASELINES else strategy
-    return fine_tune(start, images, self.train, targets, s.fit(rate), strategy, s.widths, s.size, **how)
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #7c460abc
 @patch
@@ -259,5 +287,5 @@ def arm(self: Workshop, arm: Arm) -> Scored:
             for take, nets in enumerate(takes)]
         tables.append(pd.concat(parts, ignore_index=True))
     about = dict(strategy=arm.strategy, pretexts=list(arm.pretexts), labelled=arm.labelled,
-                 networks={kind: n.cost for kind, n in takes[0].items()})
+                 networks={str(kind): n.cost for kind, n in takes[0].items()})
     return Scored(tables[0], cost | about, tables[1] if len(tables) > 1 else None)

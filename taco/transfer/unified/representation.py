@@ -205,7 +205,7 @@ def rescale(net: nn.Module, norms: dict[str, Tensor]) -> None:
         block.get_buffer("adn.N.running_var").mul_(factor**2)
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #b467b2eb
-def pretext_loss(module: Pretexts, val: Examples, noise: Noise, size: int = 32) -> float:
+def pretext_loss(module: Pretexts, val: Examples, noise: Noise, size: int = 8) -> float:
     "What the pretexts lose on images, mean over them; the same random numbers at every call."
     losses, counts = [], []
     for start in range(0, len(val), size):

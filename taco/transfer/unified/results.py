@@ -14,7 +14,7 @@ import pandas as pd
 
 from ...atlas.intervals import combine
 from ...base import StoreError, refusing
-from .networks import BASELINES, kept
+from .networks import BASELINES, Arm, kept
 from .representation import Representation
 from .scores import MEASURES, bootstrap_aurocs, image_values, mean_scores
 from .study import Modality, division_folder, divisions
@@ -28,7 +28,7 @@ __all__ = ['Interval', 'REFERENCE', 'MARGINS', 'SAVINGS', 'Results', 'stage_one'
 # %% ../../../nbs/transfer/unified/10_results.ipynb #731161d2
 @dataclass
 class Results:
-    "All arms of one modality, by the arm's file name."
+    "All arms of one modality, by the arm's name."
     modality: str
     targets: tuple[Target, ...]
     scores: dict[str, list[pd.DataFrame]]    # one table a seed, of all test images, in one order
@@ -38,18 +38,18 @@ class Results:
     main: str = ""                           # the pretexts of the arms that name none
 
     @classmethod
-    def read(cls, modality: Modality, seeds: Sequence[int], state: Path, pretexts: Sequence[str] = ()) -> Results:
+    def read(cls, modality: Modality, arms: Sequence[Arm], seeds: Sequence[int], state: Path,
+             pretexts: Sequence[str] = ()) -> Results:
         "From the folders of `run_studies`. Raises `StoreError` when one is damaged or not finished."
         at = {d: division_folder(state, modality, d) for d in divisions(modality, seeds)}
-        names = sorted(f.stem for f in next(iter(at.values())).glob("*.json"))
-        found = {name: {d: _read_arm(folder, name) for d, folder in at.items()} for name in names}
-        of_seed = lambda arms, s: _ordered([arms[d].scores.assign(fold=d.fold) for d in at if d.seed == s])
+        found = {arm.name: {d: _read_arm(folder, arm.file) for d, folder in at.items()} for arm in arms}
+        of_seed = lambda each, s: _ordered([each[d].scores.assign(fold=d.fold) for d in at if d.seed == s])
         learnt = [p.name.removeprefix("representation-") for p in next(iter(at.values())).glob("representation-*")]
         first = {n: [Representation.load(f / f"representation-{n}").flops for f in at.values()] for n in learnt}
         return cls(modality.name, modality.targets,
-                   {n: [of_seed(arms, s) for s in seeds] for n, arms in found.items()},
-                   {n: [a.cost for a in arms.values()] for n, arms in found.items()}, first,
-                   {n: [a.asked for a in arms.values() if a.asked is not None] for n, arms in found.items()},
+                   {n: [of_seed(each, s) for s in seeds] for n, each in found.items()},
+                   {n: [a.cost for a in each.values()] for n, each in found.items()}, first,
+                   {n: [a.asked for a in each.values() if a.asked is not None] for n, each in found.items()},
                    "+".join(pretexts))
 
 # %% ../../../nbs/transfer/unified/10_results.ipynb #5fccae89
@@ -84,7 +84,8 @@ def _within(found: Interval, most: float = 1.) -> Interval:
 
 def _of_seeds(found: np.ndarray) -> Interval:
     "Mean and interval of a number a seed (S, 1 + draws), whose draws tell its error over images."
-    error = float(np.nanstd(np.nanmean(found[:, 1:], axis=0)))
+    drawn = found[:, 1:]
+    error = float(np.nanstd(np.nanmean(drawn[:, np.isfinite(drawn).any(0)], axis=0)))  # some draws lack a class
     return combine(list(found[:, 0]), errors=[error] * len(found))
 
 def _units(table: pd.DataFrame) -> np.ndarray:

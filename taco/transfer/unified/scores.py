@@ -23,7 +23,7 @@ from .net import UnifiedNet
 from .targets import Noise, Target, add_noise, target_loss
 
 # %% auto #0
-__all__ = ['NOISES', 'MEASURES', 'psnr', 'image_dice', 'Answer', 'answers_to', 'score_images', 'label_sets', 'auroc',
+__all__ = ['NOISES', 'MEASURES', 'ENOUGH', 'psnr', 'image_dice', 'Answer', 'answers_to', 'score_images', 'label_sets', 'auroc',
            'mean_scores', 'mean_losses', 'look_at', 'image_values', 'bootstrap_aurocs']
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #e74a33aa
@@ -142,6 +142,8 @@ def mean_scores(scores: pd.DataFrame, targets: Iterable[Target]) -> dict[str, fl
     return found
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #a9e91a8e
+ENOUGH = .01  # added to each loss
+
 def mean_losses(answers: Iterable[Answer]) -> dict[str, float]:
     "The loss of each target, mean over the images that have the label."
     parts: dict[str, list[tuple[float, int]]] = {}
@@ -156,9 +158,9 @@ def mean_losses(answers: Iterable[Answer]) -> dict[str, float]:
 def look_at(net: UnifiedNet, val: Examples, targets: Sequence[Target]) -> Callable[[], dict[str, float]]:
     "For `taco.learning.until.Until`: minus the weighted sum of log losses on `val`, and the scores."
     def look() -> dict[str, float]:
-        answers = list(answers_to(net, val, targets))
+        with torch.no_grad(): answers = list(answers_to(net, val, targets))
         losses, scores = mean_losses(answers), mean_scores(_table(answers), targets)
-        value = -sum(t.weight * np.log(max(losses[t.name], 1e-9)) for t in targets)
+        value = -sum(t.weight * np.log(losses[t.name] + ENOUGH) for t in targets)
         return dict(value=float(value)) | {f"loss {name}": loss for name, loss in losses.items()} | scores
     return look
 
@@ -171,8 +173,17 @@ def image_values(scores: pd.DataFrame, targets: Sequence[Target], metric: str) -
     else: columns = [f"{dict(dice='dice', accuracy='correct')[metric]} {name}"]
     return np.mean([part[columns].mean(axis=1).to_numpy() for part in label_sets(scores)], axis=0)
 
+def _drawn_images(table: pd.DataFrame, draws: int) -> np.ndarray:
+    "Image numbers (1 + draws, M): all, then those of subjects drawn with replacement; -1 fills shorter rows."
+    subject = table["subject"] if "subject" in table else pd.Series(range(len(table)))
+    of = list(subject.reset_index(drop=True).groupby(subject.to_numpy(), sort=False).indices.values())
+    drawn = np.random.default_rng(0).integers(0, len(of), (draws, len(of)))
+    rows = [np.arange(len(table)), *(np.concatenate([of[s] for s in row]) for row in drawn)]
+    most = max(map(len, rows))
+    return np.stack([np.pad(row, (0, most - len(row)), constant_values=-1) for row in rows])
+
 def _drawn_aurocs(table: pd.DataFrame, name: str, images: np.ndarray) -> np.ndarray:
-    "AUROC of each row of image numbers (D, N), mean over folds, by ranks of the margins; NaN: one class."
+    "AUROC of each row of image numbers (D, M), mean over folds, by ranks of the margins; NaN: one class."
     if "fold" in table:
         of = table["fold"].to_numpy()
         only = lambda fold: table.drop(columns="fold").assign(
@@ -180,7 +191,7 @@ def _drawn_aurocs(table: pd.DataFrame, name: str, images: np.ndarray) -> np.ndar
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a draw of which every fold lacks a class stays NaN
             return np.nanmean([_drawn_aurocs(only(fold), name, images) for fold in np.unique(of)], axis=0)
-    margin, wanted = (table[f"{k} {name}"].to_numpy()[images] for k in ("margin", "class"))
+    margin, wanted = (np.append(table[f"{k} {name}"].to_numpy(), np.nan)[images] for k in ("margin", "class"))
     ranks = rankdata(np.where(np.isnan(wanted), np.nan, margin), axis=1, nan_policy="omit")
     sick, well = (wanted == 1).sum(1), (wanted == 0).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -192,10 +203,8 @@ def bootstrap_aurocs(
     targets: Sequence[Target],
     draws: int = 400,
 ) -> np.ndarray:
-    "AUROC (seeds, 1 + draws): of all test images, then of bootstrap draws of them, mean over the sets."
+    "AUROC (seeds, 1 + draws): of all test images, then of bootstrap draws of subjects, mean over the sets."
     name = next(t.name for t in targets if t.kind == "classification")
-    count = len(label_sets(tables[0])[0])
-    drawn = np.random.default_rng(0).integers(0, count, (draws, count))
-    images = np.concatenate([np.arange(count)[None], drawn])
+    images = _drawn_images(label_sets(tables[0])[0], draws)
     of_sets = ([_drawn_aurocs(part, name, images) for part in label_sets(t)] for t in tables)
     return np.stack([np.mean(found, axis=0) for found in of_sets])

@@ -21,7 +21,7 @@ from ...data.store import Store, read_manifest
 from ...learning.shares import beside
 from ...reading import read_json
 from .examples import findings_of, read_examples, rows_by_split
-from .networks import BASELINES, Arm, Setting, Workshop, keep, kept
+from .networks import BASELINES, Arm, Kind, Setting, Workshop, keep, kept
 from .targets import Target
 
 # %% auto #0
@@ -127,7 +127,7 @@ def workshop(modality: Modality, setting: Setting, division: Division, state: Pa
                     division_folder(state, m, division), chosen_rates(state, m), asked, rows["test"].tolist())
 
 # %% ../../../nbs/transfer/unified/09_study.ipynb #60cffc28
-def tune(modality: Modality, setting: Setting, kind: str, rates: Sequence[float], division: Division, state: Path
+def tune(modality: Modality, setting: Setting, kind: Kind, rates: Sequence[float], division: Division, state: Path
          ) -> None:
     "Try learning rates for one kind of network, and write down what `val` said of each."
     file = Path(state) / f"{modality.place}-rate-{kind}.json"
@@ -135,7 +135,7 @@ def tune(modality: Modality, setting: Setting, kind: str, rates: Sequence[float]
     shop = workshop(modality, setting, division, state)
     values = {rate: max(shop.network(kind, learning_rate=rate).cost["looks"]["value"]) for rate in rates}
     tried = [dict(rate=rate, value=value) for rate, value in values.items()]
-    write_json(file, dict(kind=kind, tried=tried, chosen=max(values, key=values.__getitem__)), seal=True)
+    write_json(file, dict(kind=str(kind), tried=tried, chosen=max(values, key=values.__getitem__)), seal=True)
 
 def chosen_rates(state: Path, modality: Modality) -> dict[str, float]:
     "The learning rate of each kind of network that was tuned. Raises `StoreError` for a damaged file."
@@ -151,7 +151,7 @@ def run_division(modality: Modality, setting: Setting, arms: Sequence[Arm], divi
     shop = workshop(modality, setting, division, state)
     for arm in arms:
         if not kept(folder, arm.file): keep(folder, arm.file, shop.arm(arm))
-    shown = shop.place("full", None, 0, None) / "net.safetensors"
+    shown = shop.place(Kind("full"), None, 0) / "net.safetensors"
     if shown.exists(): shown.rename(folder / "full.safetensors")  # for examples
     shutil.rmtree(folder / "working", ignore_errors=True)
     return folder
@@ -173,11 +173,12 @@ def run_studies(
     "Every division of every modality; yields how many jobs are done, of how many."
     if not seeds: refusing(ParameterError)("A study needs a seed.", "seeds", "none", "one or more")
     first = {m.place: Division(seeds[0]) for m in modalities}
-    kinds = {m.place: sorted({k for a in arms if not a.pretexts for k in a.networks(m.targets)}) for m in modalities}
+    kinds = {m.place: list(dict.fromkeys(k for a in arms if not a.pretexts for k in a.networks(m.targets)))
+             for m in modalities}
     shared = any(a.strategy not in BASELINES for a in arms)
     trials = [(m, kind) for m in modalities for kind in kinds[m.place]] if len(rates) > 1 else []
     trial = lambda guided: [(tune, m, setting, kind, rates, first[m.place], state) for m, kind in trials
-                            if kind.startswith("guided") == guided]
+                            if (kind.strategy == "guided") == guided]
     rounds = [[(_first_stage, m, setting, first[m.place], state) for m in modalities] if shared else [],
               trial(False), trial(True),
               [(run_division, m, setting, arms, d, state) for m in modalities for d in divisions(m, seeds)]]

@@ -72,9 +72,10 @@ class Tuning(Fit):
         strategy: Strategy | str = "full",
         trained: Iterable[nn.Module] = (),   # parts of the network that were trained before
         rate: float = 1.,                    # factor of the learning rate for these
+        wake: int | None = None,             # steps between two stages that wake; None: spread over all steps
     ):
         super().__init__()
-        self.trained, self.rate, self.net = list(trained), rate, net
+        self.trained, self.rate, self.net, self.wake = list(trained), rate, net, wake
         self.strategy = Strategy(strategy) if isinstance(strategy, str) else strategy
         self.targets = [t for t in targets if t.weight > 0]
         _check_targets(net, self.targets)
@@ -109,7 +110,8 @@ def _check_targets(net: UnifiedNet, targets: Sequence[Target]) -> None:
 def hold(self: Tuning, step: int) -> int:
     "Freeze the stages that do not learn at this step; how many do."
     stages = self.net.encoder.stages
-    count = self.strategy.learning(len(stages), step / max(1, self.config.steps))
+    whole = self.wake * (len(stages) + 1) if self.wake else max(1, self.config.steps)
+    count = self.strategy.learning(len(stages), step / whole)
     for i, stage in enumerate(stages):
         learns = i >= len(stages) - count
         stage.requires_grad_(learns).train(learns)
@@ -221,7 +223,7 @@ def fine_tune(
     net = _start_net(start, labelled.image[[0]].shape[1], widths, seed, guide).attach(*targets)
     decoders = start.net.heads if isinstance(start, Representation) else {}
     trained = [net.encoder, *hand_on_decoder(dict(decoders.items()), net)] if start is not None else []
-    module = Tuning(net, targets, strategy, trained, rate)
+    module = Tuning(net, targets, strategy, trained, rate, patience and patience.every * patience.looks)
     module.config, draw = config, batches(labelled, unlabelled, size, noise, seed, noisy, augment)
     until = None if val is None or patience is None else Until(look_at(net, val, module.targets), patience)
     per_step = _per_step(module, draw, batches(labelled, unlabelled, size, noise, seed, augment=augment))

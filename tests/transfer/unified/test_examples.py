@@ -171,7 +171,6 @@ def test_impossible_folds_are_refused(folds, fold, word):
     with pytest.raises(ParameterError, match=word): fold_splits(WHO, ILL, folds, fold)
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="scikit-learn's error comes through")
 def test_more_folds_than_images_of_any_class_are_refused_by_name():
     with pytest.raises(ParameterError, match="folds"): fold_splits(np.arange(6), np.arange(6) % 2, 4, 0)
 

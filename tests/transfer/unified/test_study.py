@@ -12,7 +12,7 @@ from taco.data.card import load_card
 from taco.data.store import Store
 from taco.learning import checkpoint
 from taco.transfer.unified import representation as stage_1, study as chapter, tuning
-from taco.transfer.unified.networks import Arm, Scored, Workshop, kept
+from taco.transfer.unified.networks import Arm, Kind, Scored, Workshop, kept
 from taco.transfer.unified.results import Results, table_of
 from taco.transfer.unified.study import (
     Division,
@@ -103,11 +103,11 @@ class Told(Workshop):
 
 def test_the_rate_is_that_which_val_likes_best(films, tmp_path, monkeypatch):
     monkeypatch.setattr(chapter, "Workshop", Told)
-    for kind in ("joint", "full"): tune(films, SHORT, kind, [.1, .009, .002], Division(0), tmp_path)
+    for kind in ("joint", "full"): tune(films, SHORT, Kind(kind), [.1, .009, .002], Division(0), tmp_path)
     assert chosen_rates(tmp_path, films) == dict(joint=.009, full=.009)
-    assert workshop(films, SHORT, Division(3), tmp_path).rate("full") == .009
+    assert workshop(films, SHORT, Division(3), tmp_path).rate(Kind("full")) == .009
     monkeypatch.setattr(Told, "network", None)  # it is written down
-    tune(films, SHORT, "joint", [.1], Division(0), tmp_path)
+    tune(films, SHORT, Kind("joint"), [.1], Division(0), tmp_path)
     file = tmp_path / "montgomery-tuberculosis-rate-full.json"
     file.write_text(file.read_text().replace('"chosen": 0.009', '"chosen": 0.09'))
     with pytest.raises(StoreError, match="not as it was written"): chosen_rates(tmp_path, films)
@@ -115,7 +115,7 @@ def test_the_rate_is_that_which_val_likes_best(films, tmp_path, monkeypatch):
 
 def test_the_choice_never_looks_at_the_test(films, tmp_path, monkeypatch):
     "Other images and labels in the test: the same values, the same choice."
-    kind, made = "separate-structures", chapter.workshop
+    kind, made = Kind("separate", target="structures"), chapter.workshop
     tune(films, SHORT, kind, [.02, .002], Division(0), tmp_path / "one")
     def other(*given):
         shop = made(*given)
@@ -155,7 +155,7 @@ def test_a_study_goes_on_where_it_was_killed(films, tmp_path, monkeypatch):
     assert go(tmp_path / "killed")[-1] == (7, 7) and len(made) == every, "no step is taken twice"
     made.clear()
     assert go(tmp_path / "killed")[-1] == (7, 7) and not made, "what is done is kept"
-    results = [Results.read(films, [0], tmp_path / name, ["denoising"]) for name in ("whole", "killed")]
+    results = [Results.read(films, arms, [0], tmp_path / name, ["denoising"]) for name in ("whole", "killed")]
     for arm in results[0].scores:
         pd.testing.assert_frame_equal(*(r.scores[arm][0] for r in results), rtol=1e-9)
     one, other = (table_of(r).drop(columns="seconds") for r in results)
@@ -191,7 +191,7 @@ def test_no_test_subject_is_ever_trained_on(request, packed, tmp_path, monkeypat
         tested += kept(folder, "full-4").scores["image"].tolist()
     wanted = modality.table if modality.folds else modality.table[modality.table["split"] == "test"]
     assert sorted(tested) == wanted.index.tolist()
-    (scores,) = Results.read(modality, [0], tmp_path, ["denoising"]).scores["separate-all"]
+    (scores,) = Results.read(modality, ARMS, [0], tmp_path, ["denoising"]).scores["separate-all"]
     assert scores["image"].tolist() == sorted(tested) and scores["subject"].tolist() == wanted["subject"].tolist()
     assert ("fold" in scores) == bool(modality.folds) and (not modality.folds or scores["fold"].nunique() == 3)
 
@@ -216,7 +216,7 @@ def test_images_of_another_source_are_asked_about_as_foreground(out, tmp_path):
     asked = kept(folder, "separate-all").asked
     assert asked["subject"].tolist() == other.table["subject"].tolist() and asked["dice structures"].notna().any()
     assert asked["class finding"].tolist() == [int(v) for v in other.attribute("tuberculosis")]
-    results = Results.read(modality, [0], tmp_path)
+    results = Results.read(modality, [Arm("separate")], [0], tmp_path)
     assert len(results.asked["separate-all"]) == 1 and len(results.asked["separate-all"][0]) == len(other)
 
 
