@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..base import EncoderError, ParameterError, atomic, check_fields, number, refusing
 
 # %% auto #0
-__all__ = ['Patience', 'Until']
+__all__ = ['Patience', 'waited_for', 'Until']
 
 # %% ../../nbs/learning/14_until.ipynb #320722cb
 @dataclass(frozen=True)
@@ -39,19 +39,24 @@ class Patience:
         check_fields(self, counts | amounts, ParameterError, "Impossible patience.")
 
 # %% ../../nbs/learning/14_until.ipynb #0eeb1db9
+def waited_for(found: Iterable[str]) -> list[str]:
+    "Which of the names that were measured decide: `value` and a name each, or `value` alone."
+    return [name for name in found if name.startswith("value ")] or ["value"]
+
 class Until(L.Callback):
     "Ends a training by a rule, with the best weights; `taco.learning.loop.fit` takes one."
     measure: Callable[[nn.Module], dict[str, float]]  # this and the next below
     add: Callable[[int, dict[str, float], nn.Module], None]
-    restore: Callable[[nn.Module], None]
+    restore: Callable[..., None]
     table: Callable[[], pd.DataFrame]
     write: Callable[[Path], None]
 
     def __init__(self, look: Callable[[], float | dict[str, float]], patience: Patience = Patience()):
         self.look, self.patience = look, patience
         self.rows: list[dict[str, float]] = []            # of each look: step, rate, value, and what else there is
-        self.best: dict[str, Tensor] = {}                 # weights
-        self.bar, self.since = -math.inf, 0               # what to be better than; looks that were not
+        self.best: dict[str, dict[str, Tensor]] = {}      # weights, by what was best with them
+        self.bar: dict[str, float] = {}                   # what to be better than, by name
+        self.since: dict[str, int] = {}                   # looks that were not
         self.fallen, self.over = 0, False                 # falls of the rate
 
     def rate(self, step: int) -> float:
@@ -88,21 +93,23 @@ def measure(self: Until, module: nn.Module) -> dict[str, float]:
 @patch
 def add(self: Until, step: int, found: dict[str, float], module: nn.Module) -> None:
     "Take note of a look at a step, and do what the rule says."
-    value = found["value"]
-    if value > max((row["value"] for row in self.rows), default=-math.inf):
-        self.best = {k: t.detach().cpu().clone() for k, t in module.state_dict().items()}
+    judged = waited_for(found)
+    best = [k for k in {"value", *judged} if found[k] > max((row[k] for row in self.rows), default=-math.inf)]
+    weights = {k: t.detach().cpu().clone() for k, t in module.state_dict().items()} if best else {}
+    self.best |= {k: weights for k in best}
     self.rows = [*self.rows, dict(step=step, rate=self.patience.factor**self.fallen) | found]
-    if value > self.bar + self.patience.least: self.bar, self.since = value, 0
-    else: self.since += 1
-    if self.since < self.patience.looks: return
-    self.since, self.over = 0, self.fallen == self.patience.falls
+    for k in judged:
+        better = found[k] > self.bar.get(k, -math.inf) + self.patience.least
+        self.bar[k], self.since[k] = (found[k], 0) if better else (self.bar[k], self.since[k] + 1)
+    if min(self.since.values()) < self.patience.looks: return
+    self.since, self.over = dict.fromkeys(judged, 0), self.fallen == self.patience.falls
     if not self.over: self.fallen += 1
 
 # %% ../../nbs/learning/14_until.ipynb #4d37c4bd
 @patch
-def restore(self: Until, module: nn.Module) -> None:
-    "Give a module the best weights that were seen."
-    if self.best: module.load_state_dict(self.best)
+def restore(self: Until, module: nn.Module, name: str = "value") -> None:
+    "Give a module the weights with which this was best."
+    if name in self.best: module.load_state_dict(self.best[name])
 
 @patch
 def table(self: Until) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from torch import nn
 
 from taco.base import EncoderError, ParameterError
 from taco.learning.loop import Fit, FitConfig, fit, step_generator
-from taco.learning.until import Patience, Until
+from taco.learning.until import Patience, Until, waited_for
 
 
 class Given(nn.Module):
@@ -46,6 +46,24 @@ def test_the_rule(values, patience, looks, fallen, best):
     assert table["best"].sum() == 1 and table.loc[table["best"], "value"].item() == best
     assert (table["twice"] == 2 * table["value"]).all()
     assert table["step"].tolist() == [patience.every * (i + 1) for i in range(looks)]
+
+
+def test_each_name_is_waited_for_as_if_it_were_alone():
+    "One that is done early ends nothing; the weights of each are those with which it was best."
+    values = dict(early=[1, 5, 4, 3, 2, 1, 1, 1, 1], late=[1, 1, 2, 3, 4, 5, 5, 5, 9])
+    module, until = Given(), Until(lambda: 0., Patience(looks=2, falls=1))
+    for look, (early, late) in enumerate(zip(*values.values())):
+        if until.over: break
+        module.value.data.fill_(look)
+        until.add(20 * look, {"value": early + late, "value early": early, "value late": late}, module)
+    assert len(until.rows) == 9 and until.fallen == 1 and not until.over, "five looks, two of patience, one more"
+    assert waited_for(until.rows[0]) == ["value early", "value late"] and waited_for(["step", "value"]) == ["value"]
+    for name, look in (("value early", 1), ("value late", 8), ("value", 8)):
+        until.restore(module, name)
+        assert module.value == look
+    other = Until(lambda: 0.)
+    other.load_state_dict(until.state_dict())
+    assert other.since == until.since and other.best == until.best
 
 
 def test_the_rate_rises_and_falls():

@@ -38,9 +38,11 @@ ARM_NAMES = dict(separate="separate networks", guided="separate, class given mas
                  joint="joint, random weights", imagenet="joint, ImageNet", frozen="encoder frozen",
                  last2="last two stages", full="all stages", gradual="gradual unfreezing")
 
-def arm_title(strategy: str, pretexts: str = "") -> str:
+def arm_title(strategy: str, pretexts: str = "", as_one: bool = False) -> str:
     "How figures and tables call an arm."
-    return ARM_NAMES.get(strategy, strategy) + (f" ({pretexts.replace('+', ', ')})" if pretexts else "")
+    more = [*pretexts.replace("+", ", ").split("; "), "kept as one network" * as_one]
+    said = "; ".join(filter(None, more))
+    return ARM_NAMES.get(strategy, strategy) + (f" ({said})" if said else "")
 
 def overview(table: pd.DataFrame) -> pd.DataFrame:
     "Each measure of a `table_of` with its interval in words, GFLOP and what is saved; a table for a paper."
@@ -49,7 +51,7 @@ def overview(table: pd.DataFrame) -> pd.DataFrame:
     numbers: dict[str, Any] = {
         "GFLOP": table["gflops"].round(0), "saved": table["saved"].round(2),
         "saved with stage 1": table["saved_with_first"].round(2), "weights that learn": table["weights"]}
-    titles = [arm_title(*row) for row in table[["strategy", "pretexts"]].itertuples(index=False)]
+    titles = [arm_title(*row) for row in table[["strategy", "pretexts", "as_one"]].itertuples(index=False)]
     index = pd.MultiIndex.from_arrays([table["labelled"], titles], names=["labelled", "arm"])
     return pd.DataFrame(words | {name: column.to_numpy() for name, column in numbers.items()}, index=index)
 
@@ -57,7 +59,7 @@ def overview(table: pd.DataFrame) -> pd.DataFrame:
 def shared_arms(table: pd.DataFrame) -> pd.DataFrame:
     "The rows of arms that start from the representation, with all labels."
     ours = ~table["strategy"].isin(BASELINES) & (table["labelled"] == "all") & (table["pretexts"] == "")
-    return table[ours]
+    return table[ours & ~table["as_one"]]
 
 def most_saved(results: Results, table: pd.DataFrame, margins: Mapping[str, float] = MARGINS
                ) -> tuple[pd.Series | None, bool]:

@@ -19,8 +19,8 @@ from torch import Tensor
 from ...learning.weights import load_weights
 from ...style import OKABE_ITO, style
 from .answers import arm_title
-from .net import UnifiedNet
-from .networks import Setting
+from .net import parts_of
+from .networks import Kind, Setting
 from .results import REFERENCE, Results, mean_curve, spent
 from .scores import MEASURES
 from .study import Division, Modality, division_folder, workshop
@@ -36,7 +36,7 @@ ARM_COLOURS = dict(separate="0.2", guided="0.55", joint=OKABE_ITO["green"], imag
 
 def _against_cost(ax, results: Results, table: pd.DataFrame, metric: str) -> None:
     base = spent(results, REFERENCE)
-    for _, row in table[(table["labelled"] == "all") & (table["pretexts"] == "")].iterrows():
+    for _, row in table[(table["labelled"] == "all") & (table["pretexts"] == "") & ~table["as_one"]].iterrows():
         colour, at = ARM_COLOURS.get(row["strategy"], "0.7"), row["gflops"] * 1e9 / base
         grid, mean = mean_curve(results, row["arm"], metric)
         ax.plot(grid / base, mean, color=colour, lw=.8, alpha=.8)
@@ -49,7 +49,7 @@ def _against_cost(ax, results: Results, table: pd.DataFrame, metric: str) -> Non
 
 # %% ../../../nbs/transfer/unified/12_figures.ipynb #f9f63d3a
 def _against_labels(ax, table: pd.DataFrame, metric: str) -> None:
-    own = table[table["pretexts"] == ""]
+    own = table[(table["pretexts"] == "") & ~table["as_one"]]
     counts = sorted({c for c in own["labelled"] if c != "all"}, key=int)
     places = {str(c): i for i, c in enumerate([*counts, "all"])}
     shown = [s for s in ARM_COLOURS if (own["strategy"] == s).sum() > 1]
@@ -118,9 +118,10 @@ def examples_of(modality: Modality, setting: Setting, state: Path, seed: int) ->
     "One right and one wrong of each class, of the first division; None where nothing was fine-tuned so."
     folder = division_folder(state, modality, Division(seed))
     if not (folder / "full.safetensors").exists(): return None
-    test = workshop(modality, setting, Division(seed), state).test
-    net = UnifiedNet(test.image[[0]].shape[1], modality.targets, setting.widths, seed).eval()
-    load_weights(folder / "full.safetensors", encoder=net.encoder, **dict(net.heads.items()))
+    shop = workshop(modality, setting, Division(seed), state)
+    test = shop.test
+    net = shop.blank(Kind("full")).eval()
+    load_weights(folder / "full.safetensors", **parts_of(net))
     with torch.inference_mode():
         every = net(test.clean(np.arange(len(test))), ["finding"])["finding"].softmax(1)[:, 1]
         truth = test.labels["finding"]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..unet import WIDTHS, UNetDecoder, UNetEncoder
 from .targets import Target
 
 # %% auto #0
-__all__ = ['Classifier', 'inside_and_rim', 'pool_in', 'RegionClassifier', 'seeded', 'UnifiedNet']
+__all__ = ['Classifier', 'inside_and_rim', 'pool_in', 'RegionClassifier', 'seeded', 'UnifiedNet', 'ByTarget', 'parts_of']
 
 # %% ../../../nbs/transfer/unified/03_net.ipynb #08edbeff
 def _two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -160,3 +160,20 @@ def _guided(self: UnifiedNet, image: Tensor, names: list[str]) -> dict[str, Tens
     if not names: return {}
     guide, = self.guides
     return guide.to(image.device).eval()(image, names)
+
+# %% ../../../nbs/transfer/unified/03_net.ipynb #d0941a3b
+class ByTarget(nn.Module):
+    "Several states of one network, of which each answers for the target of its name."
+
+    def __init__(self, nets: Mapping[str, UnifiedNet]):
+        super().__init__()
+        self.nets: Any = nn.ModuleDict(nets)
+
+    def forward(self, image: Tensor, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+        "As `UnifiedNet.forward`."
+        return {name: self.nets[name](image, [name])[name] for name in (self.nets if names is None else names)}
+
+def parts_of(net: UnifiedNet | ByTarget) -> dict[str, nn.Module]:
+    "Encoder and heads by name, as they are kept in a file of weights."
+    if isinstance(net, UnifiedNet): return dict(encoder=net.encoder, **dict(net.heads.items()))
+    return {f"{name}-{part}": found for name, of in net.nets.items() for part, found in parts_of(of).items()}

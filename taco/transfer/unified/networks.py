@@ -24,7 +24,7 @@ from ..unet import WIDTHS
 from .batches import Augment
 from .examples import Examples, choose_labelled
 from .imagenet import ImageNetEncoder
-from .net import UnifiedNet
+from .net import ByTarget, UnifiedNet, parts_of
 from .representation import Representation, learn_representation
 from .scores import score_images
 from .targets import Target
@@ -64,14 +64,15 @@ BASELINES = ("separate", "guided", "joint", "imagenet")
 
 @dataclass(frozen=True)
 class Kind:
-    "A kind of network. As text: `joint`, `full`, `full.denoising+told`, `separate-lungs`, `guided-finding`."
+    "A kind of network. As text: `joint`, `joint-one`, `full.denoising+told`, `separate-lungs`, `guided-finding`."
     strategy: str                      # one of BASELINES, or a name of `Strategy`
     pretexts: tuple[str, ...] = ()     # of its representation; none: those of the setting
     target: str = ""                   # the only one that it learns; none: all
+    as_one: bool = False               # whether its targets wait for each other, and one network serves all
 
     def __str__(self) -> str:
         start = ".".join(filter(None, [self.strategy, "+".join(self.pretexts)]))
-        return "-".join(filter(None, [start, self.target]))
+        return "-".join(filter(None, [start, self.target, "one" * self.as_one]))
 
 @dataclass(frozen=True)
 class Arm:
@@ -80,16 +81,19 @@ class Arm:
     labelled: int | None = None        # labelled images; None: all
     pretexts: tuple[str, ...] = ()     # of its representation; none: those of the setting
     sets: int = 1                      # choices of the labelled images, each with trainings of its own
+    as_one: bool = False               # as for a `Kind`
 
     @property
-    def name(self) -> str: return f"{Kind(self.strategy, self.pretexts)}-{self.labelled or 'all'}"
+    def name(self) -> str:
+        return f"{Kind(self.strategy, self.pretexts, as_one=self.as_one)}-{self.labelled or 'all'}"
 
     @property
     def file(self) -> str: return self.name + f"-of-{self.sets}" * (self.sets > 1)
 
     def networks(self, targets: Sequence[Target]) -> list[Kind]:
         "The kinds of network that it consists of."
-        if self.strategy not in ("separate", "guided"): return [Kind(self.strategy, self.pretexts)]
+        if self.strategy not in ("separate", "guided"):
+            return [Kind(self.strategy, self.pretexts, as_one=self.as_one)]
         guided = lambda t: self.strategy == "guided" and t.within
         return [Kind("guided" if guided(t) else "separate", target=t.name) for t in targets]
 
@@ -101,9 +105,11 @@ def study_arms(
     takes: Mapping[int, int],    # few labels → choices of them
     ablations: Sequence[str] = (),  # other pretexts, joined by "+"
     ablated: int | None = None,  # few labels for these as well
+    as_one: Sequence[str] = (),  # strategies that are asked again as one network for all targets
 ) -> list[Arm]:
     "The arms of a study, each once."
     whole = [Arm(s) for s in dict.fromkeys(("separate", *baselines, *strategies))]
+    whole += [Arm(s, as_one=True) for s in as_one]
     few = [Arm(s, n, sets=k) for n, k in takes.items() for s in curves]
     counts = [None] if ablated is None else [None, ablated]
     other = [Arm("full", n, tuple(a.split("+")), takes.get(n or 0, 1)) for n in counts for a in ablations]
@@ -155,9 +161,9 @@ class Workshop:
     guide: ClassVar[Callable[..., UnifiedNet | None]]
     rate: ClassVar[Callable[..., float]]
     place: ClassVar[Callable[..., Path]]
-    blank: ClassVar[Callable[..., UnifiedNet]]
-    fine_tuned: ClassVar[Callable[..., tuple[UnifiedNet, dict]]]
-    trained: ClassVar[Callable[..., tuple[UnifiedNet, dict]]]
+    blank: ClassVar[Callable[..., UnifiedNet | ByTarget]]
+    fine_tuned: ClassVar[Callable[..., tuple[UnifiedNet | ByTarget, dict]]]
+    trained: ClassVar[Callable[..., tuple[Any, dict]]]
     network: ClassVar[Callable[..., Scored]]
     arm: ClassVar[Callable[[Arm], Scored]]
 
@@ -203,7 +209,7 @@ def guide(self: Workshop, kind: Kind, labelled: int | None, take: int) -> Unifie
 @patch
 def rate(self: Workshop, kind: Kind, given: float | None = None) -> float:
     "The learning rate of a kind of network: a given one, the chosen one, or that of the setting."
-    return given or self.rates.get(str(replace(kind, pretexts=())), self.setting.learning_rate)
+    return given or self.rates.get(str(replace(kind, pretexts=(), as_one=False)), self.setting.learning_rate)
 
 @patch
 def place(self: Workshop, kind: Kind, labelled: int | None, take: int, learning_rate: float | None = None) -> Path:
@@ -220,7 +226,7 @@ def fine_tuned(
     labelled: int | None = None,          # labelled images; None: all
     take: int = 0,                        # which choice of them
     learning_rate: float | None = None,   # None: that of the kind
-) -> tuple[UnifiedNet, dict]:
+) -> tuple[UnifiedNet | ByTarget, dict]:
     "Train a network of this kind."
     s, start, place = self.setting, self.start(kind), self.place(kind, labelled, take, learning_rate)
     targets, guide = self.targets_of(kind), self.guide(kind, labelled, take)
@@ -228,30 +234,32 @@ def fine_tuned(
     images = self.train.take(choose_labelled(self.train, count, self.by, self.seed, take))
     knows_noise = isinstance(start, Representation) and "denoising" in start.pretexts
     how: dict[str, Any] = dict(rate=s.rate, seed=self.seed, folder=place, noisy=s.noisy if knows_noise else None)
-    how |= dict(val=self.val, patience=s.patience, augment=s.augment, guide=guide)
+    how |= dict(val=self.val, patience=s.patience, augment=s.augment, guide=guide, as_one=kind.as_one)
     strategy, fit = "full" if kind.strategy in BASELINES else kind.strategy, s.fit(self.rate(kind, learning_rate))
     return fine_tune(start, images, self.train, targets, fit, strategy, s.widths, s.size, **how)
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #8b191380
 @patch
-def blank(self: Workshop, kind: Kind, guide: UnifiedNet | None = None) -> UnifiedNet:
+def blank(self: Workshop, kind: Kind, guide: UnifiedNet | None = None) -> UnifiedNet | ByTarget:
     "A network of this kind before its weights are read."
-    encoder = ImageNetEncoder(self.channels, random=True) if kind.strategy == "imagenet" else None
-    widths, targets = self.setting.widths, self.targets_of(kind)
-    return UnifiedNet(self.channels, [], widths, self.seed, encoder, guide).attach(*targets)
+    targets = self.targets_of(kind)
+    def one() -> UnifiedNet:
+        encoder = ImageNetEncoder(self.channels, random=True) if kind.strategy == "imagenet" else None
+        return UnifiedNet(self.channels, [], self.setting.widths, self.seed, encoder, guide).attach(*targets)
+    return one() if kind.as_one or len(targets) == 1 else ByTarget({t.name: one() for t in targets})
 
 @patch
 def trained(self: Workshop, kind: Kind, labelled: int | None = None, take: int = 0,
-            learning_rate: float | None = None) -> tuple[UnifiedNet, dict]:
+            learning_rate: float | None = None) -> tuple[UnifiedNet | ByTarget, dict]:
     "A network of this kind in evaluation mode, and what it cost; trained now unless it is there."
     place = self.place(kind, labelled, take, learning_rate)
     weights, cost = place / "net.safetensors", place / "cost.json"
     if not cost.exists():
         net, spent = self.fine_tuned(kind, labelled, take, learning_rate)
-        save_weights(weights, encoder=net.encoder, **dict(net.heads.items()))
+        save_weights(weights, **parts_of(net))
         write_json(cost, spent, seal=True)
     net = self.blank(kind, self.guide(kind, labelled, take))
-    load_weights(weights, encoder=net.encoder, **dict(net.heads.items()))
+    load_weights(weights, **parts_of(net))
     spent = read_json(cost, StoreError, f"Delete the folder {place} and run the study again.", seal=True)
     return net.eval().requires_grad_(False), spent
 
@@ -286,6 +294,6 @@ def arm(self: Workshop, arm: Arm) -> Scored:
             set=take, image=self.rows if rows == "scores" else range(len(images)), subject=images.subject)
             for take, nets in enumerate(takes)]
         tables.append(pd.concat(parts, ignore_index=True))
-    about = dict(strategy=arm.strategy, pretexts=list(arm.pretexts), labelled=arm.labelled,
+    about = dict(strategy=arm.strategy, pretexts=list(arm.pretexts), labelled=arm.labelled, as_one=arm.as_one,
                  networks={str(kind): n.cost for kind, n in takes[0].items()})
     return Scored(tables[0], cost | about, tables[1] if len(tables) > 1 else None)

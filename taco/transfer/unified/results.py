@@ -16,7 +16,7 @@ from ...atlas.intervals import combine
 from ...base import StoreError, refusing
 from .networks import BASELINES, Arm, kept
 from .representation import Representation
-from .scores import MEASURES, bootstrap_aurocs, image_values, mean_scores
+from .scores import MEASURED, MEASURES, bootstrap_aurocs, image_values, mean_scores
 from .study import Modality, division_folder, divisions
 from .targets import Target
 
@@ -128,7 +128,7 @@ def table_of(results: Results) -> pd.DataFrame:
     for arm, costs in results.costs.items():
         c, own, first = costs[0], spent(results, arm), stage_one(results, arm)
         steps = np.mean([sum(n["steps"] for n in cost["networks"].values()) for cost in costs])
-        rows.append(dict(arm=arm, strategy=c["strategy"], pretexts="+".join(c["pretexts"]),
+        rows.append(dict(arm=arm, strategy=c["strategy"], pretexts="+".join(c["pretexts"]), as_one=c["as_one"],
                          labelled=c["labelled"] or "all") | _measures(results, arm) | dict(
             gflops=own / 1e9, first_gflops=first / 1e9, steps=steps,
             seconds=spent(results, arm, "seconds"),
@@ -176,16 +176,20 @@ def amortised(results: Results, arm: str, times: int) -> float:
     return 1 - total / (times * spent(results, REFERENCE))
 
 # %% ../../../nbs/transfer/unified/10_results.ipynb #8df36805
-def _so_far(looks: dict) -> pd.DataFrame:
+def _so_far(looks: dict, targets: Sequence[Target], metrics: Sequence[str]) -> pd.DataFrame:
     "By step: operations, and the scores of the best weights until then."
     table = pd.DataFrame(looks).set_index("step")
-    best = table["value"].expanding().apply(lambda values: values.argmax(), raw=True).astype(int)
-    kept = table.iloc[best.to_numpy()].set_index(table.index)
-    return kept.assign(flops=table["flops"])
+    found = {"flops": table["flops"]}
+    for metric in (m for m in metrics if m in table):
+        own = f"value {next(t.name for t in targets if t.kind == MEASURED[metric])}"
+        values = table[own if own in table else "value"]
+        best = values.expanding().apply(lambda part: part.argmax(), raw=True).astype(int)
+        found[metric] = table[metric].iloc[best.to_numpy()].set_axis(table.index)
+    return pd.DataFrame(found)
 
-def curve(cost: dict, metrics: Sequence[str] = tuple(MEASURES)) -> pd.DataFrame:
+def curve(cost: dict, targets: Sequence[Target], metrics: Sequence[str] = tuple(MEASURES)) -> pd.DataFrame:
     "Operations and `val` scores of an arm (one division's cost), a row for each look of its networks."
-    parts = [_so_far(n["looks"]) for n in cost["networks"].values()]
+    parts = [_so_far(n["looks"], targets, metrics) for n in cost["networks"].values()]
     steps = sorted(set().union(*(p.index for p in parts)))
     wide = [p.reindex(steps).ffill() for p in parts]
     scores = {m: next(w[m] for w in wide if m in w) for m in metrics if any(m in w for w in wide)}
@@ -193,7 +197,7 @@ def curve(cost: dict, metrics: Sequence[str] = tuple(MEASURES)) -> pd.DataFrame:
 
 def mean_curve(results: Results, arm: str, metric: str, points: int = 60) -> tuple[np.ndarray, np.ndarray]:
     "Operations, and the mean of a metric on `val` over divisions; from where all have been looked at."
-    curves = [found for cost in results.costs[arm] if len(found := curve(cost, [metric]).dropna())]
+    curves = [found for cost in results.costs[arm] if len(found := curve(cost, results.targets, [metric]).dropna())]
     if not curves: return np.empty(0), np.empty(0)  # few images may have no AUROC
     first, last = max(c["flops"].iloc[0] for c in curves), max(c["flops"].iloc[-1] for c in curves)
     grid = np.geomspace(first, last, points)
@@ -203,13 +207,13 @@ def mean_curve(results: Results, arm: str, metric: str, points: int = 60) -> tup
 # %% ../../../nbs/transfer/unified/10_results.ipynb #0e739952
 def on_val(results: Results, arm: str, metric: str) -> float:
     "A metric of the kept weights on `val`, mean over divisions."
-    last = [curve(cost, [metric])[metric].iloc[-1] for cost in results.costs[arm]]
+    last = [curve(cost, results.targets, [metric])[metric].iloc[-1] for cost in results.costs[arm]]
     return float(np.nanmean(last)) if np.isfinite(last).any() else -np.inf
 
 def over_best_baseline(results: Results, labelled: int | str, metric: str) -> dict | None:
     "Ours, the best baseline, and the difference with its interval; None where either is not there."
     there = {a: c[0]["strategy"] for a, c in results.costs.items()
-             if (c[0]["labelled"] or "all") == labelled and not c[0]["pretexts"]}
+             if (c[0]["labelled"] or "all") == labelled and not c[0]["pretexts"] and not c[0]["as_one"]}
     theirs, ours = ([a for a, s in there.items() if (s in BASELINES) == known] for known in (True, False))
     if not theirs or not ours: return None
     best = max(ours, key=lambda a: on_val(results, a, metric))

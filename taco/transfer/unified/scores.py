@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -18,13 +18,14 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...learning.until import waited_for
 from .examples import Examples
-from .net import UnifiedNet
+from .net import ByTarget, UnifiedNet
 from .targets import Noise, Target, add_noise, target_loss
 
 # %% auto #0
-__all__ = ['NOISES', 'MEASURES', 'ENOUGH', 'psnr', 'image_dice', 'Answer', 'answers_to', 'score_images', 'label_sets', 'auroc',
-           'mean_scores', 'mean_losses', 'look_at', 'image_values', 'bootstrap_aurocs']
+__all__ = ['NOISES', 'MEASURES', 'MEASURED', 'ENOUGH', 'psnr', 'image_dice', 'Answer', 'answers_to', 'score_images', 'label_sets',
+           'auroc', 'mean_scores', 'mean_losses', 'reached', 'look_at', 'image_values', 'bootstrap_aurocs']
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #e74a33aa
 NOISES = {"Gaussian": Noise(gaussian=(.2, .2)), "speckle": Noise(speckle=(.5, .5))}  # what denoising is tested on
@@ -53,7 +54,7 @@ class Answer(NamedTuple):
     wanted: Tensor     # the clean images, or the labels
 
 def answers_to(
-    net: UnifiedNet, images: Examples, targets: Sequence[Target], batch_size: int = 64,
+    net: UnifiedNet | ByTarget, images: Examples, targets: Sequence[Target], batch_size: int = 64,
 ) -> Iterator[Answer]:
     "Answers to a batch after another, in evaluation mode; each noise is the same at every call."
     net.eval()
@@ -92,7 +93,7 @@ def _class_scores(target: Target, answer: Tensor, wanted: Tensor) -> dict[str, T
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #9bb22471
 @torch.inference_mode()
 def score_images(
-    net: UnifiedNet,
+    net: UnifiedNet | ByTarget,
     test: Examples,
     targets: Iterable[Target],
     batch_size: int = 64,
@@ -112,6 +113,8 @@ def _table(answers: Iterable[Answer]) -> pd.DataFrame:
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #39549bc4
 MEASURES = dict(accuracy="accuracy", auroc="AUROC", dice="Dice", psnr="PSNR (dB)", ssim="SSIM")
+MEASURED = dict(accuracy="classification", auroc="classification", dice="segmentation", psnr="denoising",
+                ssim="denoising")  # which kind of target each is of
 
 def label_sets(scores: pd.DataFrame) -> list[pd.DataFrame]:
     "The scores of each set of labelled images; one, where there are no sets."
@@ -155,19 +158,29 @@ def mean_losses(answers: Iterable[Answer]) -> dict[str, float]:
     mean = lambda found: sum(loss * count for loss, count in found) / max(1, sum(n for _, n in found))
     return {name: float(mean(found)) for name, found in parts.items()}
 
-def look_at(net: UnifiedNet, val: Examples, targets: Sequence[Target]) -> Callable[[], dict[str, float]]:
-    "For `taco.learning.until.Until`: minus the weighted sum of log losses on `val`, and the scores."
+def reached(looks: Mapping[str, Sequence[float]]) -> float:
+    "What a training came to on `val`, by its looks: the best `value`, or the sum of the best of each target."
+    return sum(max(looks[name]) for name in waited_for(looks))
+
+def look_at(
+    net: UnifiedNet, val: Examples, targets: Sequence[Target], as_one: bool = False,
+) -> Callable[[], dict[str, float]]:
+    """For `taco.learning.until.Until`: losses and scores on `val`, and what decides.
+
+    `value` is minus the weighted sum of the log losses; several targets have a `value` each, unless they are one.
+    """
     def look() -> dict[str, float]:
         with torch.no_grad(): answers = list(answers_to(net, val, targets))
         losses, scores = mean_losses(answers), mean_scores(_table(answers), targets)
-        value = -sum(t.weight * np.log(losses[t.name] + ENOUGH) for t in targets)
-        return dict(value=float(value)) | {f"loss {name}": loss for name, loss in losses.items()} | scores
+        each = {f"value {t.name}": -t.weight * np.log(losses[t.name] + ENOUGH) for t in targets}
+        apart = {} if as_one or len(targets) == 1 else each
+        return dict(value=sum(each.values())) | apart | {f"loss {n}": loss for n, loss in losses.items()} | scores
     return look
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #e82ccea9
 def image_values(scores: pd.DataFrame, targets: Sequence[Target], metric: str) -> np.ndarray:
     "The metric of every test image, (N,), mean over the sets of labelled images; not for `auroc`."
-    kind = dict(psnr="denoising", ssim="denoising", dice="segmentation", accuracy="classification")[metric]
+    kind = MEASURED[metric]
     name = next(t.name for t in targets if t.kind == kind)
     if kind == "denoising": columns = [f"{metric} {n}" for n in NOISES]
     else: columns = [f"{dict(dice='dice', accuracy='correct')[metric]} {name}"]

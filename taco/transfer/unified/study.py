@@ -22,6 +22,7 @@ from ...learning.shares import beside
 from ...reading import read_json
 from .examples import findings_of, read_examples, rows_by_split
 from .networks import BASELINES, Arm, Kind, Setting, Workshop, keep, kept
+from .scores import reached
 from .targets import Target
 
 # %% auto #0
@@ -133,7 +134,7 @@ def tune(modality: Modality, setting: Setting, kind: Kind, rates: Sequence[float
     file = Path(state) / f"{modality.place}-rate-{kind}.json"
     if file.exists(): return
     shop = workshop(modality, setting, division, state)
-    values = {rate: max(shop.network(kind, learning_rate=rate).cost["looks"]["value"]) for rate in rates}
+    values = {rate: reached(shop.network(kind, learning_rate=rate).cost["looks"]) for rate in rates}
     tried = [dict(rate=rate, value=value) for rate, value in values.items()]
     write_json(file, dict(kind=str(kind), tried=tried, chosen=max(values, key=values.__getitem__)), seal=True)
 
@@ -173,7 +174,8 @@ def run_studies(
     "Every division of every modality; yields how many jobs are done, of how many."
     if not seeds: refusing(ParameterError)("A study needs a seed.", "seeds", "none", "one or more")
     first = {m.place: Division(seeds[0]) for m in modalities}
-    kinds = {m.place: list(dict.fromkeys(k for a in arms if not a.pretexts for k in a.networks(m.targets)))
+    plain = [a for a in arms if not a.pretexts and not a.as_one]
+    kinds = {m.place: list(dict.fromkeys(k for a in plain for k in a.networks(m.targets)))
              for m in modalities}
     shared = any(a.strategy not in BASELINES for a in arms)
     trials = [(m, kind) for m in modalities for kind in kinds[m.place]] if len(rates) > 1 else []

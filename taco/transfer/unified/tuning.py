@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from ...base import EncoderError, ParameterError, refusing, suggest
 from ...learning.loop import Fit, FitConfig, count_flops, fit
-from ...learning.until import Patience, Until
+from ...learning.until import Patience, Until, waited_for
 from ..unet import WIDTHS
 from .batches import NO_AUGMENT, Augment, UnifiedBatch, batches
 from .examples import Examples
 from .imagenet import ImageNetEncoder
-from .net import UnifiedNet
+from .net import ByTarget, UnifiedNet
 from .representation import Representation
 from .scores import look_at
 from .targets import STANDARD_NOISE, Noise, Target, target_loss
@@ -191,13 +191,21 @@ def _fitted(module: Tuning, draw: Callable[[int], UnifiedBatch], folder, until: 
     took, steps = time.perf_counter() - began, module.config.steps
     looks = until.table() if until else None
     if looks is not None: steps = int(looks["step"].iloc[-1])
-    best = steps if looks is None else int(looks.loc[looks["best"], "step"].item())
+    best = steps if looks is None else max(int(looks["step"][looks[k].idxmax()]) for k in waited_for(looks))
     took *= steps / max(1, steps - module.start)  # some may have been done before a stop
     spent, count = np.cumsum([0, *each]), lambda parameters: sum(p.numel() for p in parameters)
     if looks is not None: looks = looks.assign(flops=spent[looks["step"]]).to_dict("list")
-    weights, every = count(module.learns()), count(module.net.parameters())
     return dict(flops=int(spent[steps]), flops_best=int(spent[best]), steps=steps, best=best,
-                seconds=took, loss=loss, weights=weights, all_weights=every, looks=looks)
+                seconds=took, loss=loss, weights=count(module.learns()), looks=looks)
+
+def _states(module: Tuning, until: Until | None) -> UnifiedNet | ByTarget:
+    "The network, or that of each target where each was waited for."
+    if until is None or len(apart := waited_for(until.rows[0])) == 1: return module.net
+    nets = {}
+    for name in apart:
+        until.restore(module, name)
+        nets[name.removeprefix("value ")] = copy.deepcopy(module.net)
+    return ByTarget(nets)
 
 # %% ../../../nbs/transfer/unified/06_tuning.ipynb #64a33e4e
 def fine_tune(
@@ -218,13 +226,17 @@ def fine_tune(
     patience: Patience | None = None,
     augment: Augment = NO_AUGMENT,
     guide: UnifiedNet | None = None,    # a trained network whose segmentations a class looks within
-) -> tuple[UnifiedNet, dict]:
+    as_one: bool = False,               # whether targets wait for each other, and one network serves all
+) -> tuple[UnifiedNet | ByTarget, dict]:
     "The fitted network, and what it cost. Raises `EncoderError` for other channels, `ParameterError` as `Tuning`."
     net = _start_net(start, labelled.image[[0]].shape[1], widths, seed, guide).attach(*targets)
     decoders = start.net.heads if isinstance(start, Representation) else {}
     trained = [net.encoder, *hand_on_decoder(dict(decoders.items()), net)] if start is not None else []
-    module = Tuning(net, targets, strategy, trained, rate, patience and patience.every * patience.looks)
+    wake = patience.every * patience.looks if patience else None
+    module = Tuning(net, targets, strategy, trained, rate, wake)
     module.config, draw = config, batches(labelled, unlabelled, size, noise, seed, noisy, augment)
-    until = None if val is None or patience is None else Until(look_at(net, val, module.targets), patience)
+    until = None if val is None or patience is None else Until(look_at(net, val, module.targets, as_one), patience)
     per_step = _per_step(module, draw, batches(labelled, unlabelled, size, noise, seed, augment=augment))
-    return net, _fitted(module, draw, folder, until) | dict(per_step=per_step)
+    cost, fitted = _fitted(module, draw, folder, until), _states(module, until)
+    every = sum(p.numel() for p in fitted.parameters())
+    return fitted, cost | dict(per_step=per_step, all_weights=every)

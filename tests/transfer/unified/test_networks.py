@@ -4,8 +4,9 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from taco.base import ParameterError, StoreError
+from taco.base import StoreError
 from taco.learning import checkpoint
 from taco.learning.until import Patience
 from taco.transfer.unified import networks as chapter, tuning
@@ -15,7 +16,7 @@ from taco.transfer.unified.imagenet import ImageNetEncoder
 from taco.transfer.unified.networks import Arm, Kind, Scored, Workshop, keep, kept, study_arms
 from taco.transfer.unified.representation import Representation
 from taco.transfer.unified.results import Results, value
-from taco.transfer.unified.scores import image_values, mean_scores, score_images
+from taco.transfer.unified.scores import image_values, look_at, mean_scores, score_images
 from tests.transfer.unified.toys import WITHIN, equal, setting
 
 FEW, ALL = Arm("separate", 6, sets=2), Arm("separate")
@@ -75,6 +76,8 @@ def test_the_arms_of_a_study_are_named_apart():
     assert len({a.file for a in arms}) == len({a.name for a in arms}) == len(arms)
     assert arms[0] == Arm("separate")
     assert study_arms([], ["full"], [], {})[0] == Arm("separate"), "the reference is always there"
+    (one,) = [a for a in study_arms(["joint"], ["full"], [], {}, as_one=["full"]) if a.as_one]
+    assert one.name == "full-one-all" and one.networks(WITHIN) == [Kind("full", as_one=True)]
 
 
 def test_an_arm_of_more_sets_is_another_file():
@@ -82,8 +85,9 @@ def test_an_arm_of_more_sets_is_another_file():
 
 
 def test_an_arm_is_one_network_or_one_for_each_target():
-    assert [*map(str, Arm("separate").networks(WITHIN))] == ["separate-denoising", "separate-organs", "separate-finding"]
-    assert [*map(str, Arm("guided").networks(WITHIN))] == ["separate-denoising", "separate-organs", "guided-finding"]
+    shared = ["separate-denoising", "separate-organs"]
+    for start in ("separate", "guided"):
+        assert [*map(str, Arm(start).networks(WITHIN))] == [*shared, f"{start}-finding"]
     for arm in (Arm("joint"), Arm("imagenet", 6), Arm("full", None, ("masked", "told"))):
         assert arm.networks(WITHIN) == [Kind(arm.strategy, arm.pretexts)]
 
@@ -245,14 +249,36 @@ def test_stage_1_sees_what_it_may_and_is_learnt_once(images, tmp_path, monkeypat
 # ---------------------------------------------------------------- what is kept
 
 @pytest.mark.parametrize("kind", ["separate-organs", "joint", "frozen", "imagenet"])
-def test_a_network_comes_back_as_it_was_scored(images, tmp_path, monkeypatch, kind):
+def test_a_network_is_scored_as_it_was_trained(images, tmp_path, monkeypatch, kind):
+    "What is scored was written and read; the network that was in memory answers the same."
     drawn = lambda channels, **_: ImageNetEncoder(channels, random=True)
     monkeypatch.setattr(chapter, "ImageNetEncoder", drawn)
-    shop = shop_of(tmp_path, images.take(range(12)), setting=setting(2, noisy=2))
-    scored, net = shop.network(kind_of(kind)), shop.trained(kind_of(kind))[0]
-    again = score_images(net, shop.test, [t for t in WITHIN if t.name in net.heads])
-    pd.testing.assert_frame_equal(again, scored.scores, rtol=1e-4, atol=1e-4)
-    assert not net.training and not any(p.requires_grad for p in net.parameters())
+    one, other = (shop_of(tmp_path / name, images.take(range(12)), setting=setting(2, noisy=2)) for name in "ab")
+    torch.manual_seed(0)
+    scored, (read, cost) = one.network(kind_of(kind)), one.trained(kind_of(kind))
+    torch.manual_seed(0)
+    net, _ = other.fine_tuned(kind_of(kind))
+    found = score_images(net, other.test, other.targets_of(kind_of(kind)))
+    pd.testing.assert_frame_equal(found, scored.scores, rtol=1e-3, atol=1e-3)
+    assert not read.training and not any(p.requires_grad for p in read.parameters())
+    assert cost["all_weights"] == sum(p.numel() for p in read.parameters())
+
+
+def test_each_target_is_answered_by_the_state_that_val_liked_best(images, tmp_path):
+    "As a training of one target would; where one network serves all, it is that of the best sum."
+    shop = shop_of(tmp_path, images, setting=setting(6))
+    (states, cost), (one, _) = (shop.trained(Kind("joint", as_one=as_one)) for as_one in (False, True))
+    names = [t.name for t in WITHIN]
+    assert list(states.nets) == names and not hasattr(one, "nets") and cost["looks"].keys() >= {
+        f"value {name}" for name in names}
+    look = {name: look_at(net, shop.val, WITHIN)() for name, net in states.nets.items()}
+    for name in names:
+        assert look[name][f"value {name}"] == pytest.approx(max(cost["looks"][f"value {name}"]), abs=1e-3)
+    answers = states(images.clean(range(2)))
+    for name in names: assert torch.equal(answers[name], states.nets[name](images.clean(range(2)), [name])[name])
+    looks = shop.network(Kind("joint", as_one=True)).cost["looks"]
+    assert "value organs" not in looks
+    assert look_at(one, shop.val, WITHIN, True)()["value"] == pytest.approx(max(looks["value"]), abs=1e-3)
 
 
 def test_a_network_that_was_killed_while_it_was_scored_is_not_trained_again(images, tmp_path, monkeypatch):

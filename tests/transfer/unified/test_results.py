@@ -173,12 +173,19 @@ def test_a_curve_is_of_the_best_weights_so_far():
     cost = dict(networks=dict(
         a=looks([10, 20, 30, 40], [.3, .8, .6, .8], 1, dice=[.1, .5, .9, .7]),
         b=looks([10, 20], [1., 2.], 2, psnr=[20., 22.])))
-    found = curve(cost)
+    found = curve(cost, WITHIN)
     assert found.index.tolist() == [10, 20, 30, 40] and list(found) == ["dice", "psnr", "flops"]
     assert found["dice"].tolist() == [.1, .5, .5, .5], "by the value, and the first of two that are alike"
     assert found["psnr"].tolist() == [20, 22, 22, 22], "one that has ended waits"
     assert found["flops"].tolist() == [30, 60, 70, 80]
-    assert list(curve(cost, ["psnr"])) == ["psnr", "flops"]
+    assert list(curve(cost, WITHIN, ["psnr"])) == ["psnr", "flops"]
+
+
+def test_a_curve_follows_each_target_where_each_is_waited_for():
+    looks = {"step": [2, 4, 6], "flops": [1, 2, 3], "dice": [.2, .9, .5], "psnr": [10., 12., 11.],
+             "value": [0., 1., 2.], "value organs": [0., 2., 1.], "value denoising": [3., 1., 4.]}
+    found = curve(dict(networks=dict(joint=dict(looks=looks))), WITHIN)
+    assert found["dice"].tolist() == [.2, .9, .9] and found["psnr"].tolist() == [10, 10, 11]
 
 
 def test_a_mean_curve_begins_where_all_have_been_looked_at():

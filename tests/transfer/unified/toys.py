@@ -124,8 +124,9 @@ def cost_of(strategy: str, pretexts: list[str], labelled: int | None, flops: int
     shares = {f"separate-{t.name}": s for t, s in zip(WITHIN, (.5, .3, .2))} if alone else {strategy: 1.}
     network = lambda part: dict(flops=part * flops, steps=4, looks=looks | dict(flops=[part * flops / 2, part * flops]),
                                 per_step=dict(learning=part * flops / 4 * 1.25, as_many=part * flops / 4 * 1.5))
-    return dict(strategy=strategy, pretexts=pretexts, labelled=labelled, flops=flops, flops_best=flops, seconds=1.,
-                weights=2, all_weights=3, networks={name: network(part) for name, part in shares.items()})
+    about = dict(strategy=strategy, pretexts=pretexts, labelled=labelled, as_one=False, seconds=1., weights=2)
+    networks = {name: network(part) for name, part in shares.items()}
+    return about | dict(flops=flops, flops_best=flops, all_weights=3, networks=networks)
 
 
 def made(**arms) -> Results:
