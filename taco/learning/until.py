@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..base import EncoderError, ParameterError, atomic, check_fields, number, refusing
 
 # %% auto #0
-__all__ = ['Patience', 'waited_for', 'Until']
+__all__ = ['Patience', 'Until', 'waited_for']
 
 # %% ../../nbs/learning/14_until.ipynb #320722cb
 @dataclass(frozen=True)
@@ -39,10 +39,6 @@ class Patience:
         check_fields(self, counts | amounts, ParameterError, "Impossible patience.")
 
 # %% ../../nbs/learning/14_until.ipynb #0eeb1db9
-def waited_for(found: Iterable[str]) -> list[str]:
-    "Which of the names that were measured decide: `value` and a name each, or `value` alone."
-    return [name for name in found if name.startswith("value ")] or ["value"]
-
 class Until(L.Callback):
     "Ends a training by a rule, with the best weights; `taco.learning.loop.fit` takes one."
     measure: Callable[[nn.Module], dict[str, float]]  # this and the next below
@@ -72,6 +68,10 @@ class Until(L.Callback):
 
 
 # %% ../../nbs/learning/14_until.ipynb #ea9e1a06
+def waited_for(found: Iterable[str]) -> list[str]:
+    "Which of the names that were measured decide: `value` and a name each, or `value` alone."
+    return [name for name in found if name.startswith("value ")] or ["value"]
+
 @patch
 def on_train_batch_end(self: Until, trainer, pl_module, outputs, batch, batch_idx):
     if trainer.global_step % self.patience.every and trainer.global_step < trainer.max_steps: return
@@ -90,6 +90,7 @@ def measure(self: Until, module: nn.Module) -> dict[str, float]:
     refusing(EncoderError)("What is measured on val is not a number.", "look", found["value"], "a number",
                            "Train with a smaller learning rate, or look at images that have the label.")
 
+# %% ../../nbs/learning/14_until.ipynb #40cf46a8
 @patch
 def add(self: Until, step: int, found: dict[str, float], module: nn.Module) -> None:
     "Take note of a look at a step, and do what the rule says."

@@ -74,6 +74,7 @@ class Kind:
         start = ".".join(filter(None, [self.strategy, "+".join(self.pretexts)]))
         return "-".join(filter(None, [start, self.target, "one" * self.as_one]))
 
+# %% ../../../nbs/transfer/unified/08_networks.ipynb #3feebba1
 @dataclass(frozen=True)
 class Arm:
     "One side of a comparison."
@@ -165,11 +166,10 @@ class Workshop:
     fine_tuned: ClassVar[Callable[..., tuple[UnifiedNet | ByTarget, dict]]]
     trained: ClassVar[Callable[..., tuple[Any, dict]]]
     network: ClassVar[Callable[..., Scored]]
-    arm: ClassVar[Callable[[Arm], Scored]]
+    arm: ClassVar[Callable[..., Scored]]
 
     def __post_init__(self):
-        classes = (t.name for t in self.setting.targets if t.kind == "classification")
-        self.by = next(classes, None)  # whose classes take turns when few images are labelled
+        self.by = next((t.name for t in self.setting.targets if t.kind == "classification"), None)  # takes turns
         self.channels: int = self.train.image[[0]].shape[1]
         self.rows = self.rows if len(self.rows) else range(len(self.test))
 

@@ -16,7 +16,7 @@ from ...atlas.intervals import combine
 from ...base import StoreError, refusing
 from .networks import BASELINES, Arm, kept
 from .representation import Representation
-from .scores import MEASURED, MEASURES, bootstrap_aurocs, image_values, mean_scores
+from .scores import MEASURED, MEASURES, bootstrap_aurocs, image_values, label_sets, mean_scores
 from .study import Modality, division_folder, divisions
 from .targets import Target
 
@@ -84,14 +84,15 @@ def _within(found: Interval, most: float = 1.) -> Interval:
 
 def _of_seeds(found: np.ndarray) -> Interval:
     "Mean and interval of a number a seed (S, 1 + draws), whose draws tell its error over images."
-    drawn = found[:, 1:]
-    error = float(np.nanstd(np.nanmean(drawn[:, np.isfinite(drawn).any(0)], axis=0)))  # some draws lack a class
+    drawn = found[:, 1:][:, np.isfinite(found[:, 1:]).any(0)]  # some lack a class
+    error = float(np.nanstd(np.nanmean(drawn, axis=0)))
     return combine(list(found[:, 0]), errors=[error] * len(found))
 
 def _units(table: pd.DataFrame) -> np.ndarray:
     "The subject of each image, of one set of labelled images."
-    return table[table["set"] == table["set"].iloc[0]]["subject"].to_numpy()
+    return label_sets(table)[0]["subject"].to_numpy()
 
+# %% ../../../nbs/transfer/unified/10_results.ipynb #e25139a9
 def value(results: Results, arm: str, metric: str, asked: bool = False) -> Interval:
     "Mean and 95 % interval over seeds and test images, within what is possible."
     tables = (results.asked if asked else results.scores)[arm]

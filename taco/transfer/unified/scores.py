@@ -25,7 +25,7 @@ from .targets import Noise, Target, add_noise, target_loss
 
 # %% auto #0
 __all__ = ['NOISES', 'MEASURES', 'MEASURED', 'ENOUGH', 'psnr', 'image_dice', 'Answer', 'answers_to', 'score_images', 'label_sets',
-           'auroc', 'mean_scores', 'mean_losses', 'reached', 'look_at', 'image_values', 'bootstrap_aurocs']
+           'auroc', 'mean_scores', 'mean_losses', 'look_at', 'reached', 'image_values', 'bootstrap_aurocs']
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #e74a33aa
 NOISES = {"Gaussian": Noise(gaussian=(.2, .2)), "speckle": Noise(speckle=(.5, .5))}  # what denoising is tested on
@@ -158,10 +158,7 @@ def mean_losses(answers: Iterable[Answer]) -> dict[str, float]:
     mean = lambda found: sum(loss * count for loss, count in found) / max(1, sum(n for _, n in found))
     return {name: float(mean(found)) for name, found in parts.items()}
 
-def reached(looks: Mapping[str, Sequence[float]]) -> float:
-    "What a training came to on `val`, by its looks: the best `value`, or the sum of the best of each target."
-    return sum(max(looks[name]) for name in waited_for(looks))
-
+# %% ../../../nbs/transfer/unified/07_scores.ipynb #59e3ecbe
 def look_at(
     net: UnifiedNet, val: Examples, targets: Sequence[Target], as_one: bool = False,
 ) -> Callable[[], dict[str, float]]:
@@ -177,6 +174,10 @@ def look_at(
         return dict(value=sum(each.values())) | apart | {f"loss {n}": loss for n, loss in losses.items()} | scores
     return look
 
+def reached(looks: Mapping[str, Sequence[float]]) -> float:
+    "What a training came to on `val`, by its looks: the best `value`, or the sum of the best of each target."
+    return sum(max(looks[name]) for name in waited_for(looks))
+
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #e82ccea9
 def image_values(scores: pd.DataFrame, targets: Sequence[Target], metric: str) -> np.ndarray:
     "The metric of every test image, (N,), mean over the sets of labelled images; not for `auroc`."
@@ -186,6 +187,7 @@ def image_values(scores: pd.DataFrame, targets: Sequence[Target], metric: str) -
     else: columns = [f"{dict(dice='dice', accuracy='correct')[metric]} {name}"]
     return np.mean([part[columns].mean(axis=1).to_numpy() for part in label_sets(scores)], axis=0)
 
+# %% ../../../nbs/transfer/unified/07_scores.ipynb #e2b9a84c
 def _drawn_images(table: pd.DataFrame, draws: int) -> np.ndarray:
     "Image numbers (1 + draws, M): all, then those of subjects drawn with replacement; -1 fills shorter rows."
     subject = table["subject"] if "subject" in table else pd.Series(range(len(table)))

@@ -62,8 +62,7 @@ class Strategy:
 class Tuning(Fit):
     """Fits a `UnifiedNet` to targets under a strategy.
 
-    Raises `ParameterError` for a target without a head, a class within structures that are not learnt,
-    or when all are switched off.
+    Raises `ParameterError` for a target without a head, a class within what is not learnt, or if all are off.
     """
     hold: Callable[[int], int]  # below
     def __init__(self,
@@ -198,6 +197,7 @@ def _fitted(module: Tuning, draw: Callable[[int], UnifiedBatch], folder, until: 
     return dict(flops=int(spent[steps]), flops_best=int(spent[best]), steps=steps, best=best,
                 seconds=took, loss=loss, weights=count(module.learns()), looks=looks)
 
+# %% ../../../nbs/transfer/unified/06_tuning.ipynb #3ae4f168
 def _states(module: Tuning, until: Until | None) -> UnifiedNet | ByTarget:
     "The network, or that of each target where each was waited for."
     if until is None or len(apart := waited_for(until.rows[0])) == 1: return module.net
