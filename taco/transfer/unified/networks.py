@@ -248,6 +248,7 @@ def blank(self: Workshop, kind: Kind, guide: UnifiedNet | None = None) -> Unifie
         return UnifiedNet(self.channels, [], self.setting.widths, self.seed, encoder, guide).attach(*targets)
     return one() if kind.as_one or len(targets) == 1 else ByTarget({t.name: one() for t in targets})
 
+# %% ../../../nbs/transfer/unified/08_networks.ipynb #35ffe597
 @patch
 def trained(self: Workshop, kind: Kind, labelled: int | None = None, take: int = 0,
             learning_rate: float | None = None) -> tuple[UnifiedNet | ByTarget, dict]:

@@ -127,10 +127,8 @@ def loss(self: Tuning, batch: UnifiedBatch, step: int) -> Tensor:
     answers = self.net.answers([h[0] for h in halves], batch.noisy, noisy)
     answers |= self.net.answers([h[-1] for h in halves], batch.image, clean)
     wanted = lambda t: batch.clean if t.kind == "denoising" else batch.labels[t.name]
-    losses = {t: target_loss(t.kind, answers[t.name], wanted(t), batch.noisy) for t in self.targets}
-    total = sum(t.weight * found for t, found in losses.items())
-    assert isinstance(total, Tensor)  # there is a target at least
-    return total
+    loss = lambda t: t.weight * target_loss(t.kind, answers[t.name], wanted(t), batch.noisy)
+    return torch.stack([loss(t) for t in self.targets]).sum()
 
 @patch
 def transfer_batch_to_device(self: Tuning, batch, device, _):
