@@ -95,7 +95,8 @@ def measure(self: Until, module: nn.Module) -> dict[str, float]:
 def add(self: Until, step: int, found: dict[str, float], module: nn.Module) -> None:
     "Take note of a look at a step, and do what the rule says."
     judged = waited_for(found)
-    best = [k for k in {"value", *judged} if found[k] > max((row[k] for row in self.rows), default=-math.inf)]
+    before = lambda name: max((row[name] for row in self.rows), default=-math.inf)
+    best = [k for k in {"value", *judged} if found[k] > before(k)]
     weights = {k: t.detach().cpu().clone() for k, t in module.state_dict().items()} if best else {}
     self.best |= {k: weights for k in best}
     self.rows = [*self.rows, dict(step=step, rate=self.patience.factor**self.fallen) | found]

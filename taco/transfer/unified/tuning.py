@@ -230,11 +230,9 @@ def fine_tune(
     net = _start_net(start, labelled.image[[0]].shape[1], widths, seed, guide).attach(*targets)
     decoders = start.net.heads if isinstance(start, Representation) else {}
     trained = [net.encoder, *hand_on_decoder(dict(decoders.items()), net)] if start is not None else []
-    wake = patience.every * patience.looks if patience else None
-    module = Tuning(net, targets, strategy, trained, rate, wake)
+    module = Tuning(net, targets, strategy, trained, rate, patience.every * patience.looks if patience else None)
     module.config, draw = config, batches(labelled, unlabelled, size, noise, seed, noisy, augment)
-    until = None if val is None or patience is None else Until(look_at(net, val, module.targets, as_one), patience)
+    until = Until(look_at(net, val, module.targets, as_one), patience) if val and patience else None
     per_step = _per_step(module, draw, batches(labelled, unlabelled, size, noise, seed, augment=augment))
     cost, fitted = _fitted(module, draw, folder, until), _states(module, until)
-    every = sum(p.numel() for p in fitted.parameters())
-    return fitted, cost | dict(per_step=per_step, all_weights=every)
+    return fitted, cost | dict(per_step=per_step, all_weights=sum(p.numel() for p in fitted.parameters()))
