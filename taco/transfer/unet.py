@@ -18,16 +18,21 @@ from ..base import EncoderError, refusing
 __all__ = ['WIDTHS', 'UNetEncoder', 'UNetDecoder', 'pooled']
 
 # %% ../../nbs/transfer/00_unet.ipynb #348d2ea2
-_STYLE: dict[str, Any] = dict(act=("LeakyReLU", dict(negative_slope=.1, inplace=True)), norm="batch", bias=True)
+def _style(norm: str) -> dict[str, Any]:
+    "How MONAI's blocks are made, with the mean and spread of a `batch`, or of each `instance`, taken out."
+    kind = dict(batch="batch", instance=("instance", dict(affine=True)))[norm]
+    return dict(act=("LeakyReLU", dict(negative_slope=.1, inplace=True)), norm=kind, bias=True)
+
 WIDTHS = (8, 16, 32, 64, 64)  # feature maps of each stage, for small images on a CPU
 
+# %% ../../nbs/transfer/00_unet.ipynb #e7b1078a
 class UNetEncoder(nn.Module):
     "(B, channels, H, W) to the features of each stage, [(B, widths[0], H, W), (B, widths[1], H/2, W/2), …]."
-    def __init__(self, channels: int = 1, widths: Sequence[int] = WIDTHS):
+    def __init__(self, channels: int = 1, widths: Sequence[int] = WIDTHS, norm: str = "batch"):
         super().__init__()
         self.channels, self.widths = channels, tuple(widths)
-        down = [Down(2, before, after, **_STYLE) for before, after in pairwise(widths)]
-        self.stages = nn.ModuleList([TwoConv(2, channels, widths[0], **_STYLE), *down])
+        down = [Down(2, before, after, **_style(norm)) for before, after in pairwise(widths)]
+        self.stages = nn.ModuleList([TwoConv(2, channels, widths[0], **_style(norm)), *down])
 
     def forward(self, x: Tensor) -> list[Tensor]:
         "Raises `EncoderError` for images of other channels, or too small to be halved at every stage."
@@ -49,11 +54,11 @@ def _check_input(encoder: UNetEncoder, x: Tensor) -> None:
 # %% ../../nbs/transfer/00_unet.ipynb #2437bf79
 class UNetDecoder(nn.Module):
     "Feature maps of a `UNetEncoder` of these widths to (B, outputs, H, W); no final non-linearity."
-    def __init__(self, outputs: int, widths: Sequence[int] = WIDTHS):
+    def __init__(self, outputs: int, widths: Sequence[int] = WIDTHS, norm: str = "batch"):
         super().__init__()
         self.outputs, self.widths = outputs, tuple(widths)
         steps = reversed(list(pairwise(widths)))
-        self.ups = nn.ModuleList([UpCat(2, below, skip, skip, **_STYLE) for skip, below in steps])
+        self.ups = nn.ModuleList([UpCat(2, below, skip, skip, **_style(norm)) for skip, below in steps])
         self.final = nn.Conv2d(widths[0], outputs, 1)
 
     def forward(self, features: list[Tensor]) -> Tensor:

@@ -58,8 +58,8 @@ def overview(table: pd.DataFrame) -> pd.DataFrame:
 # %% ../../../nbs/transfer/unified/11_answers.ipynb #fe526ddd
 def shared_arms(table: pd.DataFrame) -> pd.DataFrame:
     "The rows of arms that start from the representation, with all labels."
-    ours = ~table["strategy"].isin(BASELINES) & (table["labelled"] == "all") & (table["pretexts"] == "")
-    return table[ours & ~table["as_one"]]
+    whole = (table["labelled"] == "all") & (table["pretexts"] == "") & ~table["as_one"]
+    return table[whole & ~table["strategy"].isin(BASELINES)]
 
 def most_saved(results: Results, table: pd.DataFrame, margins: Mapping[str, float] = MARGINS
                ) -> tuple[pd.Series | None, bool]:
@@ -113,7 +113,7 @@ def say_asked(results: Results) -> Iterator[str]:
 
 # %% ../../../nbs/transfer/unified/11_answers.ipynb #13c1c7ba
 def pretext_changes(results: Results) -> pd.DataFrame:
-    "One row an arm with pretexts of its own: title, and each metric's difference to the arm without."
+    "One row an arm with pretexts of its own: title, each metric's difference to the arm without."
     rows = []
     for arm, costs in results.costs.items():
         plain = f"{costs[0]['strategy']}-{costs[0]['labelled'] or 'all'}"

@@ -113,7 +113,7 @@ def batches(
     noisy: int | None = None,   # images to denoise; None: `size`
     augment: Augment = NO_AUGMENT,
 ) -> Callable[[int], UnifiedBatch]:
-    "The batch of a step, as a function of the step. Raises `ParameterError` for fewer than one image."
+    "The batch of a step, as a function of it. Raises `ParameterError` for fewer than one image."
     refuse = refusing(ParameterError, expected="1 or more")
     for name, found in dict(size=size, noisy=noisy).items():
         if found is not None and found < 1:

@@ -36,7 +36,8 @@ ARM_COLOURS = dict(separate="0.2", guided="0.55", joint=OKABE_ITO["green"], imag
 
 def _against_cost(ax, results: Results, table: pd.DataFrame, metric: str) -> None:
     base = spent(results, REFERENCE)
-    for _, row in table[(table["labelled"] == "all") & (table["pretexts"] == "") & ~table["as_one"]].iterrows():
+    whole = (table["labelled"] == "all") & (table["pretexts"] == "") & ~table["as_one"]
+    for _, row in table[whole].iterrows():
         colour, at = ARM_COLOURS.get(row["strategy"], "0.7"), row["gflops"] * 1e9 / base
         grid, mean = mean_curve(results, row["arm"], metric)
         ax.plot(grid / base, mean, color=colour, lw=.8, alpha=.8)

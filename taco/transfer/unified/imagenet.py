@@ -32,7 +32,7 @@ class ImageNetEncoder(nn.Module):
         if channels not in (1, 3):
             refusing(EncoderError)("ImageNet's images are grey or coloured.", "channels", channels, "1 or 3")
         self.channels, self.enlarge = channels, enlarge
-        with seeded(seed, "fresh"): fresh = [UNetEncoder(channels, (8,))] if enlarge == 1 else []
+        with seeded(seed, "fresh"): fresh = [UNetEncoder(channels, (8,), "instance")] if enlarge == 1 else []
         self.widths: tuple[int, ...] = (*(8 for _ in fresh), 16, 24, 40, 112, 320)
         network: Any = efficientnet_lite() if random else pretrained_lite(file)
         blocks = network.train().requires_grad_(True)._blocks

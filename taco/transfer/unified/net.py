@@ -20,7 +20,7 @@ from ..unet import WIDTHS, UNetDecoder, UNetEncoder
 from .targets import Target
 
 # %% auto #0
-__all__ = ['Classifier', 'inside_and_rim', 'pool_in', 'RegionClassifier', 'seeded', 'UnifiedNet', 'ByTarget', 'parts_of']
+__all__ = ['NORM', 'Classifier', 'inside_and_rim', 'pool_in', 'RegionClassifier', 'seeded', 'UnifiedNet', 'ByTarget', 'parts_of']
 
 # %% ../../../nbs/transfer/unified/03_net.ipynb #08edbeff
 def _two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -87,6 +87,14 @@ def seeded(seed: int, name: str) -> Generator[None]:
         yield
 
 # %% ../../../nbs/transfer/unified/03_net.ipynb #5e1f0a7c
+NORM = "instance"
+
+def _head(target: Target, widths: Sequence[int]) -> nn.Module:
+    "A head for a target, with weights as they are drawn."
+    if target.kind != "classification": return UNetDecoder(target.outputs, widths, NORM)
+    return (RegionClassifier if target.within else Classifier)(target.outputs, widths)
+
+# %% ../../../nbs/transfer/unified/03_net.ipynb #ff3b623f
 class UnifiedNet(nn.Module):
     "A shared encoder and a head for each target."
     encoder: Any  # a `UNetEncoder`, or one with its attributes and features
@@ -105,7 +113,7 @@ class UnifiedNet(nn.Module):
         super().__init__()
         self.seed, self.guides = seed, [guide] if guide else []  # in a list: it is no part of this one
         if encoder is None:
-            with seeded(seed, "encoder"): encoder = UNetEncoder(channels, widths)
+            with seeded(seed, "encoder"): encoder = UNetEncoder(channels, widths, NORM)
         self.encoder, self.heads = encoder, nn.ModuleDict()
         self.kinds, self.within = {}, {}
         self.attach(*targets)
@@ -134,9 +142,7 @@ def attach(self: UnifiedNet, *targets: Target) -> UnifiedNet:
             known = ", ".join(name for name, kind in kinds.items() if kind == "segmentation")
             refuse("There is no such segmentation to look within.", f"{target.name}.within",
                    target.within, known or "None", "Attach the segmentation as well.")
-        make = UNetDecoder if target.kind != "classification" else RegionClassifier if target.within else Classifier
-        with seeded(self.seed, target.name):
-            self.heads[target.name] = make(target.outputs, self.encoder.widths)
+        with seeded(self.seed, target.name): self.heads[target.name] = _head(target, self.encoder.widths)
         self.kinds[target.name] = target.kind
         if target.within: self.within[target.name] = target.within
     return self

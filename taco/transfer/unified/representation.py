@@ -190,19 +190,18 @@ class Representation:
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #76081d7c
 def conv_norms(net: nn.Module) -> dict[str, Tensor]:
-    "Norm of the weights of each convolution that a batch norm follows, by the name of its block."
+    "Norm of the weights of each convolution that a normalisation follows, by the name of its block."
     blocks = {name: block for name, block in net.named_modules() if isinstance(block, Convolution)}
     return {name: block.get_parameter("conv.weight").detach().norm() for name, block in blocks.items()}
 
 @torch.no_grad()
 def rescale(net: nn.Module, norms: dict[str, Tensor]) -> None:
-    "Give these convolutions other norms; the network computes the same, but for the batch norm's epsilon."
+    "Give these convolutions other norms; the network computes the same, but for the epsilon of what follows."
     for name, norm in norms.items():
         block = net.get_submodule(name)
         weight, bias = block.get_parameter("conv.weight"), block.get_parameter("conv.bias")
         factor = norm / weight.norm()
-        for t in (weight, bias, block.get_buffer("adn.N.running_mean")): t.mul_(factor)
-        block.get_buffer("adn.N.running_var").mul_(factor**2)
+        for t in (weight, bias): t.mul_(factor)
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #b467b2eb
 def pretext_loss(module: Pretexts, val: Examples, noise: Noise, size: int = 8) -> float:
