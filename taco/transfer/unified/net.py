@@ -108,10 +108,10 @@ class UnifiedNet(nn.Module):
         widths: Sequence[int] = WIDTHS,
         seed: int = 0,                      # of the first weights
         encoder: nn.Module | None = None,   # another than a `UNetEncoder`
-        guide: UnifiedNet | None = None,    # a trained network, within whose segmentations classes look
+        guide: UnifiedNet | None = None,    # trained; classes look within its segmentations
     ):
         super().__init__()
-        self.seed, self.guides = seed, [guide] if guide else []  # in a list: it is no part of this one
+        self.seed, self.guides = seed, [guide] if guide else []  # a list: no part of this
         if encoder is None:
             with seeded(seed, "encoder"): encoder = UNetEncoder(channels, widths, NORM)
         self.encoder, self.heads = encoder, nn.ModuleDict()
@@ -152,7 +152,7 @@ def attach(self: UnifiedNet, *targets: Target) -> UnifiedNet:
 def answers(
     self: UnifiedNet, features: list[Tensor], image: Tensor, names: Sequence[str],
 ) -> dict[str, Tensor]:
-    "As `forward`, from the encoder's features of the images; a head that others look within is run once."
+    "As `forward`, from the encoder's features; a head that others look within is run once."
     asked = list(dict.fromkeys(self.within.get(n, n) for n in names))
     found = self._guided(image, [n for n in asked if n not in self.heads])
     found |= {n: self.heads[n](features) for n in asked if n in self.heads}

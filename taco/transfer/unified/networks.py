@@ -68,7 +68,7 @@ class Kind:
     strategy: str                      # one of BASELINES, or a name of `Strategy`
     pretexts: tuple[str, ...] = ()     # of its representation; none: those of the setting
     target: str = ""                   # the only one that it learns; none: all
-    as_one: bool = False               # whether its targets wait for each other, and one network serves all
+    as_one: bool = False               # whether one network serves all targets
 
     def __str__(self) -> str:
         start = ".".join(filter(None, [self.strategy, "+".join(self.pretexts)]))

@@ -66,7 +66,7 @@ def _ordered(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return table.sort_values(["set", "image"], ignore_index=True)
 
 def stage_one(results: Results, arm: str) -> float:
-    "Operations of the stage 1 that an arm starts from, mean over divisions; 0 where it starts from none."
+    "Operations of the stage 1 that an arm starts from, mean over divisions; else 0."
     cost = results.costs[arm][0]
     if cost["strategy"] in BASELINES: return 0.
     return float(np.mean(results.first["+".join(cost["pretexts"]) or results.main]))
@@ -189,7 +189,7 @@ def _so_far(looks: dict, targets: Sequence[Target], metrics: Sequence[str]) -> p
     return pd.DataFrame(found)
 
 def curve(cost: dict, targets: Sequence[Target], metrics: Sequence[str] = tuple(MEASURES)) -> pd.DataFrame:
-    "Operations and `val` scores of an arm (one division's cost), a row for each look of its networks."
+    "Operations and `val` scores of an arm (one division's cost), a row a look."
     parts = [_so_far(n["looks"], targets, metrics) for n in cost["networks"].values()]
     steps = sorted(set().union(*(p.index for p in parts)))
     wide = [p.reindex(steps).ffill() for p in parts]
@@ -197,7 +197,7 @@ def curve(cost: dict, targets: Sequence[Target], metrics: Sequence[str] = tuple(
     return pd.DataFrame(scores).assign(flops=sum(w["flops"].bfill() for w in wide))
 
 def mean_curve(results: Results, arm: str, metric: str, points: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    "Operations, and the mean of a metric on `val` over divisions; from where all have been looked at."
+    "Operations, and a metric on `val`, mean over divisions, once all were looked at."
     curves = [found for cost in results.costs[arm] if len(found := curve(cost, results.targets, [metric]).dropna())]
     if not curves: return np.empty(0), np.empty(0)  # few images may have no AUROC
     first, last = max(c["flops"].iloc[0] for c in curves), max(c["flops"].iloc[-1] for c in curves)

@@ -83,7 +83,7 @@ def _scores_of(answer: Answer) -> dict[str, Tensor]:
     return {f"psnr {answer.noise}": psnr(found, answer.wanted), f"ssim {answer.noise}": ssim[:, 0]}
 
 def _class_scores(target: Target, answer: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-    "Whether the class is right; with two classes, how much the second is preferred, and the true class."
+    "Whether the class is right; of two classes, how much the second is preferred, and the true one."
     blank = torch.where(wanted >= 0, torch.zeros(()), torch.full((), torch.nan))
     found = {f"correct {target.name}": (answer.argmax(1) == wanted) + blank}
     if target.outputs != 2: return found
@@ -189,7 +189,7 @@ def image_values(scores: pd.DataFrame, targets: Sequence[Target], metric: str) -
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #e2b9a84c
 def _drawn_images(table: pd.DataFrame, draws: int) -> np.ndarray:
-    "Image numbers (1 + draws, M): all, then those of subjects drawn with replacement; -1 fills shorter rows."
+    "Image numbers (1 + draws, M): all, then those of drawn subjects; -1 fills shorter rows."
     subject = table["subject"] if "subject" in table else pd.Series(range(len(table)))
     of = list(subject.reset_index(drop=True).groupby(subject.to_numpy(), sort=False).indices.values())
     drawn = np.random.default_rng(0).integers(0, len(of), (draws, len(of)))
@@ -198,7 +198,7 @@ def _drawn_images(table: pd.DataFrame, draws: int) -> np.ndarray:
     return np.stack([np.pad(row, (0, most - len(row)), constant_values=-1) for row in rows])
 
 def _drawn_aurocs(table: pd.DataFrame, name: str, images: np.ndarray) -> np.ndarray:
-    "AUROC of each row of image numbers (D, M), mean over folds, by ranks of the margins; NaN: one class."
+    "AUROC of each row of image numbers (D, M), mean over folds; NaN: one class."
     if "fold" in table:
         of = table["fold"].to_numpy()
         only = lambda fold: table.drop(columns="fold").assign(
@@ -218,7 +218,7 @@ def bootstrap_aurocs(
     targets: Sequence[Target],
     draws: int = 400,
 ) -> np.ndarray:
-    "AUROC (seeds, 1 + draws): of all test images, then of bootstrap draws of subjects, mean over the sets."
+    "AUROC (seeds, 1 + draws): of all test images, then of drawn subjects, mean over the sets."
     name = next(t.name for t in targets if t.kind == "classification")
     images = _drawn_images(label_sets(tables[0])[0], draws)
     of_sets = ([_drawn_aurocs(part, name, images) for part in label_sets(t)] for t in tables)

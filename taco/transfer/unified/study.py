@@ -139,14 +139,14 @@ def tune(modality: Modality, setting: Setting, kind: Kind, rates: Sequence[float
     write_json(file, dict(kind=str(kind), tried=tried, chosen=max(values, key=values.__getitem__)), seal=True)
 
 def chosen_rates(state: Path, modality: Modality) -> dict[str, float]:
-    "The learning rate of each kind of network that was tuned. Raises `StoreError` for a damaged file."
+    "The learning rate of each tuned kind of network. Raises `StoreError` for a damaged file."
     files = sorted(Path(state).glob(f"{modality.place}-rate-*.json"))
     about = [read_json(f, StoreError, f"Delete {f} and run the study again.", seal=True) for f in files]
     return {a["kind"]: a["chosen"] for a in about}
 
 # %% ../../../nbs/transfer/unified/09_study.ipynb #413d75fb
 def run_division(modality: Modality, setting: Setting, arms: Sequence[Arm], division: Division, state: Path) -> Path:
-    "Train and score all arms for one division; arms that are there are kept. The folder of its results."
+    "Train and score all arms of a division, but those that are there; the folder of its results."
     folder = division_folder(state, modality, division)
     folder.mkdir(parents=True, exist_ok=True)
     shop = workshop(modality, setting, division, state)

@@ -154,7 +154,7 @@ def hand_on_decoder(decoders: Mapping[str, Any], net: UnifiedNet) -> list[nn.Mod
     return parts
 
 def step_flops(module: Tuning, draw: Callable[[int], UnifiedBatch]) -> list[int]:
-    "Floating-point operations of each step; steps differ only where another number of stages learns."
+    "Floating-point operations of each step; they differ where another number of stages learns."
     counts = [module.hold(step) for step in range(module.config.steps)]
     each = {c: count_flops(module, draw(0), counts.index(c)) for c in set(counts)}
     return [each[c] for c in counts]
