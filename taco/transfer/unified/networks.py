@@ -102,7 +102,7 @@ class Arm:
 def study_arms(
     baselines: Sequence[str],    # of BASELINES; `separate`, the reference, is always there
     strategies: Sequence[str],   # from the representation
-    curves: Sequence[str],       # of both: trained on few labels as well
+    curves: Sequence[str],       # of both: trained on few labels as well; "imagenet:25": on so many alone
     takes: Mapping[int, int],    # few labels → choices of them
     ablations: Sequence[str] = (),  # other pretexts, joined by "+"
     ablated: int | None = None,  # few labels for these as well
@@ -111,7 +111,8 @@ def study_arms(
     "The arms of a study, each once."
     whole = [Arm(s) for s in dict.fromkeys(("separate", *baselines, *strategies))]
     whole += [Arm(s, as_one=True) for s in as_one]
-    few = [Arm(s, n, sets=k) for n, k in takes.items() for s in curves]
+    asked = [(s.partition(":")[0], s.partition(":")[2] or str(n), n, k) for n, k in takes.items() for s in curves]
+    few = [Arm(s, n, sets=k) for s, only, n, k in asked if only == str(n)]
     counts = [None] if ablated is None else [None, ablated]
     other = [Arm("full", n, tuple(a.split("+")), takes.get(n or 0, 1)) for n in counts for a in ablations]
     return list(dict.fromkeys([*whole, *few, *other]))

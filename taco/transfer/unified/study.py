@@ -26,8 +26,8 @@ from .scores import reached
 from .targets import Target
 
 # %% auto #0
-__all__ = ['Modality', 'pack_modality', 'pack_modalities', 'Division', 'divisions', 'division_folder', 'workshop', 'tune',
-           'chosen_rates', 'run_division', 'run_studies']
+__all__ = ['Modality', 'pack_modality', 'pack_modalities', 'Division', 'divisions', 'division_folder', 'rows_of', 'possible_arms',
+           'workshop', 'tune', 'chosen_rates', 'run_division', 'run_studies']
 
 # %% ../../../nbs/transfer/unified/09_study.ipynb #16a3610d
 @dataclass(frozen=True)
@@ -112,10 +112,20 @@ def division_folder(state: Path, modality: Modality, division: Division) -> Path
     "Where the study of a division lies within the state of an experiment."
     return Path(state) / f"{modality.place}-{division.seed}-{division.fold}"
 
+def rows_of(modality: Modality, division: Division) -> dict[str, np.ndarray]:
+    "Rows of its store by split, in a division."
+    store = Store.open([modality.packed])
+    labels = findings_of(store, modality.finding).numpy()
+    return rows_by_split(store, labels, modality.folds, division.fold, division.seed)
+
+def possible_arms(modality: Modality, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Arm]:
+    "Those for which every division has labelled images enough."
+    least = min(len(rows_of(modality, division)["train"]) for division in divisions(modality, seeds))
+    return [arm for arm in arms if (arm.labelled or 0) <= least]
+
 def workshop(modality: Modality, setting: Setting, division: Division, state: Path) -> Workshop:
     "The workshop of a division, with its rates where they were chosen."
-    m, store = modality, Store.open([modality.packed])
-    rows = rows_by_split(store, findings_of(store, m.finding).numpy(), m.folds, division.fold, division.seed)
+    m, store, rows = modality, Store.open([modality.packed]), rows_of(modality, division)
     how: dict[str, Any] = dict(attributes=dict(finding=m.finding), foreground=m.asked is not None)
     parts = [read_examples(store, rows[split], m.targets, **how) for split in ("train", "val", "test")]
     wide = Store.open([m.packed, *m.more])
@@ -163,7 +173,7 @@ def _first_stage(modality: Modality, setting: Setting, division: Division, state
 # %% ../../../nbs/transfer/unified/09_study.ipynb #49a632cf
 def run_studies(
     modalities: Sequence[Modality],
-    arms: Sequence[Arm],
+    arms: Sequence[Arm],          # of which each modality gets those that are possible
     setting: Setting,             # its targets are replaced by each modality's
     seeds: Sequence[int],
     state: Path,
@@ -174,16 +184,16 @@ def run_studies(
     "Every division of every modality; yields how many jobs are done, of how many."
     if not seeds: refusing(ParameterError)("A study needs a seed.", "seeds", "none", "one or more")
     first = {m.place: Division(seeds[0]) for m in modalities}
+    possible = {m.place: possible_arms(m, arms, seeds) for m in modalities}
     plain = [a for a in arms if not a.pretexts and not a.as_one]
-    kinds = {m.place: list(dict.fromkeys(k for a in plain for k in a.networks(m.targets)))
-             for m in modalities}
+    kinds = {m.place: list(dict.fromkeys(k for a in plain for k in a.networks(m.targets))) for m in modalities}
     shared = any(a.strategy not in BASELINES for a in arms)
     trials = [(m, kind) for m in modalities for kind in kinds[m.place]] if len(rates) > 1 else []
     trial = lambda guided: [(tune, m, setting, kind, rates, first[m.place], state) for m, kind in trials
                             if (kind.strategy == "guided") == guided]
     rounds = [[(_first_stage, m, setting, first[m.place], state) for m in modalities] if shared else [],
               trial(False), trial(True),
-              [(run_division, m, setting, arms, d, state) for m in modalities for d in divisions(m, seeds)]]
+              [(run_division, m, setting, possible[m.place], d, state) for m in modalities for d in divisions(m, seeds)]]
     done, total = 0, sum(map(len, rounds))
     for jobs in rounds:
         for _ in beside(jobs, workers, device):

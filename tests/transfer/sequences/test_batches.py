@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from taco.base import DataError
-from taco.transfer.sequences import batches as batches_chapter, study
+from taco.transfer.sequences import arms, batches as batches_chapter, study
+from taco.transfer.sequences.arms import SEQUENCE_ARMS
 from taco.transfer.sequences.batches import PretextBatch, PretextBatches, SliceBatches
-from taco.transfer.sequences.study import SEQUENCE_ARMS, compare
+from taco.transfer.sequences.finetune import Segmenter
+from taco.transfer.sequences.rivals import global_local, register
+from taco.transfer.sequences.study import compare
 from taco.transfer.sequences.volumes import labelled_subjects
 from tests.transfer.sequences.toys import TINY, made, quiet
 
@@ -22,31 +25,31 @@ def test_no_slice_of_a_test_or_validation_volume_is_ever_seen(hearts, tmp_path, 
     assert len(row_of) == len(hearts), "slices can be told apart by their first pixels"
     rows_of = lambda images: [row_of[first_pixels(i)] for i in images]
     rows_of_floats = lambda images: rows_of((images * 255).round().to(torch.uint8))
-    seen, last_rows = {"pretext": set(), "moco": set(), "labelled": set()}, []
+    seen, last_rows = {"pretext": set(), "rivals": set(), "labelled": set()}, []
     fit, move = study.fit, batches_chapter.move
 
-    def spying(module, batches, config, folder=None, progress=False):
+    def spying(module, batches, config, folder=None, **more):
         def watched(step):
             batch = batches(step)
             if isinstance(batch, PretextBatch):
                 found = set(rows_of(batch.images.flatten(0, 1)))
                 assert found == set(batch.rows.flatten().tolist())
                 seen["pretext"] |= found
-            elif torch.is_tensor(batch): seen["moco"] |= set(rows_of_floats(batch))
-            else: seen["labelled"] |= set(last_rows)
+            elif isinstance(module, Segmenter): seen["labelled"] |= set(last_rows)
+            else: seen["rivals"] |= set(rows_of_floats(batch if torch.is_tensor(batch) else batch.images))
             return batch
-        return fit(module, watched, config, folder, progress)
+        return fit(module, watched, config, folder, **more)
 
     def remembering(images, theta, mode="bilinear"):
         if mode != "nearest": last_rows[:] = rows_of_floats(images)
         return move(images, theta, mode)
-    monkeypatch.setattr(study, "fit", spying)
+    for module in (study, arms, register, global_local): monkeypatch.setattr(module, "fit", spying)
     monkeypatch.setattr(batches_chapter, "move", remembering)
     longer = replace(TINY, pretrain_steps=40, anchors=6)
     compare(hearts, longer, tmp_path, tuple(SEQUENCE_ARMS), (1,), (0,), distances=False, tell=quiet)
     subject = hearts.table["subject"].to_numpy()
     train, labelled = set(hearts.subjects("train")), set(labelled_subjects(hearts, 1, 0))
-    for name, allowed in dict(pretext=train, moco=train, labelled=labelled).items():
+    for name, allowed in dict(pretext=train, rivals=train, labelled=labelled).items():
         who = {subject[i] for i in seen[name]}
         assert who and who <= allowed, name
     assert len({subject[i] for i in seen["pretext"]}) > 3

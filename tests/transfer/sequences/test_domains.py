@@ -5,7 +5,7 @@ import pytest
 
 from taco.base import ParameterError
 from taco.data.card import load_card
-from taco.transfer.sequences.domains import Domain, choose_real, compare_real, compare_small, open_domain
+from taco.transfer.sequences.domains import Domain, choose_real, compare_domain, compare_real, open_domain
 from tests.transfer.sequences.toys import TINY, quiet
 
 
@@ -32,7 +32,7 @@ def test_its_own_division_is_kept_where_there_is_one(hearts, tmp_path):
 def test_a_small_dataset_is_asked_for_no_more_labels_than_it_has(hearts, tmp_path):
     domain = Domain("x", tmp_path, replace(hearts, table=hearts.table.assign(split="train")))
     sets = {1: 2, 50: 1}
-    scores = compare_small(domain, TINY, tmp_path / "x", ["scratch"], sets, [0], distances=False, tell=quiet)
+    scores = compare_domain(domain, TINY, tmp_path / "x", ["scratch"], sets, [0], distances=False, tell=quiet)
     assert set(scores["labelled"]) == {1} and set(scores["take"]) == {0, 1}
 
 

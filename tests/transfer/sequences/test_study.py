@@ -10,19 +10,12 @@ from safetensors.torch import load_file
 from taco.base import ParameterError
 from taco.learning.loop import FitConfig
 from taco.transfer.sequences import study
+from taco.transfer.sequences.arms import PRETRAININGS, SEQUENCE_ARMS, SequenceConfig, check_arms, pretrain
 from taco.transfer.sequences.batches import PretextBatches
 from taco.transfer.sequences.finetune import PARTS, hand_on, handed
 from taco.transfer.sequences.pretext import BINS
 from taco.transfer.sequences.results import volume_means
-from taco.transfer.sequences.study import (
-    PRETRAININGS,
-    SEQUENCE_ARMS,
-    SequenceConfig,
-    check_arms,
-    compare,
-    finetune,
-    pretrain,
-)
+from taco.transfer.sequences.study import compare, finetune
 from taco.transfer.unet import UNetDecoder, UNetEncoder
 from tests.transfer.sequences.toys import TINY, equal, quiet
 
@@ -30,7 +23,8 @@ from tests.transfer.sequences.toys import TINY, equal, quiet
 def test_finetuning_starts_from_what_its_arm_hands_on(hearts, tmp_path, monkeypatch):
     weights = pretrain("all", hearts, TINY, 0, tmp_path / "all.safetensors")
     monkeypatch.setattr(study, "fit", lambda module, *a, **k: None)
-    scratch, encoder_only, both = (finetune(a, hearts, 1, TINY, 0, weights) for a in ("scratch", "all-encoder", "all"))
+    tuned = lambda arm: finetune(arm, hearts, 1, TINY, 0, weights)[0]
+    scratch, encoder_only, both = map(tuned, ("scratch", "all-encoder", "all"))
     torch.manual_seed(1)
     encoder, decoder = UNetEncoder(1, TINY.widths), UNetDecoder(BINS, TINY.widths)
     hand_on(weights, PARTS, encoder, decoder)

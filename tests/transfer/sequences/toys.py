@@ -2,7 +2,7 @@
 import pandas as pd
 import torch
 
-from taco.transfer.sequences.study import SequenceConfig
+from taco.transfer.sequences.arms import SequenceConfig
 from taco.transfer.sequences.volumes import Volumes, positions
 
 TINY = SequenceConfig(widths=(4, 8, 8), pretrain_steps=4, anchors=3, moco_batch=8, finetune_steps=4,

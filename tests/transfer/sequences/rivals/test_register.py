@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from taco.base import ParameterError
+from taco.transfer.sequences.arms import SequenceConfig
 from taco.transfer.sequences.finetune import PARTS, hand_on, save_pretrained
 from taco.transfer.sequences.rivals import register
 from taco.transfer.sequences.rivals.register import RIVALS, Rival, restoring_of
-from taco.transfer.sequences.study import SequenceConfig
 from taco.transfer.unified.representation import RESTORABLE
 from tests.transfer.sequences.rivals.toys import bodies, dies_at, halves
 from tests.transfer.sequences.toys import equal

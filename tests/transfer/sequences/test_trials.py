@@ -1,0 +1,66 @@
+"Recipes are chosen on val, as many for each pre-training."
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from taco.base import ParameterError
+from taco.learning.until import Patience
+from taco.transfer.sequences import trials as chapter
+from taco.transfer.sequences.arms import SequenceConfig
+from taco.transfer.sequences.study import Cell, compare, grid, read_looks
+from taco.transfer.sequences.trials import check_trials, choose_recipes
+from tests.transfer.sequences.toys import TINY, quiet
+
+TWO = [{"learning_rate": 1e-3}, {"learning_rate": 3e-3}]
+
+
+def test_an_arm_stands_for_each_pretraining():
+    given = {"all": TWO, "moco": [{"momentum": .9}, {"momentum": .99}], "scratch": [{}, {"finetune_rate": .02}]}
+    found = check_trials(["scratch", "moco", "all-encoder", "all"], given)
+    assert found == {"scratch": "scratch", "moco": "moco", "all": "all"}
+
+
+@pytest.mark.parametrize("trials, word", [
+    ({"all": TWO}, "moco"), ({"all": TWO, "moco": [{}]}, "all 2, moco 1")])
+def test_a_rival_with_fewer_trials_is_refused(trials, word):
+    with pytest.raises(ParameterError, match=word): check_trials(["all", "moco"], trials)
+
+
+@pytest.mark.parametrize("name, wrong", [("all", "momentum"), ("scratch", "learning_rate"), ("masked", "queue"),
+                                         ("moco", "rate")])
+def test_a_setting_that_a_method_does_not_have_is_refused(name, wrong):
+    with pytest.raises(ParameterError, match=rf"recipes\.{name}(.|\n)*{wrong}"):
+        SequenceConfig(recipes={name: {wrong: 1.}})
+
+
+def test_val_decides_and_what_is_done_is_kept(hearts, tmp_path, monkeypatch):
+    asked = []
+    def made(cell, volumes, config, folder, split, distances):
+        asked.append((cell, split, dict(config.recipes)))
+        folder.mkdir(parents=True)
+        (folder / f"{cell.name}.json").write_text("{}")
+        return cell.name
+    dice = {"all-0": .3, "all-1": .4, "moco-0": .6, "moco-1": .5}
+    table = lambda folder, cell: pd.DataFrame(dict(volume=["a"], dice=[dice[folder.name]]))
+    monkeypatch.setattr(chapter, "run_cell", made)
+    monkeypatch.setattr(chapter, "read_cell", table)
+    given = {"all": TWO, "moco": [{"momentum": .9}, {"momentum": .99}]}
+    how = (hearts, TINY, tmp_path, ["moco", "all-encoder", "all"], given, 1)
+    found = choose_recipes(*how, seed=3, tell=quiet)
+    assert found == replace(TINY, recipes={"moco": {"momentum": .9}, "all": {"learning_rate": 3e-3}})
+    assert {a[:2] for a in asked} == {(Cell("moco", 1, 3), "val"), (Cell("all", 1, 3), "val")} and len(asked) == 4
+    assert [a[2] for a in asked] == [{"moco": {"momentum": .9}}, {"moco": {"momentum": .99}},
+                                     {"all": TWO[0]}, {"all": TWO[1]}]
+    asked.clear()
+    assert choose_recipes(*how, seed=3, tell=quiet) == found and not asked
+    told = pd.read_json(tmp_path / "recipes.json")
+    assert told["chosen"].tolist() == [True, False, False, True] and told["dice"].tolist() == pytest.approx([.6, .5, .3, .4])
+
+
+def test_finetuning_ends_on_val_and_its_looks_are_kept(hearts, tmp_path):
+    patient = replace(TINY, finetune_steps=40, patience=Patience(every=2, looks=2, falls=0))
+    compare(hearts, patient, tmp_path, ["scratch", "order"], [1], [0, 1], distances=False, tell=quiet)
+    looks = read_looks(tmp_path, grid(["scratch", "order"], [1], [0, 1], 1))
+    last = looks.groupby(["arm", "seed"])["step"].max()
+    assert len(last) == 4 and (last < 40).any() and looks["value"].between(0, 1).all()
