@@ -5,12 +5,13 @@
 # %% ../../../nbs/transfer/sequences/05_arms.ipynb #4378e44b
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from fastcore.basics import patch
 
 from ...base import ParameterError, refusing, suggest
 from ...learning.loop import FitConfig, fit
@@ -53,6 +54,15 @@ def recipe_of(arm: str) -> str:
 _OF_FIT = ("learning_rate", "optimiser", "weight_decay")
 _OF_MOCO = ("momentum", "queue", "temperature")
 
+def _check_recipe(name: str, recipe: Iterable[str]) -> None:
+    known = ["finetune_rate"]
+    if not name.startswith("scratch"): known += _OF_FIT
+    if name == "moco": known += _OF_MOCO
+    for wrong in sorted(set(recipe) - set(known)):
+        refusing(ParameterError)("There is no such setting.", f"recipes.{name}", wrong, ", ".join(known),
+                                 suggest(wrong, known))
+
+# %% ../../../nbs/transfer/sequences/05_arms.ipynb #6b312c25
 @dataclass(frozen=True)
 class SequenceConfig:
     "One configuration for all arms; sizes for small images on a CPU. Raises `ParameterError` for a wrong recipe."
@@ -70,23 +80,28 @@ class SequenceConfig:
     precision: str = "auto"
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     weights: dict[str, dict[str, float]] = field(default_factory=lambda: PRETRAININGS)
+    told: ClassVar[Callable[..., dict[str, Any]]]   # this and the next below
+    tuning: ClassVar[Callable[[str], tuple[float, float]]]
 
     def __post_init__(self):
-        for name, recipe in self.recipes.items():
-            known = ("finetune_rate", *(_OF_FIT if not name.startswith("scratch") else ()),
-                     *(_OF_MOCO if name == "moco" else ()))
-            for wrong in set(recipe) - set(known):
-                refusing(ParameterError)("There is no such setting.", f"recipes.{name}", wrong, ", ".join(known),
-                                         suggest(wrong, known))
+        for name, recipe in self.recipes.items(): _check_recipe(name, recipe)
 
     def fit_config(self, **settings) -> FitConfig:
         "How something is fitted: these settings, on the device and in the precision of the configuration."
         ours: dict[str, Any] = dict(device=self.device, precision=self.precision)
         return FitConfig(**ours | settings)
 
-    def told(self, name: str, fields: Iterable[str] = _OF_FIT) -> dict[str, Any]:
-        "Those of the fields that the recipe of this name has."
-        return {k: v for k, v in self.recipes.get(name, {}).items() if k in fields}
+# %% ../../../nbs/transfer/sequences/05_arms.ipynb #94cee3ba
+@patch
+def told(self: SequenceConfig, name: str, fields: Iterable[str] = _OF_FIT) -> dict[str, Any]:
+    "Those of the fields that the recipe of this name has."
+    return {k: v for k, v in self.recipes.get(name, {}).items() if k in fields}
+
+@patch
+def tuning(self: SequenceConfig, arm: str) -> tuple[float, float]:
+    "Learning rate and strength of the shading with which an arm is fine-tuned."
+    rate = self.recipes.get(recipe_of(arm), {}).get("finetune_rate", self.finetune_rate)
+    return rate, self.strength * (STRONG if arm == "scratch-strong" else 1.)
 
 # %% ../../../nbs/transfer/sequences/05_arms.ipynb #903576b5
 def networks(config: SequenceConfig, outputs: int, seed: int) -> tuple[UNetEncoder, UNetDecoder]:

@@ -21,15 +21,7 @@ from ...learning.loop import fit
 from ...learning.shares import beside
 from ...learning.until import Until
 from ...reading import read_json, read_table
-from taco.transfer.sequences.arms import (
-    SEQUENCE_ARMS,
-    STRONG,
-    SequenceConfig,
-    check_arms,
-    networks,
-    pretrain,
-    recipe_of,
-)
+from .arms import SEQUENCE_ARMS, SequenceConfig, check_arms, networks, pretrain
 from .batches import LabelledBatches
 from .finetune import Segmenter, hand_on, score_volumes, segment
 from .pretext import class_weights
@@ -71,9 +63,8 @@ def finetune(
         hand_on(weights, parts, encoder, decoder)
     rows = volumes.rows(labelled_subjects(volumes, labelled, seed, take))
     model = Segmenter(encoder, decoder, class_weights(volumes.labels[rows], decoder.outputs))
-    strength = config.strength * (STRONG if arm == "scratch-strong" else 1.)
+    rate, strength = config.tuning(arm)
     batches = LabelledBatches(volumes, rows, config.finetune_batch, seed, strength)
-    rate = config.told(recipe_of(arm), ["finetune_rate"]).get("finetune_rate", config.finetune_rate)
     until = Until(look_at_volumes(model, volumes), config.patience) if config.patience else None
     fit(model, batches, config.fit_config(steps=config.finetune_steps, learning_rate=rate), folder, until=until)
     return model, until.table() if until else None

@@ -123,6 +123,7 @@ def possible_arms(modality: Modality, arms: Sequence[Arm], seeds: Sequence[int])
     least = min(len(rows_of(modality, division)["train"]) for division in divisions(modality, seeds))
     return [arm for arm in arms if (arm.labelled or 0) <= least]
 
+# %% ../../../nbs/transfer/unified/09_study.ipynb #f2aa8586
 def workshop(modality: Modality, setting: Setting, division: Division, state: Path) -> Workshop:
     "The workshop of a division, with its rates where they were chosen."
     m, store, rows = modality, Store.open([modality.packed]), rows_of(modality, division)
@@ -193,7 +194,8 @@ def run_studies(
                             if (kind.strategy == "guided") == guided]
     rounds = [[(_first_stage, m, setting, first[m.place], state) for m in modalities] if shared else [],
               trial(False), trial(True),
-              [(run_division, m, setting, possible[m.place], d, state) for m in modalities for d in divisions(m, seeds)]]
+              [(run_division, m, setting, possible[m.place], d, state) for m in modalities
+               for d in divisions(m, seeds)]]
     done, total = 0, sum(map(len, rounds))
     for jobs in rounds:
         for _ in beside(jobs, workers, device):

@@ -55,7 +55,8 @@ def test_val_decides_and_what_is_done_is_kept(hearts, tmp_path, monkeypatch):
     asked.clear()
     assert choose_recipes(*how, seed=3, tell=quiet) == found and not asked
     told = pd.read_json(tmp_path / "recipes.json")
-    assert told["chosen"].tolist() == [True, False, False, True] and told["dice"].tolist() == pytest.approx([.6, .5, .3, .4])
+    assert told["chosen"].tolist() == [True, False, False, True]
+    assert told["dice"].tolist() == pytest.approx([.6, .5, .3, .4])
 
 
 def test_finetuning_ends_on_val_and_its_looks_are_kept(hearts, tmp_path):
