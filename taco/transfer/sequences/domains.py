@@ -81,19 +81,21 @@ def compare_domain(
     sets: dict[int | None, int],     # number of labelled subjects → sets of them; too many are left out
     seeds: Sequence[int],
     trials: Trials | None = None,    # recipes to choose from on `val`
+    anew: bool = True,               # whether to divide it anew for each seed where its own division tests too few
     **how,                           # as for `compare`
 ) -> pd.DataFrame:
     "`compare` on a dataset, after its recipes were chosen."
-    # A quarter of what is left to train on where a division leaves little.
-    config = replace(config, moco_batch=max(2, min(config.moco_batch, len(domain.volumes) // 16)))
-    first = domain.divided(seeds[0])
+    volumes = domain.divided if anew else lambda _: domain.volumes
+    first = volumes(seeds[0])
+    few = len(first.rows(first.subjects("train"))) // 4  # MoCo's queue is a quarter of the slices, a batch at least
+    config = replace(config, moco_batch=max(2, min(config.moco_batch, few)))
     possible = {n: k for n, k in sets.items() if n is None or n <= len(first.subjects("train"))}
     ours: dict[str, Any] = dict(tell=partial(print, f"{domain.name}:", flush=True), sets=possible.values()) | how
     if trials:
         known = {k: ours[k] for k in ("tell", "workers") if k in ours}
         place = Path(folder) / "trials"
         config = choose_recipes(first, config, place, arms, trials, next(iter(possible)), seeds[0], **known)
-    return compare(domain.divided, config, folder, arms, list(possible), seeds, **ours)
+    return compare(volumes, config, folder, arms, list(possible), seeds, **ours)
 
 # %% ../../../nbs/transfer/sequences/08_domains.ipynb #0f28c366
 def choose_real(
