@@ -182,7 +182,7 @@ def _so_far(looks: dict, targets: Sequence[Target], metrics: Sequence[str]) -> p
     table = pd.DataFrame(looks).set_index("step")
     found = {"flops": table["flops"]}
     for metric in (m for m in metrics if m in table):
-        own = f"value {next(t.name for t in targets if t.kind == MEASURED[metric])}"
+        own = next((f"value {t.name}" for t in targets if t.kind == MEASURED[metric]), "")
         values = table[own if own in table else "value"]
         best = values.expanding().apply(lambda part: part.argmax(), raw=True).astype(int)
         found[metric] = table[metric].iloc[best.to_numpy()].set_axis(table.index)
