@@ -87,40 +87,45 @@ def buffers_meet(modules: Sequence[nn.Module]) -> None:
 # %% ../../nbs/learning/10_shares.ipynb #45c9051d
 class Fastest:
     "Finds out which of several ways takes least time, and looks again when that has changed."
-    def __init__(self, ways: Sequence[str], trial: int = 4, change: float = 1.25):
-        self.ways, self.trial, self.change = tuple(ways), trial, change
-        self.best, self.usual, self.rest, self.trials = self.ways[0], 0., 0, 0
+    def __init__(self, ways: Sequence[str], rounds: int = 3, change: float = 1.25, after: int = 200):
+        self.ways, self.rounds, self.change, self.after = tuple(ways), rounds, change, after
+        self.best, self.usual, self.trials, self.since, self.pause = self.ways[0], 0., 0, 0, after
+        self.turns: list[str] = []  # whose steps are still to be measured
         self.tried: dict[str, list[float]] = {}
         self.recent: list[float] = []
         if len(self.ways) > 1: self.again()
 
     def again(self) -> None:
         "Try all of them."
-        self.tried, self.recent = {way: [] for way in self.ways}, []
+        self.turns = [way for _ in range(self.rounds) for way in self.ways for _ in range(2)]
+        self.tried, self.recent, self.since = {way: [] for way in self.ways}, [], 0
 
     def now(self) -> str:
         "The way to take in the next step."
-        return next((way for way, took in self.tried.items() if len(took) < self.trial), self.best)
+        return self.turns[0] if self.turns else self.best
 
 # %% ../../nbs/learning/10_shares.ipynb #d1b33302
 @patch
 def took(self: Fastest, seconds: float) -> None:
     "What a step of the way that was named took."
-    if self.tried:
-        self.tried[self.now()].append(seconds)
-        if all(len(took) == self.trial for took in self.tried.values()): self.decide()
+    if len(self.ways) == 1: return
+    if self.turns:
+        self.tried[self.turns.pop(0)].append(seconds)
+        if not self.turns: self.decide()
         return
-    self.recent, self.rest = [*self.recent, seconds][-3 * self.trial:], self.rest - 1
-    if len(self.ways) == 1 or self.rest > 0 or len(self.recent) < 3 * self.trial: return
-    if not 1 / self.change < median(self.recent) / self.usual < self.change: self.again()
+    self.recent, self.since = [*self.recent, seconds][-12:], self.since + 1
+    rest = min(10, 2 ** (self.trials - 1)) * 2 * self.rounds * len(self.ways)
+    known = self.since >= rest and len(self.recent) == 12
+    changed = known and not 1 / self.change < median(self.recent) / self.usual < self.change
+    if changed or self.since >= self.pause: self.again()
 
 @patch
 def decide(self: Fastest) -> None:
     "Keep the best of those that were tried."
-    usual = {way: median(took[1:]) for way, took in self.tried.items()}
-    self.best = min(usual, key=lambda way: usual[way])
-    self.usual, self.tried, self.trials = usual[self.best], {}, self.trials + 1
-    self.rest = min(10, 2 ** (self.trials - 1)) * self.trial * len(self.ways)
+    usual = {way: median(took[1::2]) for way, took in self.tried.items()}
+    before, self.best = self.best, min(usual, key=lambda way: usual[way])
+    self.pause = 2 * self.pause if self.trials and self.best == before else self.after
+    self.usual, self.trials = usual[self.best], self.trials + 1
 
 # %% ../../nbs/learning/10_shares.ipynb #7fdce22d
 class Shares:
