@@ -219,15 +219,15 @@ def together(self: Shares, order: Any) -> tuple[Tensor, Tensor]:
 def beside(jobs: Iterable[tuple], workers: int, device: torch.device | str = "cpu") -> Iterator:
     """The results of independent jobs, (function, argument, …), from `workers` processes, in no order.
 
-    With one worker, or on a GPU, they come from this process, in order. On a CPU every job has one
-    thread, so that its result is the same for any number of workers. Errors are passed on.
+    With one worker they come from this process, in order. On a CPU every job has one thread, so that its
+    result is the same for any number of workers; on a GPU several share it. Errors are passed on.
     """
-    if workers > 1 and torch.device(device).type == "cpu":
+    if workers > 1:
         import joblib  # here, because it is not needed for one
         begin = dict(initializer=end_with_parent, initargs=(os.getpid(), False))
         with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
             crew = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=workers, **begin)
-        with told_of_workers(): yield from crew(joblib.delayed(_alone)("cpu", *job) for job in jobs)
+        with told_of_workers(): yield from crew(joblib.delayed(_alone)(device, *job) for job in jobs)
     else:
         for job in jobs: yield _alone(device, *job)
 

@@ -31,8 +31,8 @@ from taco.workflow.parameters import (
     find_experiment,
     project_root,
 )
-from .run import check_needs, run_folder
-from .seal import BEFORE, DONE, FINISHING, faults, seal
+from .run import run_folder
+from .seal import BEFORE, DONE, FINISHING, check_needs, faults, seal
 
 # %% auto #0
 __all__ = ['short_place', 'private_sockets', 'kernels', 'passing_on', 'stopped', 'failure', 'died', 'earlier_result', 'execute']

@@ -17,8 +17,7 @@ from ..atlas.use.explorer import MAP_NAMES, even_part, explorer, shown_vectors, 
 from ..base import ParameterError, StoreError, atomic, refusing
 from ..data.store import Store
 from .parameters import project_root, run_command
-from .run import packed_folders
-from .seal import finished
+from .seal import finished, packed_folders
 
 # %% auto #0
 __all__ = ['embed_folder', 'held_out_pairs', 'packed_data', 'coordinates', 'write_atlas']

@@ -19,24 +19,34 @@ import pandas as pd
 from fastcore.basics import patch
 
 # %% auto #0
-__all__ = ['DATA_KINDS', 'check_needs', 'run_folder', 'packed_folders', 'content_key', 'Run', 'known_encoder']
+__all__ = ['DATA_KINDS', 'run_folder', 'Run', 'known_encoder']
 
 # %% ../../nbs/workflow/01_run.ipynb #d7f82c89
 from ..base import ParameterError, atomic, keep_memory, limit_threads, pick_device, refusing, suggest, write_json
-from ..disk import file_digest, folder_digests
+from ..disk import folder_digests
 from ..fingerprint import fingerprint
 from ..lock import PARENT, Lock, end_by_signal, end_with_parent, is_under, take
-from ..reading import read_array, read_json, read_text
+from ..reading import read_array, read_json
 from taco.workflow.parameters import (
     ExperimentError,
     check_injected,
     declared_parameters,
     find_experiment,
-    links,
     project_root,
     run_command,
 )
-from .seal import DONE, FINISHING, finished, git_commit, peak_memory, seal, versions
+from taco.workflow.seal import (
+    DONE,
+    FINISHING,
+    check_needs,
+    content_key,
+    finished,
+    git_commit,
+    packed_folders,
+    peak_memory,
+    seal,
+    versions,
+)
 
 if TYPE_CHECKING:
     from taco.atlas.embedding import Embeddings
@@ -44,21 +54,6 @@ if TYPE_CHECKING:
     from taco.learning.encoder import PairEncoder
 
 # %% ../../nbs/workflow/01_run.ipynb #4384cce3
-def check_needs(experiment: str | Path, values: dict) -> dict[str, str]:
-    """Run folder among the parameters (`runs/…`, or linked) → digest of its `done.json`.
-
-    Raises `ExperimentError` for one that holds no finished run.
-    """
-    linked, needs = links(experiment), {}
-    for name, value in values.items():
-        for text in value if isinstance(value, list) else [value]:
-            if not isinstance(text, str) or not text or name == "folder": continue
-            place = text.rpartition("=")[2]  # a name may stand before it
-            if name not in linked and not place.startswith("runs/"): continue
-            finished(place, linked.get(name) or Path(place).name)
-            needs[place] = file_digest(project_root() / place / DONE)
-    return needs
-
 def run_folder(root: Path, folder: str) -> Path:
     "The folder of a run. Raises `ParameterError` for the project's own folder, or one that holds it."
     refuse = refusing(ParameterError)
@@ -66,24 +61,6 @@ def run_folder(root: Path, folder: str) -> Path:
     place = root / folder
     if folder.strip() and not root.resolve().is_relative_to(place.resolve()): return place
     refuse("A run needs a folder of its own.", "folder", repr(folder), "a folder in runs/", "For example runs/mine.")
-
-# %% ../../nbs/workflow/01_run.ipynb #eb934255
-def packed_folders(pack: str | Path) -> list[Path]:
-    "The store folders that a finished run of the experiment 'pack' made, in its order."
-    finished(pack, "pack")
-    folder = project_root() / pack
-    listed = read_text(folder / "stores.txt", ExperimentError, f"Run it again: {run_command(pack, 'pack')}")
-    return [folder / "stores" / name for name in listed.split("\n")]
-
-def content_key(folder: str | Path) -> str:
-    "What an earlier run holds, as text: keys of its stores, digest of its encoder's weights, or of its `done.json`."
-    folder = project_root() / folder
-    if (folder / "embeddings").is_dir(): return file_digest(folder / DONE)
-    weights = folder / "encoder/encoder.safetensors"
-    if weights.exists(): return hashlib.sha256(weights.read_bytes()).hexdigest()
-    again = f"Pack it again: {run_command(folder, 'pack')}"
-    manifests = [read_json(f / "manifest.json", ExperimentError, again) for f in packed_folders(folder)]
-    return " ".join(m["key"] for m in manifests)
 
 # %% ../../nbs/workflow/01_run.ipynb #e0f8ff0e
 DATA_KINDS = ("phantom", "packaged", "real")
@@ -98,6 +75,7 @@ class Run:
     figures: dict[str, dict] = field(default_factory=dict)
     data: dict[str, int] = field(default_factory=dict)  # images used, per kind of data
     device: str = "cpu"
+    devices: set[str] = field(default_factory=set)      # on which a state was made that it goes on from
     settled: dict[str, Any] = field(default_factory=dict)  # what "auto" and None among its parameters mean here
     workers: int = 1                                    # cores that it may use
     started: float = field(default_factory=time.time)
@@ -196,7 +174,8 @@ def finish(self: Run) -> None:
     "Write `done.json`: the sign, and the only one, that this run is complete."
     about = dict(
         experiment=self.name, notebook=f"nbs/experiments/{self.name}.ipynb", parameters=self.parameters,
-        commit=git_commit(project_root()), code=self.code(), data=self.data, device=self.device,
+        commit=git_commit(project_root()), code=self.code(), data=self.data,
+        device=" and ".join(sorted(self.devices | {self.device})),
         **self.settled, versions=versions(), seconds=round(time.time() - self.started, 1), memory=peak_memory(),
         figures=self.figures, metrics=self.metrics, needs=self.needs)
     if self.troubles: about["troubles"] = self.troubles
@@ -279,6 +258,14 @@ def state(
     read = [content_key(i) if i else None for i in inputs]
     key = hashlib.sha256(repr([same, self.fingerprint(), read, more]).encode()).hexdigest()[:12]
     return self.folder / f"{name}-{key}"
+
+@patch
+def works_in(self: Run, state: Path) -> Path:
+    "The same state, with a note of this run's device; what is noted there is told as the run's devices."
+    file, fix = state / "devices.json", "Delete it."
+    self.devices |= {self.device, *(read_json(file, fix=fix, seal=True)["devices"] if file.exists() else [])}
+    write_json(file, dict(devices=sorted(self.devices)), seal=True)
+    return state
 
 @patch
 def keep_only(self: Run, state: Path | None) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -16,12 +17,13 @@ from pathlib import Path
 
 from ..base import refusing, write_json
 from ..disk import file_digest, folder_digests
-from ..reading import read_json
-from .parameters import ExperimentError, project_root, run_command
+from ..reading import read_json, read_text
+from .parameters import ExperimentError, links, project_root, run_command
 
 # %% auto #0
 __all__ = ['DONE', 'FINISHING', 'BEFORE', 'NOTES', 'LARGE', 'SHOWN', 'files_of', 'seal', 'read_done', 'fault_of', 'faults',
-           'check_sealed', 'finished', 'peak_memory', 'versions', 'git_commit']
+           'check_sealed', 'finished', 'peak_memory', 'versions', 'git_commit', 'check_needs', 'packed_folders',
+           'content_key']
 
 # %% ../../nbs/workflow/07_seal.ipynb #b0e7c9a7
 DONE = "done.json"
@@ -133,3 +135,37 @@ def git_commit(root: Path) -> str:
     # Figures are written by the run itself; they do not make the code another one.
     dirty = call("status", "--porcelain", "--", ".", ":!figures", ":!benchmarks").stdout.strip()
     return head.stdout.strip() + ("+" if dirty else "") if head.returncode == 0 else "unknown"
+
+# %% ../../nbs/workflow/07_seal.ipynb #6d170cc4
+def check_needs(experiment: str | Path, values: dict) -> dict[str, str]:
+    """Run folder among the parameters (`runs/…`, or linked) → digest of its `done.json`.
+
+    Raises `ExperimentError` for one that holds no finished run.
+    """
+    linked, needs = links(experiment), {}
+    for name, value in values.items():
+        for text in value if isinstance(value, list) else [value]:
+            if not isinstance(text, str) or not text or name == "folder": continue
+            place = text.rpartition("=")[2]  # a name may stand before it
+            if name not in linked and not place.startswith("runs/"): continue
+            finished(place, linked.get(name) or Path(place).name)
+            needs[place] = file_digest(project_root() / place / DONE)
+    return needs
+
+# %% ../../nbs/workflow/07_seal.ipynb #01e30419
+def packed_folders(pack: str | Path) -> list[Path]:
+    "The store folders that a finished run of the experiment 'pack' made, in its order."
+    finished(pack, "pack")
+    folder = project_root() / pack
+    listed = read_text(folder / "stores.txt", ExperimentError, f"Run it again: {run_command(pack, 'pack')}")
+    return [folder / "stores" / name for name in listed.split("\n")]
+
+def content_key(folder: str | Path) -> str:
+    "What an earlier run holds, as text: keys of its stores, digest of its encoder's weights, or of its `done.json`."
+    folder = project_root() / folder
+    if (folder / "embeddings").is_dir(): return file_digest(folder / DONE)
+    weights = folder / "encoder/encoder.safetensors"
+    if weights.exists(): return hashlib.sha256(weights.read_bytes()).hexdigest()
+    again = f"Pack it again: {run_command(folder, 'pack')}"
+    manifests = [read_json(f / "manifest.json", ExperimentError, again) for f in packed_folders(folder)]
+    return " ".join(m["key"] for m in manifests)

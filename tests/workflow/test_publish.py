@@ -266,7 +266,7 @@ def test_the_doctor(project, capsys):
 
 
 def test_a_run_that_was_read_and_run_again_since_makes_stale(project):
-    from taco.workflow.run import check_needs
+    from taco.workflow.seal import check_needs
     needs = check_needs("train", dict(pack_run="runs/mine/pack"))
     folder = again("train")
     about = json.loads((folder / "done.json").read_text())

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from taco.base import StoreError
 from taco.workflow.execute import execute
 from taco.workflow.parameters import ExperimentError
-from taco.workflow.run import Run, content_key
-from taco.workflow.seal import finished, peak_memory
+from taco.workflow.run import Run
+from taco.workflow.seal import content_key, finished, peak_memory
 from tests.spoil import FEW, MANY, unnoticed
 
 

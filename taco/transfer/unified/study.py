@@ -179,7 +179,7 @@ def run_studies(
     seeds: Sequence[int],
     state: Path,
     rates: Sequence[float],       # tried for every kind of network; one or none: not tried
-    workers: int,                 # processes on a CPU; elsewhere there is none but this
+    workers: int,                 # processes; on a GPU they share it
     device: str,
 ) -> Iterator[tuple[int, int]]:
     "Every division of every modality; yields how many jobs are done, of how many."
