@@ -47,8 +47,9 @@ class Until(L.Callback):
     table: Callable[[], pd.DataFrame]
     write: Callable[[Path], None]
 
-    def __init__(self, look: Callable[[], float | dict[str, float]], patience: Patience = Patience()):
-        self.look, self.patience = look, patience
+    def __init__(self, look: Callable[[], float | dict[str, float]], patience: Patience = Patience(),
+                 before: bool = False):
+        self.look, self.patience, self.before = look, patience, before  # whether to look before the first step as well
         self.rows: list[dict[str, float]] = []            # of each look: step, rate, value, and what else there is
         self.best: dict[str, dict[str, Tensor]] = {}      # weights, by what was best with them
         self.bar: dict[str, float] = {}                   # what to be better than, by name
@@ -71,6 +72,10 @@ class Until(L.Callback):
 def waited_for(found: Iterable[str]) -> list[str]:
     "Which of the names that were measured decide: `value` and a name each, or `value` alone."
     return [name for name in found if name.startswith("value ")] or ["value"]
+
+@patch
+def on_train_start(self: Until, trainer, pl_module):
+    if self.before and not self.rows: self.add(0, self.measure(pl_module), pl_module)
 
 @patch
 def on_train_batch_end(self: Until, trainer, pl_module, outputs, batch, batch_idx):

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['ENCODER_ROWS', 'GROUPS', 'ARMS', 'SCORES', 'PRETRAINED', 'GAPS', 'STUDY_TABLES', 'ANSWERS', 'PLACE', 'CLAUSE',
-           'with_interval', 'markdown_table', 'encoders_table', 'modalities_of', 'ums_rep_table', 'few_labels_table',
-           'not_worse_table', 'sequence_tables', 'data_table', 'study_tables', 'fill_in_metrics', 'answers_table']
+__all__ = ['ENCODER_ROWS', 'GROUPS', 'ARMS', 'SCORES', 'STUDY_TABLES', 'ANSWERS', 'PLACE', 'CLAUSE', 'with_interval',
+           'markdown_table', 'encoders_table', 'modalities_of', 'ums_rep_table', 'few_labels_table', 'not_worse_table',
+           'sequence_tables', 'data_table', 'study_tables', 'fill_in_metrics', 'answers_table']
 
 # %% ../../nbs/workflow/04_tables.ipynb #8a0e3854
 def with_interval(metric: dict | None, digits: int = 3, sign: str = "") -> str:
@@ -110,27 +110,18 @@ def not_worse_table(metrics: dict) -> str:
     return markdown_table(["not worse than separate networks", *measures, "computation saved by"], rows)
 
 # %% ../../nbs/workflow/04_tables.ipynb #957bba09
-PRETRAINED = {
-    "scratch": "from scratch", "moco": "MoCo v2, encoder", "contrast": "contrast alone", "order": "order alone",
-    "reconstruction": "reconstruction alone", "all_encoder": "all tasks, encoder",
-    "all": "all tasks, encoder and decoder",
-}
-GAPS = {"all_over_moco": "all tasks, both − MoCo v2", "moco_over_scratch": "MoCo v2 − from scratch",
-        "all_over_scratch": "all tasks, both − from scratch"}
-
 def sequence_tables(metrics: dict) -> list[str]:
-    "For every dataset: Dice by pre-training and labelled volumes, and the differences between arms."
+    "For every dataset: Dice by pre-training and labelled subjects, and the differences between arms."
+    named = [m for name, m in metrics.items() if name.startswith("sequence_") and "labelled" in m]
     tables = []
-    starts = [k.split("_dice_scratch_") for k in metrics if k.startswith("sequence_") and "_dice_scratch_" in k]
-    for dataset in dict.fromkeys(start for start, count in starts if count.isdigit()):
-        counts = [count for start, count in starts if start == dataset and count.isdigit()]
-        heads = [f"{n} labelled volume{'s'[:n != '1']}" for n in counts]
-        def rows(kind: str, titles: dict, sign: str = "", dataset=dataset, counts=counts) -> list:
-            found = {t: [metrics.get(f"{dataset}_{kind}_{name}_{n}") for n in counts] for name, t in titles.items()}
-            return [[t, *(with_interval(m, sign=sign) for m in ms)] for t, ms in found.items() if any(ms)]
-        title = dataset.removeprefix("sequence_").replace("_", " ")
-        tables.append(markdown_table([f"Dice on {title}, pre-trained by", *heads], rows("dice", PRETRAINED)))
-        tables.append(markdown_table(["difference of mean Dice", *heads], rows("gap", GAPS, "+")))
+    for dataset, what in [(d, w) for d in dict.fromkeys(m["set"] for m in named) for w in ("arm", "contrast")]:
+        some = [m for m in named if m["set"] == dataset and what in m and m.get("measure", "dice") == "dice"]
+        counts = sorted(dict.fromkeys(m["labelled"] for m in some), key=lambda n: (n == "all", n.zfill(9)))
+        at = {(m[what], m["labelled"]): m for m in some}
+        titles, sign = dict.fromkeys(m[what] for m in some), "+" * (what == "contrast")
+        first = f"Dice on {dataset}, pre-trained by" if what == "arm" else "difference of mean Dice"
+        rows = [[t, *(with_interval(at.get((t, n)), sign=sign) for n in counts)] for t in titles]
+        tables.append(markdown_table([first, *(f"{n} labelled" for n in counts)], rows))
     return tables
 
 # %% ../../nbs/workflow/04_tables.ipynb #8a30539e
@@ -236,7 +227,7 @@ ANSWERS += (
      "AUROC <ums_rep_breast_ultrasound_full-all_auroc_change:+ci>, "
      "but Dice <ums_rep_breast_ultrasound_full-all_dice_change:+ci>: a head start, no better end"),
     ("fig11_sequences", "sequence_ssl", "do pretext tasks on slice sequences help?",
-     "with one labelled volume Dice <seeds/sequence_mmwhs_CT_gap_all_over_moco_1:+ci> over MoCo v2 "
+     "with one labelled volume Dice <sequence_mmwhs_CT_all_minus_moco_1:+ci> over MoCo v2 "
      "in a short fine-tuning"),
 )
 

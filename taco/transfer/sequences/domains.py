@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from fastcore.basics import patch
 
-from ...base import ParameterError, TacoError, refusing, suggest
+from ...base import DataError, ParameterError, TacoError, refusing, suggest
 from ...data.card import SPLITS, Card, load_card
 from ...data.collection import find_datasets
 from ...data.pack import pack
@@ -89,7 +89,11 @@ def compare_domain(
     first = volumes(seeds[0])
     few = len(first.rows(first.subjects("train"))) // 4  # MoCo's queue is a quarter of the slices, a batch at least
     config = replace(config, moco_batch=max(2, min(config.moco_batch, few)))
-    possible = {n: k for n, k in sets.items() if n is None or n <= len(first.subjects("train"))}
+    there = len(first.subjects("train"))
+    possible = {n: k for n, k in sets.items() if n is None or n <= there}
+    if not possible:
+        refusing(DataError)(f"{domain.name} has too few subjects to train on.", "labelled", there,
+                            f"at least {min(n for n in sets if n)}", "Ask for fewer labelled subjects.")
     ours: dict[str, Any] = dict(tell=partial(print, f"{domain.name}:", flush=True), sets=possible.values()) | how
     if trials:
         known = {k: ours[k] for k in ("tell", "workers") if k in ours}

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from ...base import ParameterError, refusing, suggest
 from ...learning.loop import Fit
-from .batches import PretextBatch
-from .disturbances import holes, move, moves, shade, standardised
+from .batches import PretextBatch, holes, move, moves, shade, standardised
 from ..unet import UNetDecoder, UNetEncoder, pooled
 
 # %% auto #0

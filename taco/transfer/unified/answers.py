@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ...data.card import load_card
+from ...data.store import read_manifest
 from .networks import BASELINES
 from taco.transfer.unified.results import (
     MARGINS,
@@ -125,10 +126,10 @@ def pretext_changes(results: Results) -> pd.DataFrame:
         rows.append(row)
     return pd.DataFrame(rows)
 
-def may_be_shown(card: str, table: pd.DataFrame) -> bool:
-    "Whether images of a packed dataset may be printed: it holds no real ones, or its licence is CC0 or CC BY."
-    free = re.search(r"CC0|CC[ -]BY(?![ -]N)", load_card(card).licence)
-    return free is not None or not (table["source"] == "real").any()
+def may_be_shown(packed: str | Path) -> bool:
+    "Whether images of this folder may be printed: it holds no real ones, or their licence is CC0 or CC BY."
+    about = read_manifest(packed)
+    return about["source"] != "real" or re.search(r"CC0|CC[ -]BY(?![ -]N)", about["licence"]) is not None
 
 # %% ../../../nbs/transfer/unified/11_answers.ipynb #8534bdf4
 def sentences(results: Results, table: pd.DataFrame, margins: Mapping[str, float] = MARGINS) -> list[str]:

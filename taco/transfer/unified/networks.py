@@ -45,7 +45,7 @@ class Setting:
     size: int = 16                 # images of a batch
     learning_rate: float = 5e-3    # where no other was chosen on `val`
     rate: float = 1.               # factor of it for weights that were trained before
-    noisy: int | None = None       # images to denoise where a network can do it already; None: `size`
+    noisy: int | None = None       # images to denoise where a network can do it already; None: `size`; 0: no more
     first_rate: float = 5e-3       # learning rate of stage 1
     first_patience: Patience | None = None  # of stage 1; None: `patience`
     pretexts: tuple[str, ...] = ("denoising",)  # of stage 1
@@ -156,6 +156,7 @@ class Workshop:
     folder: Path
     rates: Mapping[str, float] = field(default_factory=dict)  # learning rate by kind of network
     asked: Examples | None = None     # images of another source, to be asked about as well
+    phantoms: Examples | None = None  # with the labels of the targets, for stage 1
     rows: Sequence[int] = ()          # number of each test image, for tables; none: as they come
     representation: ClassVar[Callable[..., Representation]]  # this and the next below
     start: ClassVar[Callable[[Kind], Start]]
@@ -184,7 +185,7 @@ def representation(self: Workshop, pretexts: Sequence[str] = ()) -> Representati
         found = learn_representation(
             self.unlabelled, self.modality, s.fit(s.first_rate), s.widths, s.size, seed=self.seed,
             folder=self.folder / "working" / place.name, pretexts=pretexts, augment=s.augment, val=self.val,
-            patience=s.first_patience or s.patience)
+            patience=s.first_patience or s.patience, phantoms=self.phantoms, targets=s.targets)
         found.save(place)
     return Representation.load(place)
 
@@ -234,7 +235,8 @@ def fine_tuned(
     count = labelled if any(t.kind != "denoising" for t in targets) else None
     images = self.train.take(choose_labelled(self.train, count, self.by, self.seed, take))
     knows_noise = isinstance(start, Representation) and "denoising" in start.pretexts
-    how: dict[str, Any] = dict(rate=s.rate, seed=self.seed, folder=place, noisy=s.noisy if knows_noise else None)
+    noisy = (s.noisy or None if kind.as_one else s.noisy) if knows_noise else None
+    how: dict[str, Any] = dict(rate=s.rate, seed=self.seed, folder=place, noisy=noisy)
     how |= dict(val=self.val, patience=s.patience, augment=s.augment, guide=guide, as_one=kind.as_one)
     strategy, fit = "full" if kind.strategy in BASELINES else kind.strategy, s.fit(self.rate(kind, learning_rate))
     return fine_tune(start, images, self.train, targets, fit, strategy, s.widths, s.size, **how)

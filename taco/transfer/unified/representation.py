@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 from monai.networks.blocks.convolutions import Convolution
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,14 +27,15 @@ from ..unet import WIDTHS
 from .batches import NO_AUGMENT, Augment, UnifiedBatch, batches
 from .examples import Examples
 from .net import UnifiedNet, seeded
-from .targets import STANDARD_NOISE, Noise, Target, add_noise, target_loss
+from .targets import STANDARD_NOISE, Noise, Target, add_noise, target_loss, worth
 
 # %% auto #0
-__all__ = ['PRETEXTS', 'TELLABLE', 'RESTORABLE', 'Shown', 'HIDDEN', 'pretext_net', 'Pretexts', 'repair', 'hide', 'as_records',
-           'of_tasks', 'Representation', 'conv_norms', 'rescale', 'pretext_loss', 'learn_representation']
+__all__ = ['PRETEXTS', 'TELLABLE', 'RESTORABLE', 'Shown', 'WHOLE', 'HIDDEN', 'pretext_net', 'Pretexts', 'repair', 'hide',
+           'as_records', 'of_tasks', 'Representation', 'conv_norms', 'rescale', 'pretext_losses', 'look_at_pretexts',
+           'learn_representation']
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #3fec2255
-PRETEXTS = ("denoising", "masked", "restored", "told")
+PRETEXTS = ("denoising", "masked", "restored", "told", "drawn")
 TELLABLE = tuple(TRANSFORMATION)
 RESTORABLE = tuple(t for t in GENERATIVE if "colour" not in get_task(t).needs)
 
@@ -42,14 +44,18 @@ def pretext_net(
     widths: Sequence[int] = WIDTHS,
     seed: int = 0,
     pretexts: Sequence[str] = ("denoising",),
+    drawn: Sequence[Target] = (),    # what phantoms have labels of
 ) -> UnifiedNet:
-    "An encoder with the decoders that these need. Raises `ParameterError` for none, or an unknown one."
+    "An encoder with the heads that these need. Raises `ParameterError` for none, an unknown one, or absent phantoms."
     for name in [p for p in pretexts if p not in PRETEXTS] or ([""] if not pretexts else []):
         refusing(ParameterError)("Unknown pretext.", "pretexts", name, ", ".join(PRETEXTS),
                                  suggest(name, PRETEXTS))
+    if "drawn" in pretexts and not drawn:
+        refusing(ParameterError)("There are no phantoms with labels.", "pretexts", "drawn", "without drawn",
+                                 "Add phantoms of the modality (phantoms: 300), or leave it out.")
     needs = dict(denoising={"denoising"}, restoring={"masked", "restored"})
-    heads = [name for name, by in needs.items() if by & set(pretexts)]
-    return UnifiedNet(channels, [Target(h, "denoising", channels) for h in heads], widths, seed)
+    heads = [Target(name, "denoising", channels) for name, by in needs.items() if by & set(pretexts)]
+    return UnifiedNet(channels, [*heads, *(drawn if "drawn" in pretexts else ())], widths, seed)
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #74e0eae6
 Shown = tuple[list[Tensor], Callable[[list[list[Tensor]]], Tensor]]  # images, and features of each → loss
@@ -57,9 +63,12 @@ Shown = tuple[list[Tensor], Callable[[list[list[Tensor]]], Tensor]]  # images, a
 class Pretexts(Fit):
     "Stage 1 of a `pretext_net`: the sum of the losses of its pretexts."
 
-    def __init__(self, net: UnifiedNet, pretexts: Sequence[str], cut: float = .5, seed: int = 0):
+    losses: Callable[[UnifiedBatch, int], dict[str, Tensor]]  # below
+
+    def __init__(self, net: UnifiedNet, pretexts: Sequence[str], cut: float = .5, seed: int = 0,
+                 drawn: Sequence[Target] = ()):
         super().__init__()
-        self.net, self.pretexts, self.cut, self.seed = net, tuple(pretexts), cut, seed
+        self.net, self.pretexts, self.cut, self.seed, self.drawn = net, tuple(pretexts), cut, seed, tuple(drawn)
         inputs = 2 * 16 * net.encoder.widths[-1]
         with seeded(seed, "told"):
             last = nn.Linear(64, len(TELLABLE))
@@ -70,22 +79,29 @@ class Pretexts(Fit):
         return [*self.net.parameters(), *telling]
 
     def loss(self, batch: UnifiedBatch, step: int) -> Tensor:
-        shown = [_SHOW[name](self, batch, step_generator(self.seed, step, 5, PRETEXTS.index(name)))
-                 for name in self.pretexts]
-        features = self.net.encoder(torch.cat([image for images, _ in shown for image in images]))
-        parts = zip(*(f.split([len(i) for images, _ in shown for i in images]) for f in features))
-        each = [finish([list(next(parts)) for _ in images]) for images, finish in shown]
-        return torch.stack(each).sum()
+        return torch.stack(list(self.losses(batch, step).values())).sum()
 
     def transfer_batch_to_device(self, batch, device, dataloader_idx):
         return batch[0], batch[1].to(device)
 
+@patch
+def losses(self: Pretexts, batch: UnifiedBatch, step: int) -> dict[str, Tensor]:
+    "The loss of each pretext; all images are encoded at once."
+    shown = [_SHOW[name](self, batch, step_generator(self.seed, step, 5, PRETEXTS.index(name)))
+             for name in self.pretexts]
+    features = self.net.encoder(torch.cat([image for images, _ in shown for image in images]))
+    parts = zip(*(f.split([len(i) for images, _ in shown for i in images]) for f in features))
+    each = [finish([list(next(parts)) for _ in images]) for images, finish in shown]
+    return dict(zip(self.pretexts, each))
+
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #cb56d428
+WHOLE = .5  # share of the images of which no skip connection is cut
+
 def repair(self: Pretexts, head: str, features: list[Tensor], shown: Tensor, generator: torch.Generator) -> Tensor:
     "What a decoder makes of images (B, C, H, W) when skip connections are cut at random."
     *skips, deepest = features
-    chance = torch.rand(len(skips), len(deepest), 1, 1, 1, generator=generator)
-    keep = (chance >= self.cut).to(deepest)
+    chance, whole = torch.rand(len(skips) + 1, len(deepest), 1, 1, 1, generator=generator).tensor_split([-1])
+    keep = ((chance >= self.cut) | (whole < WHOLE)).to(deepest)
     return self.net.heads[head]([s * k for s, k in zip(skips, keep)] + [deepest]) + shown * keep[0]
 
 def _denoising(self: Pretexts, batch: UnifiedBatch, generator: torch.Generator) -> Shown:
@@ -154,22 +170,31 @@ def _told(self: Pretexts, batch: UnifiedBatch, generator: torch.Generator) -> Sh
         return F.cross_entropy(self.telling(torch.cat(seen, 1)).float(), which.to(given.device))
     return [given, wanted], finish
 
-_SHOW = dict(denoising=_denoising, masked=_masked, restored=_restored, told=_told)
+def _drawn(self: Pretexts, batch: UnifiedBatch, generator: torch.Generator) -> Shown:
+    def finish(found: list[list[Tensor]]) -> Tensor:
+        answers = self.net.answers(found[0], batch.image, [t.name for t in self.drawn])
+        loss = lambda t: target_loss(t.kind, answers[t.name], batch.labels[t.name], batch.image)
+        return torch.stack([loss(t) for t in self.drawn]).sum()
+    return [batch.image], finish
+
+_SHOW = dict(denoising=_denoising, masked=_masked, restored=_restored, told=_told, drawn=_drawn)
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #117682ef
 @dataclass
 class Representation:
-    "An encoder of one modality, and decoders that were learnt with it: `denoising`, `restoring`."
+    "An encoder of one modality, and heads that were learnt with it: `denoising`, `restoring`, those of phantoms."
     net: UnifiedNet
     modality: str
     flops: int = 0  # spent on it
     pretexts: tuple[str, ...] = ("denoising",)
     looks: dict[str, list] = field(default_factory=dict)  # on `val`, where these ended it
+    drawn: tuple[Target, ...] = ()  # targets whose labels phantoms had
 
     def save(self, folder: str | Path) -> Path:
         "Write weights and description to a folder of its own, atomically."
         encoder, about = self.net.encoder, {n: getattr(self, n) for n in ("modality", "flops", "pretexts", "looks")}
         about |= dict(channels=encoder.channels, widths=encoder.widths, seed=self.net.seed)
+        about["drawn"] = [asdict(t) for t in self.drawn]
         with atomic(folder) as spare:
             spare.mkdir()
             save_weights(spare / "weights.safetensors", encoder=encoder, **self.net.heads)
@@ -184,9 +209,10 @@ class Representation:
         except EncoderError as bad:
             refuse = refusing(EncoderError, file=file, found=f"{bad.what} {bad.found}")
             refuse("This is not a representation.", fix="Learn it with learn_representation.", cause=bad)
-        net = pretext_net(about["channels"], about["widths"], about["seed"], about["pretexts"])
+        drawn = tuple(Target(**t) for t in about["drawn"])
+        net = pretext_net(about["channels"], about["widths"], about["seed"], about["pretexts"], drawn)
         load_weights(Path(folder) / "weights.safetensors", encoder=net.encoder, **net.heads)
-        return cls(net, about["modality"], about["flops"], tuple(about["pretexts"]), about["looks"])
+        return cls(net, about["modality"], about["flops"], tuple(about["pretexts"]), about["looks"], drawn)
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #76081d7c
 def conv_norms(net: nn.Module) -> dict[str, Tensor]:
@@ -204,19 +230,39 @@ def rescale(net: nn.Module, norms: dict[str, Tensor]) -> None:
         for t in (weight, bias): t.mul_(factor)
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #b467b2eb
-def pretext_loss(module: Pretexts, val: Examples, noise: Noise, size: int = 8) -> float:
-    "What the pretexts lose on images, mean over them; the same random numbers at every call."
-    losses, counts = [], []
+def pretext_losses(
+    module: Pretexts, val: Examples, noise: Noise, phantoms: Examples | None = None, size: int = 8,
+) -> dict[str, float]:
+    "What each pretext loses on images, mean over them; the same random numbers at every call."
+    found, counts = [], []
     for start in range(0, len(val), size):
         rows = np.arange(start, min(start + size, len(val)))
-        clean = val.clean(rows)
-        noisy = add_noise(clean, noise, step_generator(module.seed, start, 9))
-        batch = UnifiedBatch(clean, {}, clean, noisy).to(module.device)
-        losses.append(float(module.loss(batch, 2**30 + start)))
+        clean, labels = val.clean(rows), {}
+        noisy, image = add_noise(clean, noise, step_generator(module.seed, start, 9)), clean
+        if phantoms is not None:
+            of = rows % len(phantoms)
+            image, labels = phantoms.clean(of), {name: known[of].long() for name, known in phantoms.labels.items()}
+        batch = UnifiedBatch(image, labels, clean, noisy).to(module.device)
+        found.append(module.losses(batch, 2**30 + start))
         counts.append(len(rows))
-    return float(np.average(losses, weights=counts))
+    return {name: float(np.average([float(f[name]) for f in found], weights=counts)) for name in module.pretexts}
+
+def look_at_pretexts(module: Pretexts, val: Examples, noise: Noise, phantoms: Examples | None = None
+                     ) -> Callable[[], dict[str, float]]:
+    "For `Until`: a `value` for each pretext, where there are several, and `value`, their sum."
+    def look() -> dict[str, float]:
+        losses = pretext_losses(module, val, noise, phantoms)
+        each = {f"value {name}": worth(loss) for name, loss in losses.items()}
+        return dict(value=sum(each.values())) | (each if len(each) > 1 else {})
+    return look
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #c8acc3ef
+def _divided(phantoms: Examples | None) -> tuple[Examples | None, Examples | None]:
+    "Nine tenths to learn from, and one to look at."
+    if phantoms is None: return None, None
+    last = np.arange(len(phantoms)) % 10 == 9
+    return phantoms.take(np.flatnonzero(~last)), phantoms.take(np.flatnonzero(last))
+
 def learn_representation(
     images: Examples,               # of one modality; their labels are not read
     modality: str,
@@ -231,17 +277,20 @@ def learn_representation(
     augment: Augment = NO_AUGMENT,
     val: Examples | None = None,    # with `patience`: until the pretexts lose no less on these
     patience: Patience | None = None,
+    phantoms: Examples | None = None,  # with labels of `targets`, where these are drawn; a tenth is kept for `val`
+    targets: Sequence[Target] = (),
 ) -> Representation:
     "Stage 1: learn the pretexts from images of one modality. Weights have the norms they began with."
-    net = pretext_net(images.image[[0]].shape[1], widths, seed, pretexts)
-    module = Pretexts(net, pretexts, cut, seed)
-    draw = batches(images, images, size, noise, seed, augment=augment)
+    seen, kept = _divided(phantoms) if "drawn" in pretexts else (None, None)
+    drawn = tuple(t for t in targets if t.kind != "denoising") if seen else ()
+    net = pretext_net(images.image[[0]].shape[1], widths, seed, pretexts, drawn)
+    module = Pretexts(net, pretexts, cut, seed, drawn)
+    draw = batches(seen or images, images, size, noise, seed, augment=augment)
     module.config, norms, each = config, conv_norms(module.net), count_flops(module, draw(0))
-    look = None if val is None else lambda: -pretext_loss(module, val, noise)
-    until = Until(look, patience) if look and patience else None
+    until = Until(look_at_pretexts(module, val, noise, kept), patience) if val and patience else None
     fit(module, draw, config, folder, until=until)
     rescale(module.net, norms)
     looks = until.table() if until else None
     steps = config.steps if looks is None else int(looks["step"].iloc[-1])
-    kept = {} if looks is None else looks.to_dict("list")
-    return Representation(module.net, modality, steps * each, tuple(pretexts), kept)
+    told = {} if looks is None else looks.to_dict("list")
+    return Representation(module.net, modality, steps * each, tuple(pretexts), told, drawn)

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from ...learning.until import waited_for
 from .examples import Examples
 from .net import ByTarget, UnifiedNet
-from .targets import Noise, Target, add_noise, target_loss
+from .targets import Noise, Target, add_noise, target_loss, worth
 
 # %% auto #0
-__all__ = ['NOISES', 'MEASURES', 'MEASURED', 'ENOUGH', 'psnr', 'image_dice', 'Answer', 'answers_to', 'score_images', 'label_sets',
-           'auroc', 'mean_scores', 'mean_losses', 'look_at', 'reached', 'image_values', 'bootstrap_aurocs']
+__all__ = ['NOISES', 'MEASURES', 'MEASURED', 'psnr', 'image_dice', 'Answer', 'answers_to', 'score_images', 'label_sets', 'auroc',
+           'mean_scores', 'mean_losses', 'look_at', 'reached', 'image_values', 'bootstrap_aurocs']
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #e74a33aa
 NOISES = {"Gaussian": Noise(gaussian=(.2, .2)), "speckle": Noise(speckle=(.5, .5))}  # what denoising is tested on
@@ -145,8 +145,6 @@ def mean_scores(scores: pd.DataFrame, targets: Iterable[Target]) -> dict[str, fl
     return found
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #a9e91a8e
-ENOUGH = .01  # added to each loss
-
 def mean_losses(answers: Iterable[Answer]) -> dict[str, float]:
     "The loss of each target, mean over the images that have the label."
     parts: dict[str, list[tuple[float, int]]] = {}
@@ -169,7 +167,7 @@ def look_at(
     def look() -> dict[str, float]:
         with torch.no_grad(): answers = list(answers_to(net, val, targets))
         losses, scores = mean_losses(answers), mean_scores(_table(answers), targets)
-        each = {f"value {t.name}": -t.weight * np.log(losses[t.name] + ENOUGH) for t in targets}
+        each = {f"value {t.name}": t.weight * worth(losses[t.name]) for t in targets}
         apart = {} if as_one or len(targets) == 1 else each
         return dict(value=sum(each.values())) | apart | {f"loss {n}": loss for n, loss in losses.items()} | scores
     return look

@@ -129,6 +129,11 @@ def workshop(modality: Modality, setting: Setting, division: Division, state: Pa
     m, store, rows = modality, Store.open([modality.packed]), rows_of(modality, division)
     how: dict[str, Any] = dict(attributes=dict(finding=m.finding), foreground=m.asked is not None)
     parts = [read_examples(store, rows[split], m.targets, **how) for split in ("train", "val", "test")]
+    drawn = [f for f in m.more if (about := read_manifest(f))["source"] == "phantom" and about["name"] == m.card]
+    phantoms = None
+    if drawn:
+        of = Store.open(drawn)
+        phantoms = read_examples(of, np.arange(len(of)), m.targets, **how)
     wide = Store.open([m.packed, *m.more])
     unlabelled = read_examples(wide, np.concatenate([rows["train"], np.arange(len(store), len(wide))]), [])
     asked = None
@@ -136,7 +141,7 @@ def workshop(modality: Modality, setting: Setting, division: Division, state: Pa
         other = Store.open([m.asked])
         asked = read_examples(other, np.arange(len(other)), m.targets, **how)
     return Workshop(m.name, replace(setting, targets=m.targets), *parts, unlabelled, division.seed,
-                    division_folder(state, m, division), chosen_rates(state, m), asked, rows["test"].tolist())
+                    division_folder(state, m, division), chosen_rates(state, m), asked, phantoms, rows["test"].tolist())
 
 # %% ../../../nbs/transfer/unified/09_study.ipynb #60cffc28
 def tune(modality: Modality, setting: Setting, kind: Kind, rates: Sequence[float], division: Division, state: Path

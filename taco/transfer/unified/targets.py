@@ -5,6 +5,7 @@
 # %% ../../../nbs/transfer/unified/00_targets.ipynb #5292c608
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from ...base import ParameterError, refusing, suggest
 
 # %% auto #0
-__all__ = ['TARGET_KINDS', 'STANDARD_NOISE', 'Target', 'Noise', 'add_noise', 'target_loss']
+__all__ = ['TARGET_KINDS', 'STANDARD_NOISE', 'ENOUGH', 'Target', 'Noise', 'add_noise', 'target_loss', 'worth']
 
 # %% ../../../nbs/transfer/unified/00_targets.ipynb #fece4aea
 TARGET_KINDS = ("denoising", "segmentation", "classification")
@@ -89,3 +90,10 @@ def target_loss(
     if kind == "segmentation": return _DICE(answer, wanted[:, None])
     known = wanted >= 0
     return F.cross_entropy(answer[known], wanted[known]) if known.any() else answer.sum() * 0
+
+# %% ../../../nbs/transfer/unified/00_targets.ipynb #b2996e6d
+ENOUGH = .01  # added to each loss
+
+def worth(loss: float) -> float:
+    "Minus the logarithm of a loss, by which several are judged together."
+    return -math.log(loss + ENOUGH)

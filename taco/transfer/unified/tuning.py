@@ -139,12 +139,13 @@ def transfer_batch_to_device(self: Tuning, batch, device, _):
 def hand_on_decoder(decoders: Mapping[str, Any], net: UnifiedNet) -> list[nn.Module]:
     """Load a representation's decoders into the heads that go on from them; the parts that do.
 
-    A segmentation goes on from `restoring`, where that was learnt.
+    What was learnt on phantoms goes on as a whole; else a segmentation from `restoring`, where that was learnt.
     """
     parts, best = [], decoders.get("restoring", decoders.get("denoising"))
     for name, head in net.heads.items():
         pairs: list[tuple[nn.Module, nn.Module]] = []
-        if net.kinds[name] == "denoising":
+        if name in decoders: pairs = [(head, decoders[name])]  # learnt on phantoms
+        elif net.kinds[name] == "denoising":
             pairs = [(head, decoders["denoising"])] if "denoising" in decoders else []
         elif net.kinds[name] == "segmentation" and best:
             ups: Any = head.ups
@@ -175,11 +176,12 @@ def _start_net(start: Start, channels: int, widths: Sequence[int], seed: int, gu
     return UnifiedNet(channels, [], encoder.widths, seed, copy.deepcopy(encoder), guide)
 
 # %% ../../../nbs/transfer/unified/06_tuning.ipynb #38e181a5
-def _per_step(module: Tuning, draw: Callable[[int], UnifiedBatch], full: Callable[[int], UnifiedBatch]) -> dict:
+def _per_step(module: Tuning, targets: Sequence[Target], draw: Callable[[int], UnifiedBatch],
+              full: Callable[[int], UnifiedBatch]) -> dict:
     "Operations of a step in which all stages learn, and all images are denoised as well."
-    plain = Tuning(module.net, module.targets)
-    plain.config = module.config
-    return dict(learning=count_flops(plain, draw(0)), as_many=count_flops(plain, full(0)))
+    plain, whole = (Tuning(module.net, some) for some in (module.targets, targets))
+    plain.config = whole.config = module.config
+    return dict(learning=count_flops(plain, draw(0)), as_many=count_flops(whole, full(0)))
 
 def _fitted(module: Tuning, draw: Callable[[int], UnifiedBatch], folder, until: Until | None) -> dict:
     "Fit a module, and what it cost, as `fine_tune` says it."
@@ -205,7 +207,19 @@ def _states(module: Tuning, until: Until | None) -> UnifiedNet | ByTarget:
         nets[name.removeprefix("value ")] = copy.deepcopy(module.net)
     return ByTarget(nets)
 
+def _with_ready(fitted: UnifiedNet | ByTarget, start: UnifiedNet | None, targets: Sequence[Target]
+                ) -> UnifiedNet | ByTarget:
+    "The same, with the network that it began with for the targets that were ready then."
+    if start is None: return fitted
+    nets: dict[str, Any] = {t.name: start if t.kind == "denoising" else fitted for t in targets}
+    return ByTarget(nets | dict(fitted.nets.items()) if isinstance(fitted, ByTarget) else nets)
+
 # %% ../../../nbs/transfer/unified/06_tuning.ipynb #64a33e4e
+def _ready(net: UnifiedNet, targets: Sequence[Target], noisy: int | None) -> tuple[UnifiedNet | None, list[Target]]:
+    "A copy of the network where some targets are ready, and those that are to be learnt."
+    if noisy != 0: return None, [*targets]
+    return copy.deepcopy(net), [t for t in targets if t.kind != "denoising"]
+
 def fine_tune(
     start: Start,                   # left as it is
     labelled: Examples,
@@ -219,7 +233,7 @@ def fine_tune(
     rate: float = 1.,                   # factor of the learning rate for what was trained before
     seed: int = 0,
     folder: str | Path | None = None,   # where a killed run goes on
-    noisy: int | None = None,           # images of a batch to be denoised; None: `size`
+    noisy: int | None = None,           # images of a batch to be denoised; None: `size`; 0: that is ready, as it is
     val: Examples | None = None,        # with `patience`: until the loss on these gets no better
     patience: Patience | None = None,
     augment: Augment = NO_AUGMENT,
@@ -230,9 +244,11 @@ def fine_tune(
     net = _start_net(start, labelled.image[[0]].shape[1], widths, seed, guide).attach(*targets)
     decoders = start.net.heads if isinstance(start, Representation) else {}
     trained = [net.encoder, *hand_on_decoder(dict(decoders.items()), net)] if start is not None else []
-    module = Tuning(net, targets, strategy, trained, rate, patience.every * patience.looks if patience else None)
-    module.config, draw = config, batches(labelled, unlabelled, size, noise, seed, noisy, augment)
-    until = Until(look_at(net, val, module.targets, as_one), patience) if val and patience else None
-    per_step = _per_step(module, draw, batches(labelled, unlabelled, size, noise, seed, augment=augment))
-    cost, fitted = _fitted(module, draw, folder, until), _states(module, until)
+    ready, learnt = _ready(net, targets, noisy)
+    wake = patience.every * patience.looks if patience else None
+    module = Tuning(net, learnt, strategy, trained, rate, wake)
+    module.config, draw = config, batches(labelled, unlabelled, size, noise, seed, noisy or None, augment)
+    until = Until(look_at(net, val, learnt, as_one), patience, bool(decoders)) if val and patience else None
+    per_step = _per_step(module, targets, draw, batches(labelled, unlabelled, size, noise, seed, augment=augment))
+    cost, fitted = _fitted(module, draw, folder, until), _with_ready(_states(module, until), ready, targets)
     return fitted, cost | dict(per_step=per_step, all_weights=sum(p.numel() for p in fitted.parameters()))

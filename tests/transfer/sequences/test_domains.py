@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from taco.base import ParameterError
+from taco.base import DataError, ParameterError
 from taco.data.card import load_card
 from taco.transfer.sequences.domains import Domain, choose_real, compare_domain, compare_real, open_domain
 from tests.transfer.sequences.toys import TINY, quiet
@@ -34,6 +34,8 @@ def test_a_small_dataset_is_asked_for_no_more_labels_than_it_has(hearts, tmp_pat
     sets = {1: 2, 50: 1}
     scores = compare_domain(domain, TINY, tmp_path / "x", ["scratch"], sets, [0], distances=False, tell=quiet)
     assert set(scores["labelled"]) == {1} and set(scores["take"]) == {0, 1}
+    with pytest.raises(DataError, match="too few subjects"):
+        compare_domain(domain, TINY, tmp_path / "y", ["scratch"], {50: 1}, [0], distances=False, tell=quiet)
 
 
 def test_a_dataset_that_cannot_be_compared_is_refused_by_name_and_the_others_go_on(tmp_path):

@@ -1,7 +1,6 @@
 "UMS-Rep: the sentences, tables and numbers that an experiment records."
 import dataclasses
 
-import pandas as pd
 import pytest
 
 from taco.transfer.unified.answers import (
@@ -109,19 +108,14 @@ def test_other_pretexts_are_compared_with_the_arm_without(results):
     assert not len(pretext_changes(without))
 
 
-@pytest.mark.parametrize("card, source, shown", [("busi", "real", True), ("montgomery", "real", False),
-                                                 ("montgomery", "phantom", True), ("montgomery", "packaged", True)])
-def test_real_images_are_shown_where_the_licence_allows_it(card, source, shown):
-    assert may_be_shown(card, pd.DataFrame(dict(source=["phantom", source]))) is shown
-
-
-@pytest.mark.parametrize("licence, shown", [("CC BY 4.0", True), ("CC-BY-NC 4.0", False), ("CC BY-NC-SA", False),
-                                            ("CC BY-ND 4.0", False), ("CC0 1.0", True), ("research only", False)])
-def test_which_licences_allow_it(licence, shown, monkeypatch):
-    class Card: "One with another licence."
-    Card.licence = licence
-    monkeypatch.setattr("taco.transfer.unified.answers.load_card", lambda name: Card)
-    assert bool(may_be_shown("any", pd.DataFrame(dict(source=["real"])))) is shown
+@pytest.mark.parametrize("licence, shown", [
+    ("CC BY 4.0", True), ("CC-BY-NC 4.0", False), ("CC BY-NC-SA", False), ("CC BY-ND 4.0", False), ("CC0 1.0", True),
+    ("CC0: Public Domain", True), ("research only", False)])
+def test_real_images_are_shown_where_the_licence_allows_it(licence, shown, tmp_path, monkeypatch):
+    for source, seen in (("real", shown), ("phantom", True), ("packaged", True)):
+        about = dict(source=source, licence=licence)
+        monkeypatch.setattr("taco.transfer.unified.answers.read_manifest", lambda folder, about=about: about)
+        assert may_be_shown(tmp_path) is seen
 
 
 # ---------------------------------------------------------------- numbers and tables

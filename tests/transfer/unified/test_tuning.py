@@ -11,7 +11,7 @@ from taco.learning.until import Patience, waited_for
 from taco.transfer.unified import tuning
 from taco.transfer.unified.batches import Augment, UnifiedBatch, batches
 from taco.transfer.unified.net import UnifiedNet
-from taco.transfer.unified.representation import PRETEXTS, Representation, pretext_net
+from taco.transfer.unified.representation import PRETEXTS, Representation, learn_representation, pretext_net
 from taco.transfer.unified.scores import look_at
 from taco.transfer.unified.targets import Target
 from taco.transfer.unified.tuning import Strategy, Tuning, fine_tune, hand_on_decoder, step_flops
@@ -171,7 +171,7 @@ def decoders_of(*pretexts: str) -> dict:
 
 
 def test_a_segmentation_goes_on_from_the_decoder_that_restores():
-    trained, net, fresh = decoders_of(*PRETEXTS), UnifiedNet(1, TARGETS, WIDTHS), UnifiedNet(1, TARGETS, WIDTHS)
+    trained, net, fresh = decoders_of(*PRETEXTS[:4]), UnifiedNet(1, TARGETS, WIDTHS), UnifiedNet(1, TARGETS, WIDTHS)
     parts = hand_on_decoder(trained, net)
     ups = list(net.heads["organs"].ups)
     assert {id(part) for part in parts} == {id(part) for part in (net.heads["denoising"], *ups[:-1])}
@@ -304,6 +304,36 @@ def test_what_a_step_costs_is_told_apart(representation, images, monkeypatch):
     assert frozen["per_step"] == few["per_step"] and frozen["flops"] < frozen["steps"] * few["per_step"]["learning"]
     assert many["flops"] == 2 * many["per_step"]["learning"] == 2 * few["per_step"]["as_many"]
     assert many["per_step"]["as_many"] == many["per_step"]["learning"]
+
+
+def test_what_is_ready_is_left_as_it_is_and_costs_nothing(representation, images):
+    found, cost = tune(representation, images, noisy=0, val=images, patience=Patience(2, 1, 0))
+    one, all_three = (tune(representation, images, noisy=n, steps=2)[1] for n in (0, None))
+    assert set(found.nets) == {t.name for t in TARGETS} and not any("denoising" in name for name in cost["looks"])
+    noisy = torch.rand(2, 1, 32, 32)
+    own = representation.net.eval()(noisy, ["denoising"])["denoising"]
+    assert torch.allclose(found.eval()(noisy, ["denoising"])["denoising"], own, atol=1e-5), "what stage 1 had learnt"
+    assert one["flops"] == 2 * one["per_step"]["learning"] < all_three["flops"]
+    assert one["per_step"]["as_many"] == all_three["per_step"]["as_many"]
+    together, _ = tune(representation, images, noisy=0, steps=2)
+    assert together.nets["organs"] is together.nets["finding"] is not together.nets["denoising"], "one state of both"
+
+
+def test_a_network_that_was_trained_is_looked_at_before_its_first_step(representation, images):
+    for start, first in ((representation, 0), (None, 2)):
+        looks = tune(start, images, val=images, patience=Patience(2, 1, 0))[1]["looks"]
+        assert looks["step"][0] == first and looks["flops"][0] == (0 if first == 0 else looks["flops"][0]) >= 0
+
+
+def test_heads_that_were_learnt_on_phantoms_are_handed_on_whole(images):
+    phantoms = examples(20, seed=3)
+    learnt = learn_representation(images, "toy", brief(3), WIDTHS, 8, pretexts=("drawn",), phantoms=phantoms,
+                                  targets=TARGETS)
+    net, fresh = UnifiedNet(1, TARGETS, WIDTHS, seed=5), UnifiedNet(1, TARGETS, WIDTHS, seed=5)
+    parts = hand_on_decoder(dict(learnt.net.heads.items()), net)
+    assert parts == [net.heads["organs"], net.heads["finding"]]
+    assert all(equal(net.heads[n], learnt.net.heads[n]) for n in ("organs", "finding"))
+    assert equal(net.heads["denoising"], fresh.heads["denoising"])
 
 
 def test_steps_cost_more_as_stages_wake(images):

@@ -16,8 +16,7 @@ from ....base import ParameterError, check_fields, number
 from ....learning.loop import Fit, FitConfig, fit, step_generator
 from ....learning.weights import load_weights, save_weights
 from ...moco import MoCoConfig
-from ..batches import SliceBatches
-from ..disturbances import shade
+from ..batches import SliceBatches, shade
 from ..pretext import way_up
 from .positional import PlacedBatches, PlacedSlices
 from .simclr import tower, two_views

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ....base import ParameterError, check_fields, number, one_of, refusing
 from ....learning.loop import Fit, step_generator
-from ..disturbances import move, moves, shade, standardised
+from ..batches import move, moves, shade, standardised
 from ...unet import UNetDecoder, UNetEncoder
 
 # %% auto #0

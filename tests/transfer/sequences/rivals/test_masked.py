@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from taco.base import ParameterError
-from taco.transfer.sequences.batches import SliceBatches
-from taco.transfer.sequences.disturbances import standardised
+from taco.transfer.sequences.batches import SliceBatches, standardised
 from taco.transfer.sequences.rivals import masked as module
 from taco.transfer.sequences.rivals.masked import (
     Masked,
