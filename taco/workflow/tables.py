@@ -153,43 +153,44 @@ def study_tables(experiment: str, metrics: dict) -> list[str]:
 ANSWERS = (  # figure, experiment, question, answer
     ("fig1_gallery", "gallery", "what are the thirty tasks?",
      "ten semantic, ten generative, ten transformations"),
-    ("fig2_map", "map", "what does the space look like?", "clusters of tasks, datasets mixed inside them"),
-    ("fig3_similarity", "similarity", "which tasks are alike?",
-     "those of a family (AUC of cosines within over between <family_auc_taco>); but so they are for raw pixels "
-     "(<family_auc_pixels>) and random weights (<family_auc_random>)"),
-    ("fig4_encoders", "encoders", "do other encoders see tasks, too?",
-     "on datasets never seen: <encoders_task_knn_unseen_datasets_taco> (kNN); hand-written statistics of the pair "
-     "<encoders_task_knn_unseen_datasets_statistics-lda|encoders_task_knn_unseen_datasets_statistics-trees>, "
-     "of each image alone "
-     "<encoders_task_knn_unseen_datasets_single-images>; image contrast with a quarter of the steps "
-     "<encoders_task_knn_unseen_datasets_image-contrast>, pixels <encoders_task_knn_unseen_datasets_pixels>"),
-    ("fig5_blending", "blending", "which tasks are distinct?",
-     "<tasks_distinct:.0f>; <tasks_blending:.0f> blend, <tasks_undecided:.0f> are undecided"),
-    ("fig6_datasets", "datasets", "how do datasets lie within a task?",
-     "the dataset is named for <datasets_knn_within_task_taco_longer> of pairs, "
-     "with (task, dataset) as positives for <datasets_knn_within_task_taco_dataset>"),
+    ("real/fig2_map", "map", "what does the space look like?", "clusters of tasks, datasets mixed inside them"),
+    ("real/fig3_similarity", "similarity", "which tasks are alike?",
+     "those of a family (AUC of cosines within over between <real/family_auc_taco>); but so they are for raw pixels "
+     "(<real/family_auc_pixels>) and random weights (<real/family_auc_random>)"),
+    ("real/fig4_encoders", "encoders", "do other encoders see tasks, too?",
+     "on datasets never seen: <real/encoders_task_knn_unseen_datasets_taco> (kNN; phantoms "
+     "<encoders_task_knn_unseen_datasets_taco>); hand-written statistics of the pair "
+     "<real/encoders_task_knn_unseen_datasets_statistics-lda|encoders_task_knn_unseen_datasets_statistics-trees>, "
+     "of each image alone <real/encoders_task_knn_unseen_datasets_single-images>; ImageNet "
+     "<real/encoders_task_knn_unseen_datasets_imagenet-lite>, pixels <real/encoders_task_knn_unseen_datasets_pixels>"),
+    ("real/fig5_blending", "blending", "which tasks are distinct?",
+     "<real/tasks_distinct:.0f>; <real/tasks_blending:.0f> blend, <real/tasks_undecided:.0f> are undecided"),
+    ("real/fig6_datasets", "datasets", "how do datasets lie within a task?",
+     "the dataset is named for <real/datasets_knn_within_task_taco_longer> of pairs, "
+     "with (task, dataset) as positives for <real/datasets_knn_within_task_taco_dataset>"),
 )
 
 # %% ../../nbs/workflow/04_tables.ipynb #edac2c66
 ANSWERS += (
-    ("fig7_alterations", "alterations", "what happens as a pair is altered?",
-     "the strength of <alterations_readable:.0f> of twelve can be read from the features (R² ≥ 0.9): of brightness "
-     "<readable_brightness_up>, of noise <readable_noise>, of a rotation <readable_rotation>"),
-    ("fig8_failures", "failures", "can a failed output be told?",
-     "AUROC of what is typical <failures_auroc> (statistics <failures_auroc_statistics>), of the output of another "
-     "image <failures_auroc_other_image> (<failures_auroc_other_image_statistics>); "
-     "of a wrong class, which a pair does not say, <failure_auroc_wrong_class_typicality_without>"),
-    ("fig9_generalisation", "generalisation", "what of tasks and datasets never seen?",
-     "tasks <generalisation_unseen_tasks>, after training on them as long <generalisation_unseen_tasks_when_trained>, "
-     "statistics <generalisation_unseen_tasks_statistics_lda|generalisation_unseen_tasks_statistics_trees>"
-     "; datasets <generalisation_datasets_unseen>[, statistics "
-     "<generalisation_datasets_unseen_statistics_lda|generalisation_datasets_unseen_statistics_trees>]"),
-    ("further", "further", "and of seventeen more?",
-     "from five examples <fewshot5_further> are recognised, by statistics <fewshot5_further_statistics>"),
-    ("relations", "relations", "does it compare at all?",
-     "AUROC <relations_auroc> over questions that only a comparison answers; statistics "
-     "<relations_auroc_statistics_lda|relations_auroc_statistics_trees>, of each image alone "
-     "<relations_auroc_single_images>"),
+    ("real/fig7_alterations", "alterations", "what happens as a pair is altered?",
+     "the strength of <real/alterations_readable:.0f> of twelve can be read from the features (R² ≥ 0.9): of "
+     "brightness <real/readable_brightness_up>, noise <real/readable_noise>, a rotation <real/readable_rotation>"),
+    ("real/fig8_failures", "failures", "can a failed output be told?",
+     "AUROC of what is typical <real/failures_auroc> (statistics <real/failures_auroc_statistics>), of the output of "
+     "another image <real/failures_auroc_other_image> (<real/failures_auroc_other_image_statistics>; phantoms "
+     "<failures_auroc_other_image>)"),
+    ("real/fig9_generalisation", "generalisation", "what of tasks and datasets never seen?",
+     "tasks <real/generalisation_unseen_tasks>, after training on them as long "
+     "<real/generalisation_unseen_tasks_when_trained>, statistics "
+     "<real/generalisation_unseen_tasks_statistics_lda|generalisation_unseen_tasks_statistics_trees>"
+     "; datasets <real/generalisation_datasets_unseen>[, statistics "
+     "<real/generalisation_datasets_unseen_statistics_lda|generalisation_datasets_unseen_statistics_trees>]"),
+    ("real/further", "further", "and of seventeen more?",
+     "from five examples <real/fewshot5_further> are recognised, by statistics <real/fewshot5_further_statistics>"),
+    ("real/relations", "relations", "does it compare at all?",
+     "AUROC <real/relations_auroc> (phantoms <relations_auroc>) over questions that only a comparison answers; "
+     "statistics <real/relations_auroc_statistics_lda|relations_auroc_statistics_trees>, of each image alone "
+     "<real/relations_auroc_single_images>"),
 )
 
 # %% ../../nbs/workflow/04_tables.ipynb #21e04720
