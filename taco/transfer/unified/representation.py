@@ -100,6 +100,7 @@ WHOLE = .5  # share of the images of which no skip connection is cut
 def repair(self: Pretexts, head: str, features: list[Tensor], shown: Tensor, generator: torch.Generator) -> Tensor:
     "What a decoder makes of images (B, C, H, W) when skip connections are cut at random."
     *skips, deepest = features
+    if "drawn" in self.pretexts: return self.net.heads[head](features) + shown  # phantoms teach the depths
     chance, whole = torch.rand(len(skips) + 1, len(deepest), 1, 1, 1, generator=generator).tensor_split([-1])
     keep = ((chance >= self.cut) | (whole < WHOLE)).to(deepest)
     return self.net.heads[head]([s * k for s, k in zip(skips, keep)] + [deepest]) + shown * keep[0]
