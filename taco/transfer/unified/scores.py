@@ -53,6 +53,11 @@ class Answer(NamedTuple):
     answer: Tensor     # as `UnifiedNet.forward` gives it
     wanted: Tensor     # the clean images, or the labels
 
+def _asked(net: UnifiedNet | ByTarget, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
+    "Answers on the CPU, wherever the network is."
+    found = net(images.to(next(net.parameters()).device), [t.name for t in targets])
+    return {name: answer.cpu() for name, answer in found.items()}
+
 def answers_to(
     net: UnifiedNet | ByTarget, images: Examples, targets: Sequence[Target], batch_size: int = 64,
 ) -> Iterator[Answer]:
@@ -66,9 +71,9 @@ def answers_to(
             if not cleaned: break
             which = torch.full((len(clean),), name == "speckle")
             noisy = add_noise(clean, noise, torch.Generator().manual_seed(start * 2 + at), which)
-            found = net(noisy, [t.name for t in cleaned])
+            found = _asked(net, noisy, cleaned)
             yield from (Answer(rows, t, name, noisy, found[t.name], clean) for t in cleaned)
-        found = net(clean, [t.name for t in named]) if named else {}
+        found = _asked(net, clean, named) if named else {}
         wanted = {t.name: images.labels[t.name][rows] for t in named}
         yield from (Answer(rows, t, "", clean, found[t.name], wanted[t.name]) for t in named)
 

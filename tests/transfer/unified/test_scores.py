@@ -153,3 +153,18 @@ def test_sets_of_labels_are_averaged():
     assert image_values(both, TARGETS, "dice").tolist() == pytest.approx([.4, .2])
     assert image_values(both, TARGETS, "accuracy").tolist() == [1, .5]
     assert mean_scores(both, TARGETS[1:])["auroc"] == .5 == bootstrap_aurocs([both], TARGETS, 2)[0, 0]
+
+
+def test_a_network_is_asked_where_it_is(images):
+    "A look at val in the middle of a training on a GPU had shown it images that were not there."
+    class Elsewhere(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.empty(1, device="meta"))
+
+        def forward(self, image, names):
+            assert image.device == self.weight.device
+            return {name: torch.zeros(len(image), dict(denoising=1, organs=3, finding=2)[name],
+                                      *image.shape[2:] if name != "finding" else ()) for name in names}
+    answers = list(answers_to(Elsewhere(), images, TARGETS))
+    assert len(answers) == 4 and all(a.given.device.type == "cpu" for a in answers)
