@@ -55,7 +55,7 @@ class Answer(NamedTuple):
 
 def _asked(net: UnifiedNet | ByTarget, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
     "Answers on the CPU, wherever the network is."
-    found = net(images.to(next(net.parameters()).device), [t.name for t in targets])
+    found = net(images.to(next(net.parameters(), images).device), [t.name for t in targets])
     return {name: answer.cpu() for name, answer in found.items()}
 
 def answers_to(
