@@ -127,9 +127,10 @@ def pretext_changes(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 def may_be_shown(packed: str | Path) -> bool:
-    "Whether images of this folder may be printed: it holds no real ones, or their licence is CC0 or CC BY."
+    "Whether images of this folder may be printed: none is real, or the licence is CC0 or CC BY."
     about = read_manifest(packed)
-    return about["source"] != "real" or re.search(r"CC0|CC[ -]BY(?![ -]N)", about["licence"]) is not None
+    free = re.search(r"CC0|CC[ -]BY(?![ -]N)", about["licence"])
+    return about["source"] != "real" or free is not None
 
 # %% ../../../nbs/transfer/unified/11_answers.ipynb #8534bdf4
 def sentences(results: Results, table: pd.DataFrame, margins: Mapping[str, float] = MARGINS) -> list[str]:

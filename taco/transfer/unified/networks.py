@@ -45,10 +45,12 @@ class Setting:
     size: int = 16                 # images of a batch
     learning_rate: float = 5e-3    # where no other was chosen on `val`
     rate: float = 1.               # factor of it for weights that were trained before
-    noisy: int | None = None       # images to denoise where a network can do it already; None: `size`; 0: no more
+    noisy: int | None = None       # images to denoise where a network knows how; None: `size`; 0: no more
     first_rate: float = 5e-3       # learning rate of stage 1
     first_patience: Patience | None = None  # of stage 1; None: `patience`
     pretexts: tuple[str, ...] = ("denoising",)  # of stage 1
+    in_turn: bool = False          # whether one is learnt after the other
+    cut: float = .5                # probability that a skip connection is cut in stage 1
     widths: tuple[int, ...] = WIDTHS
     augment: Augment = _AUGMENT
     device: str = "auto"
@@ -161,7 +163,6 @@ class Workshop:
     representation: ClassVar[Callable[..., Representation]]  # this and the next below
     start: ClassVar[Callable[[Kind], Start]]
     targets_of: ClassVar[Callable[[Kind], list[Target]]]
-    guide: ClassVar[Callable[..., UnifiedNet | None]]
     rate: ClassVar[Callable[..., float]]
     place: ClassVar[Callable[..., Path]]
     blank: ClassVar[Callable[..., UnifiedNet | ByTarget]]
@@ -171,8 +172,8 @@ class Workshop:
     arm: ClassVar[Callable[..., Scored]]
 
     def __post_init__(self):
-        self.by = next((t.name for t in self.setting.targets if t.kind == "classification"), None)  # takes turns
-        self.channels: int = self.train.image[[0]].shape[1]
+        classes = (t.name for t in self.setting.targets if t.kind == "classification")
+        self.by, self.channels = next(classes, None), self.train.image[[0]].shape[1]  # classes take turns
         self.rows = self.rows if len(self.rows) else range(len(self.test))
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #f5f52183
@@ -181,13 +182,33 @@ def representation(self: Workshop, pretexts: Sequence[str] = ()) -> Representati
     "What these pretexts have learnt (none: those of the setting), learnt now unless it is there."
     s, pretexts = self.setting, tuple(pretexts or self.setting.pretexts)
     place = self.folder / f"representation-{'+'.join(pretexts)}"
-    if not place.is_dir():
-        found = learn_representation(
-            self.unlabelled, self.modality, s.fit(s.first_rate), s.widths, s.size, seed=self.seed,
-            folder=self.folder / "working" / place.name, pretexts=pretexts, augment=s.augment, val=self.val,
-            patience=s.first_patience or s.patience, phantoms=self.phantoms, targets=s.targets)
-        found.save(place)
-    return Representation.load(place)
+    if place.is_dir(): return Representation.load(place)
+    now = pretexts[-1:] if s.in_turn else pretexts
+    start = self.representation(pretexts[:-1]) if s.in_turn and pretexts[1:] else None
+    found = learn_representation(
+        self.unlabelled, self.modality, s.fit(s.first_rate), s.widths, s.size, cut=s.cut,
+        seed=self.seed, folder=self.folder / "working" / place.name, pretexts=now, augment=s.augment,
+        val=self.val, patience=s.first_patience or s.patience, phantoms=self.phantoms,
+        targets=s.targets, start=start)
+    return Representation.load(found.save(place))
+
+# %% ../../../nbs/transfer/unified/08_networks.ipynb #5955ae15
+def _ready_by(self: Workshop, kind: Kind) -> tuple[str, ...]:
+    "The pretexts after which denoising is not learnt any more; none: it is."
+    own = kind.strategy not in BASELINES and not kind.as_one
+    pretexts = (kind.pretexts or self.setting.pretexts) if own else ()
+    if self.setting.noisy != 0 or "denoising" not in pretexts: return ()
+    return pretexts[:pretexts.index("denoising") + 1] if self.setting.in_turn else pretexts
+
+def _denoiser(self: Workshop, pretexts: tuple[str, ...] = ()) -> UnifiedNet:
+    "A network that denoises and nothing else, as these pretexts have left it."
+    own = [t for t in self.setting.targets if t.kind == "denoising"]
+    net = UnifiedNet(self.channels, own, self.setting.widths, self.seed)
+    if not pretexts: return net
+    learnt = self.representation(pretexts).net
+    net.encoder.load_state_dict(learnt.encoder.state_dict())
+    for target in own: net.heads[target.name].load_state_dict(learnt.heads["denoising"].state_dict())
+    return net
 
 @patch
 def start(self: Workshop, kind: Kind) -> Start:
@@ -202,8 +223,7 @@ def targets_of(self: Workshop, kind: Kind) -> list[Target]:
     found = [t for t in self.setting.targets if kind.target in ("", t.name)]
     return [replace(t, within=None) for t in found] if kind.strategy == "separate" else found
 
-@patch
-def guide(self: Workshop, kind: Kind, labelled: int | None, take: int) -> UnifiedNet | None:
+def _guide(self: Workshop, kind: Kind, labelled: int | None, take: int) -> UnifiedNet | None:
     "The segmentation network within whose masks the class of a guided one looks; None for others."
     if kind.strategy != "guided": return None
     return self.trained(Kind("separate", target=self.targets_of(kind)[0].within or ""), labelled, take)[0]
@@ -231,12 +251,13 @@ def fine_tuned(
 ) -> tuple[UnifiedNet | ByTarget, dict]:
     "Train a network of this kind."
     s, start, place = self.setting, self.start(kind), self.place(kind, labelled, take, learning_rate)
-    targets, guide = self.targets_of(kind), self.guide(kind, labelled, take)
+    targets, guide = self.targets_of(kind), _guide(self, kind, labelled, take)
     count = labelled if any(t.kind != "denoising" for t in targets) else None
     images = self.train.take(choose_labelled(self.train, count, self.by, self.seed, take))
+    ready = _denoiser(self, by) if (by := _ready_by(self, kind)) else None
     knows_noise = isinstance(start, Representation) and "denoising" in start.pretexts
-    noisy = (s.noisy or None if kind.as_one else s.noisy) if knows_noise else None
-    how: dict[str, Any] = dict(rate=s.rate, seed=self.seed, folder=place, noisy=noisy)
+    noisy = s.noisy or None if knows_noise else None
+    how: dict[str, Any] = dict(rate=s.rate, seed=self.seed, folder=place, noisy=noisy, ready=ready)
     how |= dict(val=self.val, patience=s.patience, augment=s.augment, guide=guide, as_one=kind.as_one)
     strategy, fit = "full" if kind.strategy in BASELINES else kind.strategy, s.fit(self.rate(kind, learning_rate))
     return fine_tune(start, images, self.train, targets, fit, strategy, s.widths, s.size, **how)
@@ -249,7 +270,9 @@ def blank(self: Workshop, kind: Kind, guide: UnifiedNet | None = None) -> Unifie
     def one() -> UnifiedNet:
         encoder = ImageNetEncoder(self.channels, random=True) if kind.strategy == "imagenet" else None
         return UnifiedNet(self.channels, [], self.setting.widths, self.seed, encoder, guide).attach(*targets)
-    return one() if kind.as_one or len(targets) == 1 else ByTarget({t.name: one() for t in targets})
+    if kind.as_one or len(targets) == 1: return one()
+    ready = _ready_by(self, kind) and [t for t in targets if t.kind == "denoising"]
+    return ByTarget({t.name: _denoiser(self) if t in ready else one() for t in targets})
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #35ffe597
 @patch
@@ -262,7 +285,7 @@ def trained(self: Workshop, kind: Kind, labelled: int | None = None, take: int =
         net, spent = self.fine_tuned(kind, labelled, take, learning_rate)
         save_weights(weights, **parts_of(net))
         write_json(cost, spent, seal=True)
-    net = self.blank(kind, self.guide(kind, labelled, take))
+    net = self.blank(kind, _guide(self, kind, labelled, take))
     load_weights(weights, **parts_of(net))
     spent = read_json(cost, StoreError, f"Delete the folder {place} and run the study again.", seal=True)
     return net.eval().requires_grad_(False), spent

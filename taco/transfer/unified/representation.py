@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -46,15 +47,16 @@ def pretext_net(
     pretexts: Sequence[str] = ("denoising",),
     drawn: Sequence[Target] = (),    # what phantoms have labels of
 ) -> UnifiedNet:
-    "An encoder with the heads that these need. Raises `ParameterError` for none, an unknown one, or absent phantoms."
+    "An encoder with the heads that these need. Raises `ParameterError` for none, unknown, without phantoms."
     for name in [p for p in pretexts if p not in PRETEXTS] or ([""] if not pretexts else []):
         refusing(ParameterError)("Unknown pretext.", "pretexts", name, ", ".join(PRETEXTS),
                                  suggest(name, PRETEXTS))
     if "drawn" in pretexts and not drawn:
-        refusing(ParameterError)("There are no phantoms with labels.", "pretexts", "drawn", "without drawn",
-                                 "Add phantoms of the modality (phantoms: 300), or leave it out.")
+        fix = "Add phantoms of the modality (phantoms: 300), or leave it out."
+        refusing(ParameterError)("There are no phantoms with labels.", "pretexts", "drawn", "others", fix)
     needs = dict(denoising={"denoising"}, restoring={"masked", "restored"})
-    heads = [Target(name, "denoising", channels) for name, by in needs.items() if by & set(pretexts)]
+    asked = [name for name, by in needs.items() if by & set(pretexts)]
+    heads = [Target(name, "denoising", channels) for name in asked]
     return UnifiedNet(channels, [*heads, *(drawn if "drawn" in pretexts else ())], widths, seed)
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #74e0eae6
@@ -68,7 +70,8 @@ class Pretexts(Fit):
     def __init__(self, net: UnifiedNet, pretexts: Sequence[str], cut: float = .5, seed: int = 0,
                  drawn: Sequence[Target] = ()):
         super().__init__()
-        self.net, self.pretexts, self.cut, self.seed, self.drawn = net, tuple(pretexts), cut, seed, tuple(drawn)
+        self.net, self.pretexts, self.drawn = net, tuple(pretexts), tuple(drawn)
+        self.cut, self.seed = cut, seed
         inputs = 2 * 16 * net.encoder.widths[-1]
         with seeded(seed, "told"):
             last = nn.Linear(64, len(TELLABLE))
@@ -84,6 +87,7 @@ class Pretexts(Fit):
     def transfer_batch_to_device(self, batch, device, dataloader_idx):
         return batch[0], batch[1].to(device)
 
+# %% ../../../nbs/transfer/unified/05_representation.ipynb #2be2343c
 @patch
 def losses(self: Pretexts, batch: UnifiedBatch, step: int) -> dict[str, Tensor]:
     "The loss of each pretext; all images are encoded at once."
@@ -100,8 +104,8 @@ WHOLE = .5  # share of the images of which no skip connection is cut
 def repair(self: Pretexts, head: str, features: list[Tensor], shown: Tensor, generator: torch.Generator) -> Tensor:
     "What a decoder makes of images (B, C, H, W) when skip connections are cut at random."
     *skips, deepest = features
-    if "drawn" in self.pretexts: return self.net.heads[head](features) + shown  # phantoms teach the depths
-    chance, whole = torch.rand(len(skips) + 1, len(deepest), 1, 1, 1, generator=generator).tensor_split([-1])
+    drawn = torch.rand(len(skips) + 1, len(deepest), 1, 1, 1, generator=generator)
+    chance, whole = drawn.tensor_split([-1])
     keep = ((chance >= self.cut) | (whole < WHOLE)).to(deepest)
     return self.net.heads[head]([s * k for s, k in zip(skips, keep)] + [deepest]) + shown * keep[0]
 
@@ -183,13 +187,14 @@ _SHOW = dict(denoising=_denoising, masked=_masked, restored=_restored, told=_tol
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #117682ef
 @dataclass
 class Representation:
-    "An encoder of one modality, and heads that were learnt with it: `denoising`, `restoring`, those of phantoms."
+    "An encoder of one modality, and heads that were learnt with it."
     net: UnifiedNet
     modality: str
     flops: int = 0  # spent on it
     pretexts: tuple[str, ...] = ("denoising",)
     looks: dict[str, list] = field(default_factory=dict)  # on `val`, where these ended it
     drawn: tuple[Target, ...] = ()  # targets whose labels phantoms had
+    load: ClassVar[Callable[..., Representation]]  # below
 
     def save(self, folder: str | Path) -> Path:
         "Write weights and description to a folder of its own, atomically."
@@ -202,18 +207,19 @@ class Representation:
             write_json(spare / "representation.json", about, seal=True)
         return Path(folder)
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Representation:
-        "Raises `EncoderError` for a folder that does not hold one."
-        file = Path(folder) / "representation.json"
-        try: about = read_json(file, EncoderError, seal=True)
-        except EncoderError as bad:
-            refuse = refusing(EncoderError, file=file, found=f"{bad.what} {bad.found}")
-            refuse("This is not a representation.", fix="Learn it with learn_representation.", cause=bad)
-        drawn = tuple(Target(**t) for t in about["drawn"])
-        net = pretext_net(about["channels"], about["widths"], about["seed"], about["pretexts"], drawn)
-        load_weights(Path(folder) / "weights.safetensors", encoder=net.encoder, **net.heads)
-        return cls(net, about["modality"], about["flops"], tuple(about["pretexts"]), about["looks"], drawn)
+# %% ../../../nbs/transfer/unified/05_representation.ipynb #4bbf703a
+@patch(cls_method=True)
+def load(cls: Representation, folder: str | Path) -> Representation:
+    "Raises `EncoderError` for a folder that does not hold one."
+    file = Path(folder) / "representation.json"
+    try: about = read_json(file, EncoderError, seal=True)
+    except EncoderError as bad:
+        refuse = refusing(EncoderError, file=file, found=f"{bad.what} {bad.found}")
+        refuse("This is not a representation.", fix="Learn it with learn_representation.", cause=bad)
+    drawn = tuple(Target(**t) for t in about["drawn"])
+    net = pretext_net(about["channels"], about["widths"], about["seed"], about["pretexts"], drawn)
+    load_weights(Path(folder) / "weights.safetensors", encoder=net.encoder, **net.heads)
+    return Representation(net, about["modality"], about["flops"], tuple(about["pretexts"]), about["looks"], drawn)
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #76081d7c
 def conv_norms(net: nn.Module) -> dict[str, Tensor]:
@@ -242,11 +248,13 @@ def pretext_losses(
         noisy, image = add_noise(clean, noise, step_generator(module.seed, start, 9)), clean
         if phantoms is not None:
             of = rows % len(phantoms)
-            image, labels = phantoms.clean(of), {name: known[of].long() for name, known in phantoms.labels.items()}
+            image = phantoms.clean(of)
+            labels = {name: known[of].long() for name, known in phantoms.labels.items()}
         batch = UnifiedBatch(image, labels, clean, noisy).to(module.device)
         found.append(module.losses(batch, 2**30 + start))
         counts.append(len(rows))
-    return {name: float(np.average([float(f[name]) for f in found], weights=counts)) for name in module.pretexts}
+    mean = lambda name: float(np.average([float(f[name]) for f in found], weights=counts))
+    return {name: mean(name) for name in module.pretexts}
 
 def look_at_pretexts(module: Pretexts, val: Examples, noise: Noise, phantoms: Examples | None = None
                      ) -> Callable[[], dict[str, float]]:
@@ -258,15 +266,21 @@ def look_at_pretexts(module: Pretexts, val: Examples, noise: Noise, phantoms: Ex
     return look
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #c8acc3ef
+def _take_over(net: UnifiedNet, other: UnifiedNet) -> None:
+    "Encoder and heads that both have."
+    net.encoder.load_state_dict(other.encoder.state_dict())
+    for name, head in other.heads.items():
+        if name in net.heads: net.heads[name].load_state_dict(head.state_dict())
+
 def _divided(phantoms: Examples | None) -> tuple[Examples | None, Examples | None]:
     "Nine tenths to learn from, and one to look at."
     if phantoms is None: return None, None
-    last = np.arange(len(phantoms)) % 10 == 9
+    last = np.arange(len(phantoms)) % 10 == min(9, len(phantoms) - 1)
     return phantoms.take(np.flatnonzero(~last)), phantoms.take(np.flatnonzero(last))
 
+# %% ../../../nbs/transfer/unified/05_representation.ipynb #6f327df6
 def learn_representation(
-    images: Examples,               # of one modality; their labels are not read
-    modality: str,
+    images: Examples, modality: str,  # images of it; their labels are not read
     config: FitConfig,
     widths: Sequence[int] = WIDTHS,
     size: int = 16,                 # images in a batch
@@ -276,22 +290,22 @@ def learn_representation(
     folder: str | Path | None = None,   # where a killed run goes on
     pretexts: Sequence[str] = ("denoising",),
     augment: Augment = NO_AUGMENT,
-    val: Examples | None = None,    # with `patience`: until the pretexts lose no less on these
-    patience: Patience | None = None,
-    phantoms: Examples | None = None,  # with labels of `targets`, where these are drawn; a tenth is kept for `val`
-    targets: Sequence[Target] = (),
+    val: Examples | None = None, patience: Patience | None = None,  # both: until they lose no less on it
+    phantoms: Examples | None = None, targets: Sequence[Target] = (),  # for `drawn`; a tenth is looked at
+    start: Representation | None = None,  # of the same modality, to go on from
 ) -> Representation:
     "Stage 1: learn the pretexts from images of one modality. Weights have the norms they began with."
     seen, kept = _divided(phantoms) if "drawn" in pretexts else (None, None)
     drawn = tuple(t for t in targets if t.kind != "denoising") if seen else ()
-    net = pretext_net(images.image[[0]].shape[1], widths, seed, pretexts, drawn)
+    known, before = (start.pretexts, start.flops) if start else ((), 0)
+    net = pretext_net(images.image[[0]].shape[1], widths, seed, (*known, *pretexts), drawn)
+    if start: _take_over(net, start.net)
     module = Pretexts(net, pretexts, cut, seed, drawn)
     draw = batches(seen or images, images, size, noise, seed, augment=augment)
     module.config, norms, each = config, conv_norms(module.net), count_flops(module, draw(0))
     until = Until(look_at_pretexts(module, val, noise, kept), patience) if val and patience else None
     fit(module, draw, config, folder, until=until)
     rescale(module.net, norms)
-    looks = until.table() if until else None
-    steps = config.steps if looks is None else int(looks["step"].iloc[-1])
-    told = {} if looks is None else looks.to_dict("list")
-    return Representation(module.net, modality, steps * each, tuple(pretexts), told, drawn)
+    told = until.table().to_dict("list") if until else dict(step=[config.steps])
+    spent, told = before + int(told["step"][-1]) * each, told if until else {}
+    return Representation(module.net, modality, spent, (*known, *pretexts), told, drawn)

@@ -53,6 +53,7 @@ class Answer(NamedTuple):
     answer: Tensor     # as `UnifiedNet.forward` gives it
     wanted: Tensor     # the clean images, or the labels
 
+# %% ../../../nbs/transfer/unified/07_scores.ipynb #9b3e08dd
 def _asked(net: UnifiedNet | ByTarget, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
     "Answers on the CPU, wherever the network is."
     found = net(images.to(next(net.parameters(), images).device), [t.name for t in targets])

@@ -129,11 +129,9 @@ def workshop(modality: Modality, setting: Setting, division: Division, state: Pa
     m, store, rows = modality, Store.open([modality.packed]), rows_of(modality, division)
     how: dict[str, Any] = dict(attributes=dict(finding=m.finding), foreground=m.asked is not None)
     parts = [read_examples(store, rows[split], m.targets, **how) for split in ("train", "val", "test")]
-    drawn = [f for f in m.more if (about := read_manifest(f))["source"] == "phantom" and about["name"] == m.card]
-    phantoms = None
-    if drawn:
-        of = Store.open(drawn)
-        phantoms = read_examples(of, np.arange(len(of)), m.targets, **how)
+    is_drawn = lambda about: about["source"] == "phantom" and about["name"] == m.card
+    drawn = [Store.open([f]) for f in m.more if is_drawn(read_manifest(f))]
+    phantoms = read_examples(drawn[0], np.arange(len(drawn[0])), m.targets, **how) if drawn else None
     wide = Store.open([m.packed, *m.more])
     unlabelled = read_examples(wide, np.concatenate([rows["train"], np.arange(len(store), len(wide))]), [])
     asked = None

@@ -139,7 +139,7 @@ def transfer_batch_to_device(self: Tuning, batch, device, _):
 def hand_on_decoder(decoders: Mapping[str, Any], net: UnifiedNet) -> list[nn.Module]:
     """Load a representation's decoders into the heads that go on from them; the parts that do.
 
-    What was learnt on phantoms goes on as a whole; else a segmentation from `restoring`, where that was learnt.
+    What was learnt on phantoms goes on as a whole; else a segmentation from `restoring`.
     """
     parts, best = [], decoders.get("restoring", decoders.get("denoising"))
     for name, head in net.heads.items():
@@ -175,6 +175,13 @@ def _start_net(start: Start, channels: int, widths: Sequence[int], seed: int, gu
             "Use the representation of this modality, or read the images with as many channels.")
     return UnifiedNet(channels, [], encoder.widths, seed, copy.deepcopy(encoder), guide)
 
+def _begin(start: Start, channels: int, widths: Sequence[int], seed: int, guide, targets: Sequence[Target]
+           ) -> tuple[UnifiedNet, list[nn.Module]]:
+    "The network with its heads, and its parts that were trained before."
+    net = _start_net(start, channels, widths, seed, guide).attach(*targets)
+    decoders = dict(start.net.heads.items()) if isinstance(start, Representation) else {}
+    return net, [net.encoder, *hand_on_decoder(decoders, net)] if start is not None else []
+
 # %% ../../../nbs/transfer/unified/06_tuning.ipynb #38e181a5
 def _per_step(module: Tuning, targets: Sequence[Target], draw: Callable[[int], UnifiedBatch],
               full: Callable[[int], UnifiedBatch]) -> dict:
@@ -207,48 +214,41 @@ def _states(module: Tuning, until: Until | None) -> UnifiedNet | ByTarget:
         nets[name.removeprefix("value ")] = copy.deepcopy(module.net)
     return ByTarget(nets)
 
-def _with_ready(fitted: UnifiedNet | ByTarget, start: UnifiedNet | None, targets: Sequence[Target]
+def _with_ready(fitted: UnifiedNet | ByTarget, ready: UnifiedNet | None, targets: Sequence[Target]
                 ) -> UnifiedNet | ByTarget:
-    "The same, with the network that it began with for the targets that were ready then."
-    if start is None: return fitted
-    nets: dict[str, Any] = {t.name: start if t.kind == "denoising" else fitted for t in targets}
+    "The same, with a network that denoises already, where there is one."
+    if ready is None: return fitted
+    nets: dict[str, Any] = {t.name: ready if t.kind == "denoising" else fitted for t in targets}
     return ByTarget(nets | dict(fitted.nets.items()) if isinstance(fitted, ByTarget) else nets)
 
 # %% ../../../nbs/transfer/unified/06_tuning.ipynb #64a33e4e
-def _ready(net: UnifiedNet, targets: Sequence[Target], noisy: int | None) -> tuple[UnifiedNet | None, list[Target]]:
-    "A copy of the network where some targets are ready, and those that are to be learnt."
-    if noisy != 0: return None, [*targets]
-    return copy.deepcopy(net), [t for t in targets if t.kind != "denoising"]
-
 def fine_tune(
     start: Start,                   # left as it is
-    labelled: Examples,
-    unlabelled: Examples,
+    labelled: Examples, unlabelled: Examples,
     targets: Sequence[Target],
-    config: FitConfig,
-    strategy: str = "full",
+    config: FitConfig, strategy: str = "full",
     widths: Sequence[int] = WIDTHS,     # of a network from random weights
     size: int = 16,                     # labelled images in a batch
     noise: Noise = STANDARD_NOISE,
     rate: float = 1.,                   # factor of the learning rate for what was trained before
     seed: int = 0,
     folder: str | Path | None = None,   # where a killed run goes on
-    noisy: int | None = None,           # images of a batch to be denoised; None: `size`; 0: that is ready, as it is
-    val: Examples | None = None,        # with `patience`: until the loss on these gets no better
-    patience: Patience | None = None,
+    noisy: int | None = None,           # images of a batch to be denoised; None: `size`
+    val: Examples | None = None, patience: Patience | None = None,  # both: until the loss on it gets no better
     augment: Augment = NO_AUGMENT,
     guide: UnifiedNet | None = None,    # a trained network whose segmentations a class looks within
     as_one: bool = False,               # whether targets wait for each other, and one network serves all
+    ready: UnifiedNet | None = None,    # a network that denoises already
 ) -> tuple[UnifiedNet | ByTarget, dict]:
     "The fitted network, and what it cost. Raises `EncoderError` for other channels, `ParameterError` as `Tuning`."
-    net = _start_net(start, labelled.image[[0]].shape[1], widths, seed, guide).attach(*targets)
-    decoders = start.net.heads if isinstance(start, Representation) else {}
-    trained = [net.encoder, *hand_on_decoder(dict(decoders.items()), net)] if start is not None else []
-    ready, learnt = _ready(net, targets, noisy)
-    wake = patience.every * patience.looks if patience else None
+    net, trained = _begin(start, labelled.image[[0]].shape[1], widths, seed, guide, targets)
+    learnt, wake = [t for t in targets if not (ready and t.kind == "denoising")], None
+    if patience: wake = patience.every * patience.looks
     module = Tuning(net, learnt, strategy, trained, rate, wake)
-    module.config, draw = config, batches(labelled, unlabelled, size, noise, seed, noisy or None, augment)
-    until = Until(look_at(net, val, learnt, as_one), patience, bool(decoders)) if val and patience else None
-    per_step = _per_step(module, targets, draw, batches(labelled, unlabelled, size, noise, seed, augment=augment))
-    cost, fitted = _fitted(module, draw, folder, until), _with_ready(_states(module, until), ready, targets)
+    module.config, draw = config, batches(labelled, unlabelled, size, noise, seed, noisy, augment)
+    before = isinstance(start, Representation)  # it may be good as it is
+    until = Until(look_at(net, val, learnt, as_one), patience, before) if val and patience else None
+    whole = batches(labelled, unlabelled, size, noise, seed, augment=augment)
+    per_step, cost = _per_step(module, targets, draw, whole), _fitted(module, draw, folder, until)
+    fitted = _with_ready(_states(module, until), ready, targets)
     return fitted, cost | dict(per_step=per_step, all_weights=sum(p.numel() for p in fitted.parameters()))

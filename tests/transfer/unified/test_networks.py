@@ -337,3 +337,21 @@ def test_a_damaged_file_is_refused_and_a_missing_one(images, tmp_path, file):
     (place / file).unlink()
     if file != "network.json":
         with pytest.raises(StoreError, match="missing"): shop.network(kind_of("joint"))
+
+
+def test_pretexts_in_turn_and_what_they_left_ready(tmp_path, images):
+    "The first of them denoises for every network that goes on from the second; what it learnt is learnt once."
+    how = dict(pretexts=("denoising", "drawn"), in_turn=True, cut=0., noisy=0)
+    shop = shop_of(tmp_path, images, setting=setting(**how))
+    shop.phantoms = images
+    net, cost = shop.trained(Kind("full"))
+    first, both = shop.representation(("denoising",)), shop.representation()
+    assert both.pretexts == ("denoising", "drawn") and both.flops > first.flops > 0
+    assert equal(net.nets["denoising"].encoder, first.net.encoder)
+    assert equal(net.nets["denoising"].heads["denoising"], first.net.heads["denoising"])
+    assert not equal(net.nets["organs"].encoder, first.net.encoder)
+    assert not any("denoising" in name for name in cost["looks"])
+    one, spent = shop.trained(Kind("full", as_one=True))
+    assert not equal(one.encoder, first.net.encoder) and "loss denoising" in spent["looks"], "it learns all three"
+    beside, told = shop.trained(Kind("full", ("drawn",)))
+    assert "loss denoising" in told["looks"], "nobody had learnt it"

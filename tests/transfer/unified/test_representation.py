@@ -248,6 +248,21 @@ def test_what_is_learnt_on_phantoms_is_judged_on_others_of_them_and_reads_no_oth
     assert len(torch.cat(seen).unique(dim=0)) == 3, "phantoms that were kept for it"
 
 
+def test_what_is_learnt_later_goes_on_from_what_was_learnt_and_leaves_it_alone(images, monkeypatch):
+    first = learn_representation(images, "toy", brief(3), WIDTHS, 8, cut=0)
+    kept = {name: t.clone() for name, t in first.net.state_dict().items()}
+    learn = lambda steps: learn_representation(images, "toy", brief(steps), WIDTHS, 8, pretexts=("drawn",), start=first,
+                                               phantoms=images, targets=WITHIN)
+    some, cost = learn(2), learn(1).flops
+    monkeypatch.setattr(chapter, "fit", lambda *a, **k: None)
+    nothing = learn(1)
+    assert all(torch.equal(kept[name], t) for name, t in first.net.state_dict().items())
+    assert equal(nothing.net.encoder, first.net.encoder) and not equal(some.net.encoder, first.net.encoder)
+    pairs = zip(some.net.heads["denoising"].parameters(), first.net.heads["denoising"].parameters())
+    assert all(torch.allclose(a, b, rtol=1e-4) for a, b in pairs), "nobody asked for it, but its norms are given back"
+    assert some.pretexts == ("denoising", "drawn") and some.flops - first.flops == 2 * (cost - first.flops)
+
+
 @pytest.fixture(scope="module")
 def whole(images, tmp_path_factory): return patient(images, tmp_path_factory.mktemp("whole"))
 
