@@ -260,7 +260,7 @@ def answers_table(
 ) -> str:
     "A Markdown table with a row an experiment: figure, question, answer."
     names = ("ask", "real", "real_gpu", "study", "gpu")
-    profiles = {"": profile, "seeds": f"{profile}_seeds"} | {name: name for name in names}
+    profiles = {"": profile} | {name: name for name in names}
     files = {name: Path(root) / f"figures/{folder}/metrics.json" for name, folder in profiles.items()}
     metrics = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
     rows = []

@@ -1,8 +1,9 @@
 "Profiles: merged, checked before anything runs."
 import pytest
+import yaml
 
 from taco.base import ParameterError
-from taco.workflow.parameters import ExperimentError, all_needs
+from taco.workflow.parameters import ExperimentError, all_needs, project_root
 from taco.workflow.profile import differences, folder_for, load_profile, plan, profile_folders, profile_steps
 
 
@@ -13,7 +14,7 @@ def test_typo_in_a_profile_is_found_before_anything_runs():
     with pytest.raises(ExperimentError, match="Did you mean 'quick'"): load_profile("quik")
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "quick_seeds", "gpu", "real", "real_gpu", "ask", "study"])
+@pytest.mark.parametrize("name", ["smoke", "quick", "gpu", "real", "real_gpu", "ask", "study"])
 def test_every_step_of_every_profile_can_be_planned(name):
     profile = load_profile(name)
     folders = profile_folders(profile)
@@ -21,11 +22,14 @@ def test_every_step_of_every_profile_can_be_planned(name):
 
 
 def test_a_profile_over_another_has_its_own_steps_and_what_it_does_not_say_from_below():
-    below, above = load_profile("quick"), load_profile("quick_seeds")
-    assert set(profile_steps(above)) == {"sequence_ssl"}
+    below, above = load_profile("quick"), load_profile("gpu")
+    assert {"train_seed1", "sequence_ssl"} <= set(profile_steps(above)) and "gallery" not in profile_steps(above)
+    assert {"gallery", "sequence_ssl"} <= set(profile_steps(below))
     given = plan(above, "sequence_ssl", profile_folders(above))
-    assert given["seeds"][0] == 10 and given["finetune_steps"] == below["sequence_ssl"]["finetune_steps"]
-    assert given["arms"] == ["scratch", "moco", "all"]  # replaced, not merged
+    assert given["size"] == above["sequence_ssl"]["size"] != below["sequence_ssl"]["size"]
+    own = yaml.safe_load((project_root() / "profiles/gpu.yaml").read_text(encoding="utf-8"))["sequence_ssl"]
+    assert given["draws"] == below["sequence_ssl"]["draws"] == 2000 and "draws" not in own
+    assert given["arms"][:3] == ["scratch", "moco", "contrast"]  # replaced, not merged
 
 
 def test_without_a_profile_every_experiment_is_a_step():

@@ -20,7 +20,7 @@ def test_every_answer_finds_its_numbers_and_its_figure(figure, experiment, quest
     assert (ROOT / "figures" / (of or "quick") / f"{drawn}.png").exists()
     assert find_experiment(experiment).exists()
     assert question.endswith("?")
-    files = {"": "quick", "seeds": "quick_seeds"} | {n: n for n in ("ask", "real", "real_gpu", "study", "gpu")}
+    files = {"": "quick"} | {n: n for n in ("ask", "real", "real_gpu", "study", "gpu")}
     for place in PLACE.finditer(CLAUSE.sub("", answer)):
         for name in place["name"].split("|"):
             metric = committed(files[place["of"] or ""])[name]
@@ -30,7 +30,7 @@ def test_every_answer_finds_its_numbers_and_its_figure(figure, experiment, quest
 
 def test_numbers_follow_the_metrics():
     metrics = {"": {"x": dict(value=.5, ci=[.25, .75], rival=2)}, "real": {"x": dict(value=-1)}}
-    filled = fill_in_metrics("<x> <x:.0%> <x.rival:.1f> <x:+ci> <real/x> <y> <seeds/x>", metrics)
+    filled = fill_in_metrics("<x> <x:.0%> <x.rival:.1f> <x:+ci> <real/x> <y> <study/x>", metrics)
     assert filled == "0.50 50% 2.0 +0.500 (+0.250 – +0.750) -1.00 – –"
 
 
