@@ -170,7 +170,7 @@ def draw_predictions(
     square = lambda k: plt.Line2D([], [], marker="s", ls="", color=colours(k - 1), ms=5)
     small: dict[str, Any] = dict(loc="lower center", ncols=4, fontsize=6.5, handletextpad=.2)
     figure.legend([square(k) for k in classes], list(classes.values()), **small)
-    figure.subplots_adjust(left=.17, right=.995, top=.995, bottom=.13, wspace=.03, hspace=.03)
+    figure.subplots_adjust(left=.17, right=.995, top=.995, bottom=.45 / size[1], wspace=.03, hspace=.03)
     return figure
 
 # %% ../../../nbs/transfer/sequences/10_pictures.ipynb #111b1edc
