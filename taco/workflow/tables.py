@@ -222,15 +222,15 @@ ANSWERS += (
 # %% ../../nbs/workflow/04_tables.ipynb #b85874cb
 ANSWERS += (
     ("fig10_ums_rep", "ums_rep", "what does one shared representation save?",
-     "on phantoms, every network trained until it gets no better: <ums_rep_breast_ultrasound_full-all_saved:.0%> of "
+     "on phantoms, at convergence: <ums_rep_breast_ultrasound_full-all_saved:.0%> of "
      "three separate networks' computation saved "
      "(<ums_rep_breast_ultrasound_full-all_saved.with_stage_1:.0%> with stage 1), "
      "AUROC <ums_rep_breast_ultrasound_full-all_auroc_change:+ci>, "
      "but Dice <ums_rep_breast_ultrasound_full-all_dice_change:+ci>: a head start, no better end"),
     ("fig11_sequences", "sequence_ssl", "do pretext tasks on slice sequences help?",
-     "on phantoms, fine-tuned until it gets no better: from one to four labelled volumes Dice "
-     "<sequence_mmwhs_CT_scratch_rise:+ci>; with one, all tasks <sequence_mmwhs_CT_all_minus_moco_1:+ci> over MoCo v2, "
-     "<sequence_mmwhs_CT_all_minus_scratch_1:+ci> over none: a head start that is not told from chance"),
+     "on phantoms, at convergence, with one labelled volume: Dice <sequence_mmwhs_CT_all_minus_moco_1:+ci> over MoCo "
+     "v2, <sequence_mmwhs_CT_all_minus_scratch_1:+ci> over none, not told from chance; three more labels "
+     "<sequence_mmwhs_CT_scratch_rise:+.3f>"),
 )
 
 # %% ../../nbs/workflow/04_tables.ipynb #8b63e090
