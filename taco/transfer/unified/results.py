@@ -198,17 +198,19 @@ def curve(cost: dict, targets: Sequence[Target], metrics: Sequence[str] = tuple(
 
 def mean_curve(results: Results, arm: str, metric: str, points: int = 60) -> tuple[np.ndarray, np.ndarray]:
     "Operations, and a metric on `val`, mean over divisions, once all were looked at."
-    curves = [found for cost in results.costs[arm] if len(found := curve(cost, results.targets, [metric]).dropna())]
-    if not curves: return np.empty(0), np.empty(0)  # few images may have no AUROC
-    first, last = max(c["flops"].iloc[0] for c in curves), max(c["flops"].iloc[-1] for c in curves)
-    grid = np.geomspace(first, last, points)
+    curves = [curve(cost, results.targets, [metric]).dropna() for cost in results.costs[arm]]
+    curves = [c for c in curves if metric in c and c["flops"].max() > 0]
+    if not curves: return np.empty(0), np.empty(0)  # few images may have no AUROC; what is ready has no way there
+    first = max(c.loc[c["flops"] > 0, "flops"].iloc[0] for c in curves)  # nothing is spent before the first step
+    grid = np.geomspace(first, max(c["flops"].iloc[-1] for c in curves), points)
     place = lambda c: np.searchsorted(c["flops"].to_numpy(), grid * (1 + 1e-9), side="right") - 1
     return grid, np.mean([c[metric].to_numpy()[place(c)] for c in curves], axis=0)
 
 # %% ../../../nbs/transfer/unified/10_results.ipynb #0e739952
 def on_val(results: Results, arm: str, metric: str) -> float:
     "A metric of the kept weights on `val`, mean over divisions."
-    last = [curve(cost, results.targets, [metric])[metric].iloc[-1] for cost in results.costs[arm]]
+    curves = [curve(cost, results.targets, [metric]) for cost in results.costs[arm]]
+    last = [c[metric].iloc[-1] for c in curves if metric in c]
     return float(np.nanmean(last)) if np.isfinite(last).any() else -np.inf
 
 def over_best_baseline(results: Results, labelled: int | str, metric: str) -> dict | None:

@@ -194,6 +194,11 @@ def test_a_mean_curve_begins_where_all_have_been_looked_at():
     toy = Results("toy", WITHIN, {}, dict(a=costs), {}, {})
     grid, mean = mean_curve(toy, "a", "dice", points=3)
     assert grid == pytest.approx([20, 20 * 2**.5, 40]) and mean == pytest.approx([.4, .4, .6])
+    early = lambda each: looks([0, 10, 20], [1., 2., 3.], each, dice=[.1, .3, .5])
+    before = Results("toy", WITHIN, {}, dict(a=[dict(networks=dict(a=early(each))) for each in (1, 2)]), {}, {})
+    grid, mean = mean_curve(before, "a", "dice", points=2)
+    assert grid == pytest.approx([20, 40]) and mean == pytest.approx([.4, .5]), "a logarithmic scale has no 0"
+    assert len(mean_curve(before, "a", "psnr")[0]) == 0 and on_val(before, "a", "psnr") == -np.inf, "it was ready"
     blind = [dict(networks=dict(a=looks([10], [1.], 1, auroc=[np.nan])))]
     for found in mean_curve(Results("toy", WITHIN, {}, dict(a=blind), {}, {}), "a", "auroc"): assert len(found) == 0
     assert on_val(toy, "a", "dice") == pytest.approx(.6)
