@@ -58,7 +58,8 @@ LONGEST = """workflow/test_execute.py test_notebooks.py workflow/test_stop.py cl
     transfer/sequences/test_study.py atlas/use/test_place.py test_imports.py test_repo.py learning/test_training.py
     learning/test_shares.py data/phantoms/test_attributes.py transfer/unified/test_study.py data/test_catalogue.py
     data/test_pack_faults.py benchmarks/test_loop.py atlas/test_metrics.py cli/test_atlas.py
-    transfer/unified/test_tuning.py data/phantoms/test_catalogue.py workflow/test_publish.py""".split()
+    transfer/unified/test_networks.py transfer/unified/test_representation.py transfer/unified/test_tuning.py
+    data/phantoms/test_catalogue.py workflow/test_publish.py""".split()
 
 
 def pytest_collection_modifyitems(items):

@@ -65,13 +65,13 @@ def test_ten_comparisons_need_wider_intervals_and_one_does_not():
         about = dict(seed=0, subject=range(40), volume=range(40))
         return [pd.DataFrame(about | dict(dice=rng.standard_normal(40))) for _ in range(arms)]
     found = dict(alone=0, at_once=0)
-    for tables in map(study, range(40)):
+    for tables in map(study, range(24)):
         wider = reach_of_all(tables, draws=400)
         assert 1.2 < wider < 1.7
         reach = lambda t, by: (lambda v, ci: abs(v) > by * (ci[1] - ci[0]) / 2)(*interval(t, draws=200))
         found["alone"] += any(reach(t, 1) for t in tables)
         found["at_once"] += any(reach(t, wider) for t in tables)
-    assert found["alone"] > 12 and found["at_once"] <= found["alone"] / 3
+    assert found["alone"] > 8 and found["at_once"] <= found["alone"] / 3
     assert reach_of_all(study(0, 1)) == 1 == reach_of_all([])
     (one,) = study(0, 1)
     assert reach_of_all([one] * 5) < 1.05, "one question asked five times"
