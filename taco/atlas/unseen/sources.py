@@ -257,7 +257,7 @@ def draw_breadth(
         ax.minorticks_off()
     axes[0].set(xlabel="training datasets", ylabel="task kNN, datasets never seen")
     axes[1].set(xlabel="training subjects of each dataset, mean")
-    words: dict[str, Any] = dict(fontsize=6, color="0.45", va="bottom")
-    axes[0].text(axes[0].get_xlim()[0], statistics, " statistics, all data", **words)
+    words: dict[str, Any] = dict(fontsize=6, color="0.45", va="top", ha="right")  # below what the line is beaten by
+    axes[1].text(axes[1].get_xlim()[1], statistics, "statistics, all data ", **words)
     for ax, letter in zip(axes, "ab"): ax.set_title(letter, loc="left", fontweight="bold", x=-.1)
     return figure
