@@ -226,7 +226,7 @@ ANSWERS += (
      "three separate networks' computation saved "
      "(<ums_rep_breast_ultrasound_full-all_saved.with_stage_1:.0%> with stage 1), "
      "AUROC <ums_rep_breast_ultrasound_full-all_auroc_change:+ci>, "
-     "but Dice <ums_rep_breast_ultrasound_full-all_dice_change:+ci>: a head start, no better end"),
+     "but Dice <ums_rep_breast_ultrasound_full-all_dice_change:+ci>; most is a denoiser kept"),
     ("fig11_sequences", "sequence_ssl", "do pretext tasks on slice sequences help?",
      "on phantoms, at convergence, with one labelled volume: Dice <sequence_mmwhs_CT_all_minus_moco_1:+ci> over MoCo "
      "v2, <sequence_mmwhs_CT_all_minus_scratch_1:+ci> over none, not told from chance; three more labels "
