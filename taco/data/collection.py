@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from .readers.source import Item
 from .store import Store
 
 # %% auto #0
-__all__ = ['TRAINED', 'HELD_OUT', 'Collection', 'find_datasets', 'divide_datasets', 'pack_datasets', 'draw_folders',
+__all__ = ['TRAINED', 'HELD_OUT', 'Collection', 'find_datasets', 'divide_datasets', 'pack_datasets', 'draw_folders', 'contents',
            'equal_images', 'refuse_equal']
 
 # %% ../../nbs/data/14_collection.ipynb #78460b39
@@ -154,6 +155,11 @@ def draw_folders(folders: Sequence[Path], count: int, seed: int = 0) -> list[Pat
         refusing(DataError)("So many cannot be drawn.", "drawn", count, f"1 … {len(folders)}")
     first = sorted(folders, key=lambda folder: (rank(folder.name, seed), folder.name))[:count]
     return [folder for folder in folders if folder in first]
+
+# %% ../../nbs/data/14_collection.ipynb #af02bb22
+def contents(manifest: dict) -> str:
+    "What a packed dataset holds, as text, from its manifest: the same wherever and whenever it was packed."
+    return hashlib.sha256(json.dumps(manifest["files"], sort_keys=True).encode()).hexdigest()[:16]
 
 # %% ../../nbs/data/14_collection.ipynb #b5ab1c63
 def equal_images(*stores: Store) -> list[list[tuple[str, str, str, str]]]:

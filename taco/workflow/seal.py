@@ -161,11 +161,12 @@ def packed_folders(pack: str | Path) -> list[Path]:
     return [folder / "stores" / name for name in listed.split("\n")]
 
 def content_key(folder: str | Path) -> str:
-    "What an earlier run holds, as text: keys of its stores, digest of its encoder's weights, or of its `done.json`."
+    "What an earlier run holds, as text: that of its stores, digest of its encoder's weights, or of its `done.json`."
     folder = project_root() / folder
     if (folder / "embeddings").is_dir(): return file_digest(folder / DONE)
     weights = folder / "encoder/encoder.safetensors"
     if weights.exists(): return hashlib.sha256(weights.read_bytes()).hexdigest()
     again = f"Pack it again: {run_command(folder, 'pack')}"
     manifests = [read_json(f / "manifest.json", ExperimentError, again) for f in packed_folders(folder)]
-    return " ".join(m["key"] for m in manifests)
+    from taco.data.collection import contents  # with all that packs: not needed to seal
+    return " ".join(map(contents, manifests))

@@ -1,4 +1,6 @@
 "A folder of datasets: the card of each, which are trained on, and images that stand in two of them."
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,7 @@ from taco.base import CardError, DataError
 from taco.data.collection import (
     HELD_OUT,
     TRAINED,
+    contents,
     divide_datasets,
     draw_folders,
     equal_images,
@@ -14,7 +17,8 @@ from taco.data.collection import (
     pack_datasets,
     refuse_equal,
 )
-from taco.data.store import Store
+from taco.data.pack import pack
+from taco.data.store import Store, read_manifest
 
 CARD = """name = "{name}"
 title = "t"
@@ -159,3 +163,16 @@ def test_draws_of_datasets_are_nested_and_follow_the_seed(tmp_path):
     assert len({tuple(draw_folders(folders, 3, seed)) for seed in range(8)}) > 3
     for count in (0, 13):
         with pytest.raises(DataError, match="drawn"): draw_folders(folders, count)
+
+
+def test_a_dataset_holds_the_same_when_its_files_were_copied_and_not_when_one_changed(tmp_path):
+    folder_of(tmp_path, "dots")
+    (tmp_path / "dots/card.toml").write_text(CARD.format(name="dots"))
+    def packed():
+        return read_manifest(pack(tmp_path / "dots/card.toml", root=tmp_path, out=tmp_path / "packed", size=32))
+    first = packed()
+    for file in (tmp_path / "dots").glob("*.png"): os.utime(file, (1, 1))
+    copied = packed()
+    assert copied["key"] != first["key"] and contents(copied) == contents(first)
+    Image.fromarray(np.full((8, 8), 9, np.uint8)).save(tmp_path / "dots/0.png")
+    assert contents(packed()) != contents(first)

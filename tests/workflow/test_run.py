@@ -69,10 +69,10 @@ def test_parts_that_are_there_are_not_made_again(tmp_path):
 
 
 def test_state_depends_on_parameters_and_inputs_and_on_no_folder(tmp_path):
-    def pack(name: str, key: str):
+    def pack(name: str, image: str):
         store = tmp_path / name / "stores/a"
         store.mkdir(parents=True)
-        (store / "manifest.json").write_text(json.dumps(dict(key=key)))
+        (store / "manifest.json").write_text(json.dumps(dict(key=name, files={"image.npy": image})))
         (tmp_path / name / "stores.txt").write_text("a")
         (tmp_path / name / "done.json").write_text("{}")
         return tmp_path / name

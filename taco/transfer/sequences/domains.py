@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from ...base import DataError, ParameterError, TacoError, refusing, suggest
 from ...data.card import SPLITS, Card, load_card
-from ...data.collection import find_datasets
+from ...data.collection import contents, find_datasets
 from ...data.pack import pack
 from ...data.store import Store, read_manifest
 from .arms import SequenceConfig
@@ -37,7 +37,7 @@ class Domain:
     rule: str = ""    # by which its card splits
 
     @property
-    def key(self) -> str: return read_manifest(self.packed)["key"]
+    def key(self) -> str: return contents(read_manifest(self.packed))
 
     @property
     def kind(self) -> str: return self.volumes.table["source"].iloc[0]

@@ -16,6 +16,7 @@ import pandas as pd
 
 from ...base import ParameterError, StoreError, TacoError, refusing, write_json
 from ...data.card import Card, load_card
+from ...data.collection import contents
 from ...data.pack import pack
 from ...data.store import Store, read_manifest
 from ...learning.shares import beside
@@ -48,7 +49,7 @@ class Modality:
     @property
     def key(self) -> str:
         folders = (self.packed, *self.more, *([self.asked] if self.asked else []))
-        return " ".join(read_manifest(folder)["key"] for folder in folders)
+        return " ".join(contents(read_manifest(folder)) for folder in folders)
 
     @property
     def place(self) -> str:
