@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env reproduce unified sequences all real real-sequences atlas test test-long test-all bench \
+.PHONY: help env reproduce unified sequences transfer all real real-sequences atlas test test-long test-all bench \
         chapters readme lint check lab hooks lock clean
 .DEFAULT_GOAL := help
 
@@ -42,6 +42,9 @@ unified: env  ## UMS-Rep: one representation, three tasks; figure 10 (quick: abo
 
 sequences: env  ## self-supervision on slice sequences beside MoCo v2; figure 11 (quick: under 12 minutes on two cores)
 	$(call run,sequences)
+
+transfer: env  ## does the map predict transfer? figure 12 (quick: about 10 minutes on two cores, after make reproduce)
+	$(call run,transfer)
 
 all: env  ## every figure of PROFILE
 	$(call run,all)

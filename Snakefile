@@ -29,8 +29,9 @@ PROFILE["shared"] = (PROFILE.get("shared") or {}) | GIVEN  # a folder of real da
 PYTHON = quote(sys.executable)
 RUNS = Path(config.get("runs", "runs")) / PROFILE["name"]
 
-# The other two systems need nothing of TaCo's and are targets of their own: `make unified`, `make sequences`.
-PARTS = {"unified": ("ums_rep",), "sequences": ("sequence_ssl",)}
+# Targets of their own: the other two systems, which need nothing of TaCo's (`make unified`, `make sequences`), and
+# what the map says of transfer, which needs a trained encoder (`make transfer`).
+PARTS = {"unified": ("ums_rep",), "sequences": ("sequence_ssl",), "transfer": ("affinity",)}
 STEPS = profile_steps(PROFILE)
 FOLDERS = {step: str(RUNS / step) for step in STEPS}
 # An analysis keeps one core busy, so two stand side by side; what does more takes every core. A training on a CPU has
@@ -38,7 +39,7 @@ FOLDERS = {step: str(RUNS / step) for step in STEPS}
 # too, on two cores with one each. On a GPU its kernels are small: three at once do 2.4 times the work of one
 # (nbs/decisions.ipynb). Snakemake 9.10 and later may run two whole-machine steps at once (snakemake issue 3913: a job
 # that is the only one ready takes no cores); hence <9.10 in settings.ini.
-WHOLE = ("pack", "ums_rep", "sequence_ssl")
+WHOLE = ("pack", "ums_rep", "sequence_ssl", "affinity")
 TRAININGS = ("train", "image_contrast")
 DEVICE = (PROFILE.get("shared") or {}).get("device", "auto")
 ON_CPU = (pick_device().type if DEVICE == "auto" else DEVICE) == "cpu"  # a graph of another machine's can be planned
@@ -67,7 +68,7 @@ def results_of(part):
     return [f"{folder}/done.json" for step, folder in FOLDERS.items() if mine(step_experiment(PROFILE, step))]
 
 
-localrules: all, taco, unified, sequences
+localrules: all, taco, unified, sequences, transfer
 
 rule all:
     input: [f"{folder}/done.json" for folder in FOLDERS.values()]
@@ -80,6 +81,9 @@ rule unified:
 
 rule sequences:
     input: results_of("sequences")
+
+rule transfer:
+    input: results_of("transfer")
 
 for step, needs in STEPS.items():
     rule:

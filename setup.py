@@ -16,7 +16,7 @@ setup(
     classifiers=["Programming Language :: Python :: 3", "Intended Audience :: Science/Research"],
     long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
     long_description_content_type="text/markdown",
-    packages=find_packages(include=["taco", "taco.*"]), package_data={"taco": ["**/*.toml", "**/*.html"]},
+    packages=find_packages(include=["taco", "taco.*"]), package_data={"taco": ["**/*.toml", "**/*.html", "**/*.csv"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(), "clip": cfg.get("clip_requirements", "").split(),

@@ -32,6 +32,7 @@ from ..base import ParameterError, TacoError, refusing, suggest
 from .atlas import add_atlas_commands
 from .data import data_app
 from .ending import speak_plainly, status_of
+from .transfer import add_transfer_commands
 from ..workflow.execute import execute
 from taco.workflow.parameters import (
     all_needs,
@@ -61,6 +62,7 @@ app = typer.Typer(
     help="How do medical vision tasks relate to each other? Run and inspect the experiments of taco.")
 app.add_typer(data_app, name="data")
 add_atlas_commands(app)
+add_transfer_commands(app)
 console = Console()
 
 def main(words: list[str] | None = None) -> NoReturn:
