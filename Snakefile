@@ -31,7 +31,7 @@ RUNS = Path(config.get("runs", "runs")) / PROFILE["name"]
 
 # Targets of their own: the other two systems, which need nothing of TaCo's (`make unified`, `make sequences`), and
 # what the map says of transfer, which needs a trained encoder (`make transfer`).
-PARTS = {"unified": ("ums_rep",), "sequences": ("sequence_ssl",), "transfer": ("affinity",)}
+PARTS = {"unified": ("ums_rep",), "sequences": ("sequence_ssl",), "transfer": ("affinity", "grouping")}
 STEPS = profile_steps(PROFILE)
 FOLDERS = {step: str(RUNS / step) for step in STEPS}
 # An analysis keeps one core busy, so two stand side by side; what does more takes every core. A training on a CPU has
@@ -39,7 +39,7 @@ FOLDERS = {step: str(RUNS / step) for step in STEPS}
 # too, on two cores with one each. On a GPU its kernels are small: three at once do 2.4 times the work of one
 # (nbs/decisions.ipynb). Snakemake 9.10 and later may run two whole-machine steps at once (snakemake issue 3913: a job
 # that is the only one ready takes no cores); hence <9.10 in settings.ini.
-WHOLE = ("pack", "ums_rep", "sequence_ssl", "affinity")
+WHOLE = ("pack", "ums_rep", "sequence_ssl", "affinity", "grouping")
 TRAININGS = ("train", "image_contrast")
 DEVICE = (PROFILE.get("shared") or {}).get("device", "auto")
 ON_CPU = (pick_device().type if DEVICE == "auto" else DEVICE) == "cpu"  # a graph of another machine's can be planned

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TRAINING = {"monai", "lightning", "torchmetrics", "torch._dynamo"}  # of trainings alone
 SLOW = TRAINING | {"nbformat", "jsonschema", "umap", "numba", "papermill"}
 DRAWING = {"matplotlib", "seaborn", "IPython"}
-TRAINERS = ("train", "image_contrast", "ums_rep", "sequence_ssl", "affinity", "real")
+TRAINERS = ("train", "image_contrast", "ums_rep", "sequence_ssl", "affinity", "grouping", "real")
 
 
 def imports(notebook: Path) -> str:

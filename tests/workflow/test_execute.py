@@ -15,7 +15,7 @@ from taco.workflow.parameters import ExperimentError
 from taco.workflow.publish import publish
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-WHOLE = ("pack", "ums_rep", "sequence_ssl", "affinity")
+WHOLE = ("pack", "ums_rep", "sequence_ssl", "affinity", "grouping")
 
 
 def project(folder: Path) -> Path:
@@ -192,7 +192,7 @@ def test_parts_run_their_own_experiments_and_nothing_else(tmp_path):
         return before.union(*map(part, before))
     parts = {name: part(name) for name in ("taco", "unified", "sequences", "transfer", "all")}
     assert parts["unified"] == {"ums_rep"} and parts["sequences"] == {"sequence_ssl"}
-    assert "affinity" not in parts["taco"] and parts["transfer"] == {"pack", "train", "affinity"}
+    assert "affinity" not in parts["taco"] and parts["transfer"] == {"pack", "train", "affinity", "grouping"}
     assert "train" in parts["taco"] and parts["all"] == set().union(*(parts[name] for name in parts if name != "all"))
     assert not parts["taco"] & (parts["unified"] | parts["sequences"])
 

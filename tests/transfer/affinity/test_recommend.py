@@ -1,0 +1,162 @@
+"Advice: from a measured matrix and a few pairs to a ranking, or to none; groups of tasks."
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from taco.atlas.embedding import Embeddings, embed, plan_pairs
+from taco.atlas.rivals.baselines import PixelEncoder
+from taco.atlas.use.place import Known
+from taco.base import ParameterError, TacoError, TaskError
+from taco.cli.main import app
+from taco.transfer.affinity.grouping import (
+    Family,
+    compare_groups,
+    group_file,
+    group_gains,
+    groups_by_chance,
+    groups_by_map,
+)
+from taco.transfer.affinity.network import Course
+from taco.transfer.affinity.problems import Problem, problem_pictures, problem_plan
+from taco.transfer.affinity.recommend import Worth, map_guess, places, recommend, recommend_for_card, recommended
+from taco.transfer.affinity.report import candidates, report, transfer_metrics, verdict
+
+TASKS = ["intensity_inversion", "outpainting", "shear"]
+SOURCES = [f"{task}@radiology" for task in TASKS]
+
+
+@pytest.fixture(scope="module")
+def known(matrix):
+    "A bank of three tasks that knows pixels."
+    store = matrix.source_store
+    plan = plan_pairs(store, TASKS, "train", 6)
+    return Known(PixelEncoder(), Embeddings(plan, dict(taco=embed(PixelEncoder(), store, plan))))
+
+
+def outcome_rows(score) -> pd.DataFrame:
+    cells = [(s, f"{t}@set{i}", score(s, t)) for i, t in enumerate(TASKS * 3) for s in SOURCES]
+    table = pd.DataFrame(cells, columns=["source", "target", "score"])
+    return table.assign(seed=0, steps=80, metric="psnr", scratch=20., all_labels=24., tested=4)
+
+
+def asked(matrix) -> tuple:
+    plan = problem_plan(matrix.source_store, Problem("outpainting", "promise12"), "train", 5)
+    return problem_pictures(matrix.source_store, plan, 64)
+
+
+def advice(matrix, known, score, **more):
+    table = outcome_rows(score)
+    said = {"taco": table.pivot(index="source", columns="target", values="score").rank()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # three tasks are few
+        return recommend(asked(matrix), known, table, said, **more)
+
+
+def test_the_likest_source_stands_first_where_all_are_as_good_for_others(matrix, known):
+    found = advice(matrix, known, lambda s, t: 22. + s.startswith(t))
+    assert found.table["source"][0] == "outpainting@radiology" and "the nearest" in found.table["reason"][0]
+    assert found.verdict.startswith("Begin with outpainting@radiology") and len(found.table) == 3
+
+
+def test_nothing_is_recommended_where_nothing_helped(matrix, known):
+    found = advice(matrix, known, lambda s, t: 19. - s.startswith(t), most=2)
+    assert found.verdict.startswith("No recommendation") and len(found.table) == 2
+    assert (found.table["gain"] < 0).all() and (found.table["helped"] == 0).all()
+
+
+def test_a_source_that_the_bank_does_not_hold_is_ranked_by_what_it_did_for_others(known):
+    bank = known.bank
+    guess = map_guess(bank["taco"], bank.table, bank["taco"][:3], [*SOURCES, "centreline@radiology"])
+    assert np.isnan(guess["centreline@radiology"]) and guess[SOURCES].notna().all()
+    worth = Worth(np.tile(np.linspace(0, 1, 4)[:, None], (1, 5)), np.tile(np.linspace(0, 1, 4)[:, None], (1, 5)))
+    prior = pd.Series([1., 2, 3, 4], guess.index)
+    assert "not on this map" in recommended(prior, guess, worth).table.set_index("source").loc[
+        "centreline@radiology", "reason"]
+
+
+def test_worth_is_read_near_a_place_with_an_interval_over_targets():
+    rng = np.random.default_rng(0)
+    place = np.tile(np.linspace(0, 1, 20)[:, None], (1, 30))
+    worth = Worth(place, place - .4 + .2 * rng.normal(size=place.shape))
+    top, bottom = worth.at(1.), worth.at(0.)
+    assert top[1][0] < top[0] < top[1][1] and bottom[1][1] < 0 < top[1][0] and top[2] > .9 > bottom[2]
+    assert places(pd.DataFrame(dict(a=[3., 1, 2]))).tolist() == [[1], [0], [.5]]
+
+
+def test_a_run_without_the_sources_is_refused(matrix, known):
+    table = outcome_rows(lambda s, t: 22. + s.startswith(t))
+    table["source"] = table["source"].replace(dict.fromkeys(SOURCES, "centreline@radiology"))
+    table = table.drop_duplicates(["source", "target"])
+    with pytest.raises(TacoError, match="holds none of the sources"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        recommend(asked(matrix), known, table, {})
+
+
+def test_a_card_is_asked_task_by_task(matrix, known):
+    table = outcome_rows(lambda s, t: 22. + s.startswith(t))
+    said = {"taco": table.pivot(index="source", columns="target", values="score").rank()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = recommend_for_card("yeaz", "deblurring", known, count=4, outcomes=table, guesses=said)
+        with pytest.raises(TaskError): recommend_for_card("yeaz", "multi_class_segmentation", known, count=4)
+    assert list(found) == ["deblurring"]
+
+
+def test_the_command_wants_a_folder_or_a_card():
+    for words in ([], ["somewhere", "--card", "yeaz"]):
+        found = CliRunner().invoke(app, ["recommend", *words])
+        assert isinstance(found.exception, ParameterError) and found.exception.field == "folder, --card"
+
+
+def test_ours_uses_the_map_in_every_combination():
+    found = candidates(["taco", "taco-kl", "prior", "linear", "pixels", "random"])
+    assert ("prior", "linear") not in found and ("taco", "prior", "linear") in found
+    assert all({"taco", "taco-kl"} & set(some) and len(some) <= 3 for some in found)
+
+
+def test_a_report_has_every_rival_and_says_what_is_too_noisy():
+    rng = np.random.default_rng(0)
+    targets = ["centreline@dca1", "deblurring@usforkidney", "boundary_detection@nuset", "inpainting@yeaz"]
+    sources = [f"{t}@radiology" for t in ("shear", "scaling", "deblurring", "inpainting", "despeckling", "centreline")]
+    truth = pd.DataFrame(rng.normal(size=(6, 4)), sources, targets)
+    rows = [dict(source=s, target=t, seed=k, steps=n, metric="psnr", scratch=20., all_labels=24.,
+                 score=22 + truth.loc[s, t] + .1 * rng.normal())
+            for s in sources for t in targets for k in range(3) for n in (10, 40)]
+    noisy = lambda much: pd.DataFrame(truth + much * rng.normal(size=truth.shape), sources, targets)
+    found = report(pd.DataFrame(rows), {"taco": noisy(.2), "taco-kl": noisy(3), "pixels": noisy(9)}, 40)
+    metrics = transfer_metrics(found, "phantom", 3)
+    wanted = "reliability tau tau_centred ceiling percentile3 regret3 worse_than_scratch tau_prior tau_minus_prior "
+    wanted += "tau_pixels tau_minus_pixels tau_taco_kl regret3_at_random"
+    assert {f"transfer_{name}" for name in wanted.split()} <= set(metrics)
+    assert metrics["transfer_tau_minus_pixels"]["value"] == pytest.approx(
+        metrics["transfer_tau"]["value"] - metrics["transfer_tau_pixels"]["value"])
+    assert "worth predicting" in verdict(found)[0] and set(found.chosen) == {"radiology", "microscopy and photography"}
+    shuffled = pd.DataFrame(rows).assign(score=22 + rng.normal(size=len(rows)))
+    assert "too noisy" in verdict(report(shuffled, {"taco": noisy(.2)}, 40))[0]
+
+
+def test_groups_by_the_map_and_by_chance():
+    likeness = np.kron(np.eye(3), np.ones((2, 2))) + .01
+    names = list("abcdef")
+    found = groups_by_map(likeness, names, 3)
+    assert found == (("a", "b"), ("c", "d"), ("e", "f"))
+    assert groups_by_map(likeness, names, 6) == tuple((n,) for n in names)
+    drawn = {groups_by_chance(found, seed) for seed in range(5)}
+    assert len(drawn) > 1 and all(sorted(sum(groups, ())) == names for groups in drawn)
+    with pytest.raises(ParameterError): groups_by_map(likeness, names, 7)
+
+
+def test_a_group_is_learnt_once_and_differences_are_paired(folders, tmp_path):
+    family = Family(("gaussian_denoising", "deblurring"), "nuset", (folders["nuset"],),
+                    Course(16, (4, 8), pairs=6, source_steps=3))
+    alone = tuple((task,) for task in family.tasks)
+    divisions = dict(map=(("deblurring", "gaussian_denoising"),), all=(family.tasks,), alone=alone)
+    table = compare_groups(family, divisions, [0, 1], tmp_path)
+    assert len(table) == 12 and len(list((tmp_path / "groups").iterdir())) == 6  # together, and each alone; two seeds
+    value, _ = group_gains(table)["all"]
+    assert value == 0 and group_file(family.tasks, 0, tmp_path).exists()
+    with pytest.raises(TacoError, match="restorations"):
+        compare_groups(Family(("shear",), "nuset", (folders["nuset"],)), divisions, [0], tmp_path)
