@@ -24,6 +24,7 @@ DOOR = {
     "taco.atlas.relations": "relations",
     "taco.atlas.figures": "draw_map",
     "taco.atlas.use.place": "place",
+    "taco.transfer.affinity.recommend": "recommend",
     "taco.workflow.page": "write_atlas",
     "taco.base": "TacoError",
 }

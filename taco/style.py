@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # matplotlib and seaborn are imported where something is draw
     from PIL import Image
 
 # %% auto #0
-__all__ = ['OKABE_ITO', 'FAMILY_COLOURS', 'FAMILY_MARKERS', 'STYLE', 'style', 'LARGEST_VECTOR', 'palette', 'literal', 'Style',
-           'few_colours', 'save_figure']
+__all__ = ['OKABE_ITO', 'FAMILY_COLOURS', 'FAMILY_MARKERS', 'STYLE', 'style', 'LARGEST_VECTOR', 'MOST_PICTURES', 'palette',
+           'literal', 'Style', 'few_colours', 'save_figure']
 
 # %% ../nbs/02_style.ipynb #7fcedd87
 OKABE_ITO = dict(
@@ -71,6 +71,7 @@ style = Style()
 
 # %% ../nbs/02_style.ipynb #6c4eb49b
 LARGEST_VECTOR = 300_000  # bytes
+MOST_PICTURES = 12        # in a vector file, which holds each as a PNG of its own
 
 def few_colours(picture: Image.Image) -> Image.Image:
     """The picture with a palette of 256 colours: k-means over its colours, in which rare ones count, too.
@@ -94,7 +95,7 @@ def few_colours(picture: Image.Image) -> Image.Image:
 # %% ../nbs/02_style.ipynb #01eab917
 @style
 def save_figure(figure: Figure, path: str | Path) -> list[Path]:
-    """Write `path`.png and, up to 300 kB, `path`.svg in the house style; the files that were written.
+    """Write `path`.png and, where it stays small, `path`.svg in the house style; the files that were written.
 
     Each file is whole or absent, and has no date, so that equal figures are equal files.
     """
@@ -106,5 +107,6 @@ def save_figure(figure: Figure, path: str | Path) -> list[Path]:
     with atomic(files[1]) as spare:
         figure.savefig(spare, metadata={"Date": None, "Creator": None})
         small = spare.stat().st_size <= LARGEST_VECTOR
-    if not small: files.pop().unlink()
+    pictures = sum(len(ax.images) for ax in figure.axes)
+    if not small or pictures > MOST_PICTURES: files.pop().unlink()
     return files

@@ -198,8 +198,7 @@ ANSWERS += (
     ("study/neighbours", "neighbours", "and over three seeds?",
      "kNN <study/task_knn_heldout_images> on held-out images, <study/task_knn_unseen_datasets> on datasets never seen; "
      "cross-entropy with as many steps <study/task_knn_unseen_datasets_cross_entropy>, statistics "
-     "<study/task_knn_unseen_datasets_statistics_lda|task_knn_unseen_datasets_statistics_trees>; ten minutes of a GPU: "
-     "<gpu/task_knn_heldout_images> and <gpu/task_knn_unseen_datasets>"),
+     "<study/task_knn_unseen_datasets_statistics_lda|task_knn_unseen_datasets_statistics_trees>"),
     ("study/left_out", "left_out", "does a task lie where no training put it?",
      "seeds of encoders that never saw it agree by <study/similarity_seed_agreement> (Spearman; random weights "
      "<study/similarity_seed_agreement_untrained>); from five examples <study/fewshot5_left_out> are recognised, "
@@ -228,9 +227,14 @@ ANSWERS += (
      "AUROC <ums_rep_breast_ultrasound_full-all_auroc_change:+ci>, "
      "but Dice <ums_rep_breast_ultrasound_full-all_dice_change:+ci>; most is a denoiser kept"),
     ("fig11_sequences", "sequence_ssl", "do pretext tasks on slice sequences help?",
-     "on phantoms, at convergence, with one labelled volume: Dice <sequence_mmwhs_CT_all_minus_moco_1:+ci> over MoCo "
+     "on phantoms, with one labelled volume: Dice <sequence_mmwhs_CT_all_minus_moco_1:+ci> over MoCo "
      "v2, <sequence_mmwhs_CT_all_minus_scratch_1:+ci> over none, not told from chance; three more labels "
      "<sequence_mmwhs_CT_scratch_rise:+.3f>"),
+    ("fig12_transfer", "affinity", "does the map say what transfers?",
+     "phantoms: tau <transfer_tau>, by random weights "
+     "<transfer_tau_random|transfer_tau_random_kl|transfer_tau_random_fid>, statistics "
+     "<transfer_tau_statistics|transfer_tau_statistics_kl|transfer_tau_statistics_share>, a list "
+     "<transfer_tau_prior> (ceiling <transfer_ceiling>)"),
 )
 
 # %% ../../nbs/workflow/04_tables.ipynb #8b63e090
