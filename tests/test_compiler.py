@@ -111,6 +111,7 @@ def test_outcome_leaves_its_arguments_alone():
     assert all(p.grad is None for p in net.parameters())
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler here")
 def test_wholes_are_compiled_right(monkeypatch, tmp_path):
     "torch 2.13 samples between pixels wrongly when compiled; the network must not ask it to."

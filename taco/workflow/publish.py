@@ -174,6 +174,8 @@ TITLES = {
     "fig10_ums_rep": "Figure 10. What does one shared representation save?",
     "fig10_ums_rep_examples": "Figure 10, examples",
     "fig11_sequences": "Figure 11. Does pre-training on slice sequences help with few labels?",
+    "fig12_transfer": "Figure 12. Does the map say which source to begin with?",
+    "fig12_grouping": "Figure 12b. What should be learned together?",
     "image_contrast_loss": "Training without tasks: the loss",
     "neighbours": "How often do the nearest neighbours name the task?",
     "real_unseen": "Does it hold on real images never seen?",

@@ -174,6 +174,7 @@ for n in (50_000, 200_000):
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_square():
     """Peak memory, MiB: four times the rows cost a few vectors of N numbers more.
 

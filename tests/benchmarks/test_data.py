@@ -74,6 +74,7 @@ def test_films_are_read_in_flat_memory(tmp_path):
     assert held["images"] == [200, 2000] and held["more_percent"]["own"] < 15
 
 
+@pytest.mark.long
 def test_a_loop_that_fails_is_not_a_measurement(tmp_path):
     with pytest.raises(RuntimeError, match="no packed dataset"):
         data.memory(tmp_path / "a", tmp_path / "b", 1)

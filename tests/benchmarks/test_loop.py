@@ -46,6 +46,7 @@ def test_ways_to_train_differ_in_threads_and_the_bound_shares_the_batch(config):
     assert json.loads(json.dumps(ways["loop"][0][0]))["encoder"]["width"] == 0.125
 
 
+@pytest.mark.long
 def test_a_training_in_a_process_of_its_own_answers_when_asked(folder, config):
     settings, threads = loop.ways(config, 2)["one thread"][0]
     training = loop.Training([folder], settings, threads)
@@ -59,6 +60,7 @@ def test_a_training_in_a_process_of_its_own_answers_when_asked(folder, config):
     assert training.process.returncode == 0
 
 
+@pytest.mark.long
 def test_a_training_that_fails_says_why(tmp_path, config):
     training = loop.Training([tmp_path / "none"], loop.ways(config, 2)["loop"][0][0], 1)
     try:

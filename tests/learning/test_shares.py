@@ -138,6 +138,7 @@ os.execvp("g++", ["g++", *sys.argv[1:]])
 """
 
 
+@pytest.mark.long
 @COMPILER
 def test_a_compiler_that_fails_is_told(monkeypatch, tmp_path):
     (fake := tmp_path / "g++").write_text(BROKEN.format(python=sys.executable))
@@ -151,6 +152,7 @@ def test_a_compiler_that_fails_is_told(monkeypatch, tmp_path):
     assert told.value.found and "C++ compile error" not in told.value.found
 
 
+@pytest.mark.long
 @COMPILER
 @pytest.mark.parametrize("way", WAYS)
 def test_shares_of_two_sizes_are_compiled_before_they_are_dealt_out(way, monkeypatch, tmp_path):
@@ -442,6 +444,7 @@ if "wait" in sys.argv: time.sleep(60)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["forgotten", "killed"])
 def test_helpers_end_with_whoever_began_them(how, root):
     words = [sys.executable, "-c", ENDS, *(["wait"] if how == "killed" else [])]

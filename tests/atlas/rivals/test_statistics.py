@@ -157,6 +157,7 @@ def share_right(encoder, store, bank, queries) -> float:
     return float((weighted_knn(vectors[0], bank["task"], vectors[1], 10) == queries["task"]).mean())
 
 
+@pytest.mark.long
 def test_statistics_are_a_strong_rival_on_plain_tasks(store, plans):
     "At full scale 0.96 with discriminants, 0.98 with trees, and 0.89 without comparing; here there is little data."
     found = {name: share_right(baseline(name, store=store, bank=plans[0]), store, *plans)
@@ -166,6 +167,7 @@ def test_statistics_are_a_strong_rival_on_plain_tasks(store, plans):
     assert found["single-images"] <= found["statistics-trees"] - .04
 
 
+@pytest.mark.long
 def test_single_images_tell_little_where_traces_are_hidden(store):
     "Of plain tasks they name most (above); masks and noise are seen without comparing, all else is not."
     bank, asked = (plan_pairs(store, ALL_TASKS, split, n, n, "hidden") for split, n in (("train", 6), ("test", 2)))
