@@ -166,6 +166,7 @@ def test_by_the_door_with_a_function_and_without_data(monkeypatch):
     assert "relations" in dir(taco) and (found["low"] <= found["high"]).all()
 
 
+@pytest.mark.long
 def test_all_encoders_see_the_same_questions_as_one_alone(store, plan, monkeypatch):
     bank = Bank(store, plan_pairs(store, ["shear", "deblurring"], "train", 4))
     encoders = {how: StatisticsEncoder.fit(bank, how) for how in ("raw", "lda")} | dict(pixels=PixelEncoder(8))

@@ -211,6 +211,7 @@ def test_statistics_are_finite_and_see_colour_and_direction():
     assert not np.allclose(image_statistics(stripes), image_statistics(stripes.transpose(0, 2, 1)))
 
 
+@pytest.mark.long
 def test_a_linear_probe_tells_the_datasets_apart():
     "Learned from subjects 0 …, asked about subjects 100 …: at least four of five images find their dataset."
 

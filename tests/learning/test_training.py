@@ -227,6 +227,7 @@ def test_anchors_pull_sooner_than_contrast_alone(store, tmp_path):
     assert loss[0] - first == pytest.approx(np.log(len(TASKS) + 1), abs=1.)  # the points are anywhere at first
 
 
+@pytest.mark.long
 def test_ordinal_positives_order_by_strength(store, tmp_path):
     "It resumes exactly, and pairs of one task lie in the order of what was done to them, which nothing else asks for."
     how = dict(tasks_per_batch=1, steps=80, pairs_per_task=24, learning_rate=4e-3, randomise=False, log_every=5)
@@ -249,6 +250,7 @@ def test_ordinal_positives_order_by_strength(store, tmp_path):
         with pytest.raises(ParameterError, match="ordinal"): config(ordinal=wrong)
 
 
+@pytest.mark.long
 def test_settings_are_read_from_the_embedding(store, tmp_path):
     "It resumes exactly, and a shift of brightness lies along a line of the embedding, which nothing else asks for."
     how = dict(tasks_per_batch=1, steps=60, pairs_per_task=24, learning_rate=4e-3, randomise=False, log_every=5)

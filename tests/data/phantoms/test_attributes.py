@@ -92,6 +92,7 @@ def test_the_stand_in_has_the_attribute_of_the_real_dataset(name):
     assert {k for r in records for k in r.attributes} == {ATTRIBUTES[name]}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recipe", ATTRIBUTES)
 def test_both_values_occur_in_a_fair_share(recipe, drawn):
     share = np.mean(drawn(recipe)[2])

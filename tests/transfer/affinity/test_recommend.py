@@ -1,4 +1,5 @@
 "Advice: from a measured matrix and a few pairs to a ranking, or to none; groups of tasks."
+import json
 import warnings
 
 import numpy as np
@@ -21,7 +22,17 @@ from taco.transfer.affinity.grouping import (
 )
 from taco.transfer.affinity.network import Course
 from taco.transfer.affinity.problems import Problem, problem_pictures, problem_plan
-from taco.transfer.affinity.recommend import Worth, map_guess, places, recommend, recommend_for_card, recommended
+from taco.transfer.affinity.published import shipped
+from taco.transfer.affinity.recommend import (
+    Worth,
+    map_guess,
+    places,
+    recommend,
+    recommend_for_card,
+    recommended,
+    shipped_guesses,
+    worth_of,
+)
 from taco.transfer.affinity.report import candidates, report, transfer_metrics, verdict
 
 TASKS = ["intensity_inversion", "outpainting", "shear"]
@@ -160,3 +171,13 @@ def test_a_group_is_learnt_once_and_differences_are_paired(folders, tmp_path):
     assert value == 0 and group_file(family.tasks, 0, tmp_path).exists()
     with pytest.raises(TacoError, match="restorations"):
         compare_groups(Family(("shear",), "nuset", (folders["nuset"],)), divisions, [0], tmp_path)
+
+
+def test_what_comes_with_the_package_is_what_was_published(root):
+    published = json.loads((root / "figures/quick/metrics.json").read_text())
+    outcomes, guesses = shipped("outcomes.csv"), shipped_guesses()
+    found = transfer_metrics(report(outcomes, guesses, int(outcomes["steps"].max())), "phantom", 3)
+    for name in ("transfer_tau", "transfer_reliability", "transfer_tau_random", "transfer_tau_prior"):
+        assert found[name]["value"] == pytest.approx(published[name]["value"], abs=.02), name
+    worth, prior = worth_of(outcomes, guesses)
+    assert len(prior) == 8 and worth.at(1.)[0] > worth.at(0.)[0]
