@@ -172,6 +172,7 @@ def test_shares_of_two_sizes_are_compiled_before_they_are_dealt_out(way, monkeyp
         assert torch.equal(a, b) and torch.allclose(a, plain, atol=1e-5)
 
 
+@pytest.mark.long
 @COMPILER
 def test_what_is_compiled_later_by_a_helper_is_compiled_there(monkeypatch, tmp_path):
     "As when something is frozen while training: then it is another function."
