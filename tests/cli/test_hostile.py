@@ -28,6 +28,8 @@ COMMANDS = {
     "atlas": ["nowhere"],
     "ask": ["nowhere", "nowhere"],
     "place": ["nowhere"],
+    "recommend": ["nowhere"],
+    "judge": ["nowhere"],
     "data list": [],
     "data fetch": ["drive"],
     "data new": ["nowhere"],
@@ -91,6 +93,7 @@ def test_every_argument(command, word, capsys, tmp_path, monkeypatch):
         "data pack": ["--out", str(tmp_path / "packed")],
         "data new": ["-o", str(tmp_path / "new.toml")],
         "place": ["--encoder", str(tmp_path)],
+        "recommend": ["--encoder", str(tmp_path)],
     }.get(command, [])
     for others in range(len(COMMANDS[command])):  # a command of several arguments is given the word as each of them
         words = [*COMMANDS[command][:others], word, *COMMANDS[command][others + 1:]]
