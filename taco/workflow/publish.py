@@ -19,9 +19,9 @@ from .seal import fault_of, finished
 from .tables import study_tables
 
 # %% auto #0
-__all__ = ['DIGESTS', 'AWAY', 'TITLES', 'without_folders', 'injected_paths', 'strip_notebook', 'read_published', 'kept_before',
-           'publish', 'prefix_of', 'whole', 'publish_run', 'remove_others', 'add_metrics', 'copy_figure', 'title_of',
-           'page', 'provenance_line', 'numbers']
+__all__ = ['DIGESTS', 'TABLES', 'AWAY', 'TITLES', 'without_folders', 'injected_paths', 'strip_notebook', 'read_published',
+           'kept_before', 'publish', 'prefix_of', 'whole', 'publish_run', 'remove_others', 'add_metrics',
+           'copy_document', 'copy_figure', 'title_of', 'page', 'provenance_line', 'documents', 'numbers']
 
 # %% ../../nbs/workflow/05_publish.ipynb #1428bff4
 def without_folders(value):
@@ -55,6 +55,7 @@ def strip_notebook(executed: Path, target: Path, prefix: str = "") -> None:
 
 # %% ../../nbs/workflow/05_publish.ipynb #ea48ae20
 DIGESTS = "digests.json"
+TABLES = "tables"  # the folder of what runs say in documents
 AWAY = "Move this file away, then publish all parts again."
 
 def read_published(folder: Path, name: str, fix: str = AWAY) -> dict:
@@ -124,6 +125,8 @@ def publish_run(step: str, folder: Path, done: dict, spare: Path, manifest: dict
     prefix = prefix_of(step, done)
     provenance = {k: v for k, v in done.items() if k not in ("figures", "metrics", "files", "digest", "needs")}
     provenance["parameters"] = {k: without_folders(v) for k, v in done["parameters"].items()}
+    if names := provenance.pop("documents", []): provenance["documents"] = [prefix + name for name in names]
+    for name in names: copy_document(folder / name, spare / TABLES / (prefix + name))
     for name, about in done["figures"].items():
         copy_figure(folder / name, spare / (prefix + name))
         manifest[prefix + name] = dict(about, **provenance, step=step)
@@ -133,14 +136,16 @@ def publish_run(step: str, folder: Path, done: dict, spare: Path, manifest: dict
 
 # %% ../../nbs/workflow/05_publish.ipynb #60d6d321
 def remove_others(spare: Path, manifest: dict) -> None:
-    "Remove the figures and notebooks that were published before and that `manifest` no longer names."
+    "Remove figures, tables and notebooks that were published before and that `manifest` no longer names."
     file = spare / "manifest.json"
     try: before = read_json(file, ExperimentError) if file.exists() else {}
     except ExperimentError: return  # nobody knows what it named
     figures = before.keys() - manifest.keys() - {"runs"}
     steps = before.get("runs", {}).keys() - manifest.get("runs", {}).keys()
+    of = lambda runs: {f"{TABLES}/{name}" for about in runs.values() for name in about.get("documents", [])}
+    tables = of(before.get("runs", {})) - of(manifest.get("runs", {}))
     others = [f"{name}{suffix}" for name in figures for suffix in (".png", ".svg")]
-    for name in [*others, *(f"executed/{step}.ipynb" for step in steps)]:
+    for name in [*others, *tables, *(f"executed/{step}.ipynb" for step in steps)]:
         (spare / name).unlink(missing_ok=True)
 
 def add_metrics(metrics: dict, new: dict, step: str, folder: Path) -> None:
@@ -150,13 +155,17 @@ def add_metrics(metrics: dict, new: dict, step: str, folder: Path) -> None:
         refusing(ExperimentError, file=folder)("Two runs give one metric.", twice[0], found, "a name of its own")
     metrics.update({name: dict(value, experiment=step) for name, value in new.items()})
 
+def copy_document(source: Path, target: Path) -> None:
+    "Copy one file, into a folder that may not be there."
+    target.parent.mkdir(exist_ok=True)
+    with atomic(target) as spare: spare.write_bytes(source.read_bytes())
+
 def copy_figure(source: Path, target: Path) -> None:
     "Copy NAME.png and, if there is one, NAME.svg; without one, an older copy is removed."
     for suffix in (".png", ".svg"):
         file, goal = source.with_name(source.name + suffix), target.with_name(target.name + suffix)
         if suffix == ".svg" and not file.exists(): goal.unlink(missing_ok=True)
-        else:
-            with atomic(goal) as spare: spare.write_bytes(file.read_bytes())
+        else: copy_document(file, goal)
 
 # %% ../../nbs/workflow/05_publish.ipynb #8c38ae50
 TITLES = {
@@ -207,7 +216,7 @@ def page(name: str, manifest: dict, metrics: dict) -> str:
         lines += [f"## {title_of(figure)}", f"![{figure}]({figure}.png)", about["caption"], provenance_line(about)]
         if step in told: continue
         own = {k: v for k, v in metrics.items() if v.get("experiment") == step}
-        lines += [*study_tables(about["experiment"], own), *numbers(own)]
+        lines += [*study_tables(about["experiment"], own), *numbers(own), *documents(about)]
         told.add(step)
     return "\n\n".join(lines) + "\n"
 
@@ -217,6 +226,11 @@ def provenance_line(about: dict) -> str:
     counts = about.get("data")
     data = ", ".join(f"{n:,} {kind}" for kind, n in counts.items()) if isinstance(counts, dict) else counts
     return f"*`{about['notebook']}`, commit {str(about['commit'])[:7]}; images: {data or 'none of its own'}.*"
+
+def documents(about: dict) -> list[str]:
+    "Where a step's tables lie, as a line; nothing for a step without any."
+    names = about.get("documents", [])
+    return ["Tables: " + ", ".join(f"[{name}]({TABLES}/{name})" for name in names) + "."] if names else []
 
 def numbers(metrics: dict) -> list[str]:
     "The metrics of a step as a folded table of Markdown; nothing for a step without any."

@@ -73,6 +73,7 @@ class Run:
     parameters: dict
     metrics: dict[str, dict] = field(default_factory=dict)
     figures: dict[str, dict] = field(default_factory=dict)
+    documents: list[str] = field(default_factory=list)  # tables for papers, and what numbers were computed from
     data: dict[str, int] = field(default_factory=dict)  # images used, per kind of data
     device: str = "cpu"
     devices: set[str] = field(default_factory=set)      # on which a state was made that it goes on from
@@ -154,6 +155,12 @@ def figure(self: Run, drawing, name: str, caption: str) -> None:
     display(Markdown(f"![{name}]({name}.png)\n\n{caption}"))
 
 @patch
+def document(self: Run, name: str, text: str) -> None:
+    "Write a file that is published beside the figures: a table for a paper, or what numbers were computed from."
+    with atomic(self.folder / name) as spare: spare.write_text(text, encoding="utf-8")
+    self.documents.append(name)
+
+@patch
 def trouble(self: Run, what: str, why: str) -> None:
     "Say that something failed which does not stop the run: it is printed, and told again when it is published."
     print(f"{what}: {why}\n", flush=True)
@@ -177,7 +184,7 @@ def finish(self: Run) -> None:
         commit=git_commit(project_root()), code=self.code(), data=self.data,
         device=" and ".join(sorted(self.devices | {self.device})),
         **self.settled, versions=versions(), seconds=round(time.time() - self.started, 1), memory=peak_memory(),
-        figures=self.figures, metrics=self.metrics, needs=self.needs)
+        figures=self.figures, metrics=self.metrics, documents=self.documents, needs=self.needs)
     if self.troubles: about["troubles"] = self.troubles
     if is_under(self.folder):
         write_json(self.folder / FINISHING, about)  # the executed notebook is not whole yet

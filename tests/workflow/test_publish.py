@@ -274,3 +274,27 @@ def test_a_run_that_was_read_and_run_again_since_makes_stale(project):
     assert not wrong(examine(folder))
     again("pack", 4.)
     assert [f.words for f in examine(folder)["train"]] == ["it has read runs/mine/pack, which was run again since"]
+
+
+def test_a_document_is_published_beside_the_figures_and_goes_when_it_is_not_written_any_more(tmp_path):
+    target = tmp_path / "figures/mine"
+    def run(step: str, *names: str):
+        folder = done(tmp_path / step, step, 1.)
+        for name in names: (folder / name).write_text("| a |\n")
+        about = json.loads((folder / "done.json").read_text())
+        seal(folder, {k: v for k, v in about.items() if k not in ("files", "digest")} | dict(documents=list(names)))
+        return folder
+    runs = dict(map=run("map", "map.md", "map.csv"), train=run("train", "train.tex"))
+    publish(runs, target)
+    assert sorted(p.name for p in (target / "tables").iterdir()) == ["map.csv", "map.md", "train.tex"]
+    assert "[map.md](tables/map.md), [map.csv](tables/map.csv)" in (target / "README.md").read_text()
+    assert json.loads((target / "manifest.json").read_text())["runs"]["train"]["documents"] == ["train.tex"]
+    run("map", "map.csv")
+    publish(dict(map=runs["map"]), target, keep=["train"])
+    assert sorted(p.name for p in (target / "tables").iterdir()) == ["map.csv", "train.tex"]
+    assert not wrong(examine(target))
+    (runs["map"] / "map.csv").write_text("| b |\n")
+    with pytest.raises(ExperimentError, match="not as the run left it"): publish(runs, target)
+    (runs["map"] / "map.csv").unlink()
+    with pytest.raises(ExperimentError, match="not as the run left it"): publish(runs, target)
+    assert (target / "tables/map.csv").read_text() == "| a |\n"

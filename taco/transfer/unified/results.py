@@ -21,9 +21,9 @@ from .study import Modality, division_folder, divisions
 from .targets import Target
 
 # %% auto #0
-__all__ = ['Interval', 'REFERENCE', 'MARGINS', 'SAVINGS', 'Results', 'stage_one', 'spent', 'value', 'difference', 'table_of',
-           'not_worse', 'not_worse_at_all', 'beats_chance', 'parts_of_saving', 'amortised', 'curve', 'mean_curve',
-           'on_val', 'over_best_baseline']
+__all__ = ['Interval', 'REFERENCE', 'MARGINS', 'SAVINGS', 'Results', 'each_score', 'stage_one', 'spent', 'value', 'difference',
+           'table_of', 'not_worse', 'not_worse_at_all', 'beats_chance', 'parts_of_saving', 'amortised', 'curve',
+           'mean_curve', 'on_val', 'over_best_baseline']
 
 # %% ../../../nbs/transfer/unified/10_results.ipynb #731161d2
 @dataclass
@@ -64,6 +64,13 @@ def _ordered(tables: list[pd.DataFrame]) -> pd.DataFrame:
     table = pd.concat(tables, ignore_index=True)
     if table["fold"].nunique() == 1: table = table.drop(columns="fold")
     return table.sort_values(["set", "image"], ignore_index=True)
+
+def each_score(studies: Sequence[Results]) -> str:
+    "CSV, a row an arm, seed and test image: what the intervals are computed from."
+    rows = [table.assign(arm=arm, seed=seed, modality=r.modality) for r in studies
+            for arm, tables in r.scores.items() for seed, table in enumerate(tables)]
+    table = pd.concat(rows).set_index(["modality", "arm", "seed", "set", "image", "subject"])
+    return table.to_csv(float_format="%.5g")
 
 def stage_one(results: Results, arm: str) -> float:
     "Operations of the stage 1 that an arm starts from, mean over divisions; else 0."
