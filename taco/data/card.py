@@ -265,18 +265,16 @@ def read_card(path: str | Path) -> Card:
     return parse_card(text, path)
 
 # %% ../../nbs/data/03_card.ipynb #68aa8e6f
-def load_card(name: str | Path | Card) -> Card:
-    """The card of a name (`drive`) or of a TOML file (`my/cards/drive.toml`); a card is returned as it is.
-
-    Raises `CardError` when there is none, or when it cannot work.
-    """
+def load_card(name: str | Path | Card, cards: str | Path | None = None) -> Card:
+    "The card of a name (`drive`), looked for in the folder `cards` first; or of a TOML file. Raises `CardError`."
     if isinstance(name, Card): return name
     if str(name).lower().endswith(".toml"): path = Path(name)
+    elif cards and (own := Path(cards, f"{name}.toml")).exists(): path = own
     elif known := [path for path in _on_shelf(str(name)) if os.path.exists(path)]: path = known[0]
     else:
-        own = "Give the path of a card of your own, or name its folder in TACO_CARDS."
+        other = "Give the path of a card of your own, or name its folder in TACO_CARDS."
         refusing(CardError)("No card has this name.", "card", str(name),
-                            fix=f"{suggest(str(name), list_cards())} {own}")
+                            fix=f"{suggest(str(name), list_cards())} {other}")
     card = read_card(path)
     if path.stem not in (card.name, "card"):
         refusing(CardError, file=path)("A card is named after its file.", "name", card.name, path.stem,

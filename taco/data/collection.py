@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,11 +21,11 @@ from .find import find, rank
 from .pack import pack
 from .readers.files import few
 from .readers.source import Item
-from .store import Store
+from .store import Store, read_manifest
 
 # %% auto #0
 __all__ = ['TRAINED', 'HELD_OUT', 'Collection', 'find_datasets', 'divide_datasets', 'pack_datasets', 'draw_folders', 'contents',
-           'equal_images', 'refuse_equal']
+           'may_be_shown', 'equal_images', 'refuse_equal']
 
 # %% ../../nbs/data/14_collection.ipynb #78460b39
 def _aliases(cards: Path | None) -> dict[str, str]:
@@ -160,6 +161,13 @@ def draw_folders(folders: Sequence[Path], count: int, seed: int = 0) -> list[Pat
 def contents(manifest: dict) -> str:
     "What a packed dataset holds, as text, from its manifest: the same wherever and whenever it was packed."
     return hashlib.sha256(json.dumps(manifest["files"], sort_keys=True).encode()).hexdigest()[:16]
+
+# %% ../../nbs/data/14_collection.ipynb #2af5040e
+def may_be_shown(packed: str | Path) -> bool:
+    "Whether images of this folder may be printed: none is real, or the licence is CC0 or CC BY."
+    about = read_manifest(packed)
+    free = re.search(r"CC0|CC[ -]BY(?![ -]N)", about["licence"])
+    return about["source"] != "real" or free is not None
 
 # %% ../../nbs/data/14_collection.ipynb #b5ab1c63
 def equal_images(*stores: Store) -> list[list[tuple[str, str, str, str]]]:

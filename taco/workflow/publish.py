@@ -148,6 +148,7 @@ def remove_others(spare: Path, manifest: dict) -> None:
     for name in [*others, *tables, *(f"executed/{step}.ipynb" for step in steps)]:
         (spare / name).unlink(missing_ok=True)
 
+# %% ../../nbs/workflow/05_publish.ipynb #8fac3369
 def add_metrics(metrics: dict, new: dict, step: str, folder: Path) -> None:
     "Add the metrics of a step. Raises `ExperimentError` for a name that another step has."
     if twice := sorted(metrics.keys() & new.keys()):

@@ -160,6 +160,7 @@ def document(self: Run, name: str, text: str) -> None:
     with atomic(self.folder / name) as spare: spare.write_text(text, encoding="utf-8")
     self.documents.append(name)
 
+# %% ../../nbs/workflow/01_run.ipynb #64664848
 @patch
 def trouble(self: Run, what: str, why: str) -> None:
     "Say that something failed which does not stop the run: it is printed, and told again when it is published."

@@ -14,6 +14,7 @@ from taco.data.collection import (
     draw_folders,
     equal_images,
     find_datasets,
+    may_be_shown,
     pack_datasets,
     refuse_equal,
 )
@@ -176,3 +177,13 @@ def test_a_dataset_holds_the_same_when_its_files_were_copied_and_not_when_one_ch
     assert copied["key"] != first["key"] and contents(copied) == contents(first)
     Image.fromarray(np.full((8, 8), 9, np.uint8)).save(tmp_path / "dots/0.png")
     assert contents(packed()) != contents(first)
+
+
+@pytest.mark.parametrize("licence, shown", [
+    ("CC BY 4.0", True), ("CC-BY-NC 4.0", False), ("CC BY-NC-SA", False), ("CC BY-ND 4.0", False), ("CC0 1.0", True),
+    ("CC0: Public Domain", True), ("research only", False)])
+def test_real_images_are_shown_where_the_licence_allows_it(licence, shown, tmp_path, monkeypatch):
+    for source, seen in (("real", shown), ("phantom", True), ("packaged", True)):
+        about = dict(source=source, licence=licence)
+        monkeypatch.setattr("taco.data.collection.read_manifest", lambda folder, about=about: about)
+        assert may_be_shown(tmp_path) is seen

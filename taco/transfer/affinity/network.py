@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -18,10 +19,12 @@ from ...base import EncoderError, ParameterError, TacoError, atomic, check_field
 from ...learning.loop import Fit, FitConfig, fit, one_thread, step_generator
 from ...tasks.random import Draw
 from ...tasks.semantic import choose_colours
+from ..sequences.finetune import dice_scores
 from ..unet import UNetDecoder, UNetEncoder
+from ..unified.scores import psnr
 
 # %% auto #0
-__all__ = ['Course', 'Translator', 'shuffled', 'trained', 'save_weights', 'load_weights', 'classes_of', 'dice', 'psnr',
+__all__ = ['Course', 'Translator', 'shuffled', 'trained', 'save_weights', 'load_weights', 'classes_of', 'mean_dice', 'mean_psnr',
            'picture_score']
 
 # %% ../../../nbs/transfer/affinity/01_network.ipynb #4c971036
@@ -109,20 +112,14 @@ def classes_of(picture: Tensor,  # (B, 3, S, S)
     colours = choose_colours(Draw(torch.zeros(1, dtype=torch.int64)), count, torch.zeros(1))[0]
     return (picture[:, None] - colours[:, :, None, None].to(picture)).square().sum(2).argmin(1)
 
-def dice(predicted: Tensor, wanted: Tensor, count: int) -> float:
-    """Mean over classes 1 … `count` - 1 that occur, of integer maps of one shape, over all images
-    together.
-    """
-    one_hot = [F.one_hot(x, count)[..., 1:].flatten(0, -2).double() for x in (predicted, wanted)]
-    both, either = (one_hot[0] * one_hot[1]).sum(0), one_hot[0].sum(0) + one_hot[1].sum(0)
-    return float((2 * both / either.clamp(min=1))[either > 0].mean()) if (either > 0).any() else 1.
+def mean_dice(predicted: Tensor, wanted: Tensor, count: int) -> float:
+    "Mean over classes 1 … `count` - 1 that occur, of integer maps of one shape, over all images together."
+    each = dice_scores(predicted.numpy(), wanted.numpy(), range(1, count))
+    return float(np.nanmean(each)) if np.isfinite(each).any() else 1.
 
-def psnr(predicted: Tensor, wanted: Tensor) -> float:
-    """Decibel, mean over images (B, 3, S, S) in [0, 1]; an image without an error counts as one
-    of 60 dB.
-    """
-    wrong = (predicted - wanted).square().mean((1, 2, 3)).clamp(min=1e-6)
-    return float(-10 * wrong.log10().mean())
+def mean_psnr(predicted: Tensor, wanted: Tensor) -> float:
+    "Decibel, mean over images (B, 3, S, S) in [0, 1]; an image without an error counts as one of 60 dB."
+    return float(psnr(predicted, wanted).clamp(max=60).mean())
 
 # %% ../../../nbs/transfer/affinity/01_network.ipynb #849a0143
 @torch.inference_mode()
@@ -132,5 +129,5 @@ def picture_score(model: Translator, pairs: tuple[Tensor, Tensor], colours: int)
     """
     if not len(pairs[0]): refusing(TacoError)("There is nothing to score.", "pairs", "none", "one at least")
     predicted = model.cpu().eval()(pairs[0]).clamp(0, 1)
-    if colours: return dice(classes_of(predicted, colours), classes_of(pairs[1], colours), colours)
-    return psnr(predicted, pairs[1])
+    if colours: return mean_dice(classes_of(predicted, colours), classes_of(pairs[1], colours), colours)
+    return mean_psnr(predicted, pairs[1])

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...base import TaskError, refusing, suggest
-from ...data.card import Card, load_card
+from ...data.card import load_card
 from ...data.pack import pack
 from ...data.record import MODALITIES
 from ...data.store import Store
@@ -114,7 +114,5 @@ def pack_targets(
     targets: Sequence[Problem], cards: str | Path | None = None, **settings,
 ) -> list[str]:
     "Folders of the datasets of some targets, packed as `settings` of `taco.data.pack.pack` say."
-    def described(name: str) -> Card:
-        own = Path(cards or "", f"{name}.toml")
-        return load_card(own if cards and own.exists() else name)
-    return [str(pack(described(name), **settings)) for name in dict.fromkeys(t.images for t in targets)]
+    names = dict.fromkeys(t.images for t in targets)
+    return [str(pack(load_card(name, cards), **settings)) for name in names]

@@ -5,15 +5,12 @@
 # %% ../../../nbs/transfer/unified/11_answers.ipynb #084eb214
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ...data.store import read_manifest
 from .networks import BASELINES
 from taco.transfer.unified.results import (
     MARGINS,
@@ -22,6 +19,7 @@ from taco.transfer.unified.results import (
     amortised,
     beats_chance,
     difference,
+    each_score,
     not_worse,
     not_worse_at_all,
     over_best_baseline,
@@ -32,7 +30,7 @@ from .scores import MEASURES, label_sets
 
 # %% auto #0
 __all__ = ['ARM_NAMES', 'Numbers', 'arm_title', 'overview', 'shared_arms', 'most_saved', 'say_saved', 'say_gained', 'say_asked',
-           'pretext_changes', 'may_be_shown', 'sentences', 'study_metrics', 'paper_table']
+           'pretext_changes', 'sentences', 'study_metrics', 'paper_table', 'study_documents']
 
 # %% ../../../nbs/transfer/unified/11_answers.ipynb #29144765
 ARM_NAMES = dict(separate="separate networks", guided="separate, class given masks",
@@ -126,11 +124,6 @@ def pretext_changes(results: Results) -> pd.DataFrame:
         rows.append(row)
     return pd.DataFrame(rows)
 
-def may_be_shown(packed: str | Path) -> bool:
-    "Whether images of this folder may be printed: none is real, or the licence is CC0 or CC BY."
-    about = read_manifest(packed)
-    free = re.search(r"CC0|CC[ -]BY(?![ -]N)", about["licence"])
-    return about["source"] != "real" or free is not None
 
 # %% ../../../nbs/transfer/unified/11_answers.ipynb #8534bdf4
 def sentences(results: Results, table: pd.DataFrame, margins: Mapping[str, float] = MARGINS) -> list[str]:
@@ -194,3 +187,8 @@ def paper_table(tables: Mapping[str, pd.DataFrame], latex: bool = False) -> str:
     line = lambda cells: "| " + " | ".join(map(str, cells)) + " |"
     rows = [flat.columns, ["---"] * flat.shape[1], *flat.to_numpy().tolist()]
     return "\n".join(map(line, rows)) + "\n"
+
+def study_documents(studies: Sequence[Results], tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    "By file: the table in Markdown and in LaTeX, and the score of each test image."
+    return {"ums_rep.md": paper_table(tables), "ums_rep.tex": paper_table(tables, latex=True),
+            "ums_rep_scores.csv": each_score(studies)}

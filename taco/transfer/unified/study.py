@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ...base import ParameterError, StoreError, TacoError, refusing, write_json
-from ...data.card import Card, load_card
+from ...data.card import load_card
 from ...data.collection import contents
 from ...data.pack import pack
 from ...data.store import Store, read_manifest
@@ -69,17 +69,14 @@ def pack_modality(
     **settings,                   # as for `taco.data.pack.pack`
 ) -> Modality:
     "Pack a modality's datasets, and say what is learnt from them."
-    def described(name: str) -> Card:
-        own = Path(cards or "", f"{name}.toml")
-        return load_card(own if cards and own.exists() else name)
-    packed = str(pack(described(card), **settings))
+    packed = str(pack(load_card(card, cards), **settings))
     real = read_manifest(packed)["source"] != "phantom"
-    beside_it = [str(pack(described(c), **settings)) for c in more]
+    beside_it = [str(pack(load_card(c, cards), **settings)) for c in more]
     if real and phantoms:
         drawn: dict[str, Any] = settings | dict(source="phantom", subjects=phantoms)
-        beside_it.append(str(pack(described(card), **drawn)))
-    other = str(pack(described(asked), **settings)) if asked else None
-    outputs = 2 if other else max(described(card).classes) + 1
+        beside_it.append(str(pack(load_card(card, cards), **drawn)))
+    other = str(pack(load_card(asked, cards), **settings)) if asked else None
+    outputs = 2 if other else max(load_card(card, cards).classes) + 1
     targets = (Target("denoising", "denoising"), Target("structures", "segmentation", outputs),
                Target("finding", "classification", 2, within="structures"))
     return Modality(name, card, finding, packed, targets, tuple(beside_it), other, folds if real else None)

@@ -9,7 +9,15 @@ import torch
 from taco.base import DataError, EncoderError, ParameterError, StoreError, TaskError
 from taco.data.pack import pack
 from taco.data.store import Store
-from taco.transfer.affinity.network import Course, Translator, dice, load_weights, picture_score, psnr, shuffled
+from taco.transfer.affinity.network import (
+    Course,
+    Translator,
+    load_weights,
+    mean_dice,
+    mean_psnr,
+    picture_score,
+    shuffled,
+)
 from taco.transfer.affinity.outcomes import (
     ALL,
     SCRATCH,
@@ -78,10 +86,11 @@ def test_dice_and_psnr_by_hand():
     rng = np.random.default_rng(0)
     a, b = (torch.from_numpy(rng.integers(0, 3, (4, 6, 6))) for _ in range(2))
     by_hand = np.mean([2 * ((a == k) & (b == k)).sum() / ((a == k).sum() + (b == k).sum()) for k in (1, 2)])
-    assert dice(a, b, 3) == pytest.approx(by_hand)
-    assert dice(a * 0, a * 0, 3) == 1 and dice(a.clamp(max=1), a.clamp(max=1), 3) == 1  # a class that never occurs
+    assert mean_dice(a, b, 3) == pytest.approx(by_hand)
+    some = a.clamp(max=1)  # one class never occurs
+    assert mean_dice(a * 0, a * 0, 3) == 1 and mean_dice(some, some, 3) == 1
     x, y = torch.full((1, 3, 4, 4), .5), torch.full((1, 3, 4, 4), .6)
-    assert psnr(x, y) == pytest.approx(20, abs=1e-3) and psnr(x, x) == pytest.approx(60)
+    assert mean_psnr(x, y) == pytest.approx(20, abs=1e-3) and mean_psnr(x, x) == pytest.approx(60)
 
 
 def test_the_table_has_every_cell_and_its_scratch(matrix, measured):

@@ -5,7 +5,6 @@ import pytest
 
 from taco.transfer.unified.answers import (
     arm_title,
-    may_be_shown,
     most_saved,
     overview,
     paper_table,
@@ -106,16 +105,6 @@ def test_other_pretexts_are_compared_with_the_arm_without(results):
     assert row["dice low"] <= row["dice"] <= row["dice high"] and row["accuracy"] == 0
     without = dataclasses.replace(results, costs={a: c for a, c in results.costs.items() if a != "full-all"})
     assert not len(pretext_changes(without))
-
-
-@pytest.mark.parametrize("licence, shown", [
-    ("CC BY 4.0", True), ("CC-BY-NC 4.0", False), ("CC BY-NC-SA", False), ("CC BY-ND 4.0", False), ("CC0 1.0", True),
-    ("CC0: Public Domain", True), ("research only", False)])
-def test_real_images_are_shown_where_the_licence_allows_it(licence, shown, tmp_path, monkeypatch):
-    for source, seen in (("real", shown), ("phantom", True), ("packaged", True)):
-        about = dict(source=source, licence=licence)
-        monkeypatch.setattr("taco.transfer.unified.answers.read_manifest", lambda folder, about=about: about)
-        assert may_be_shown(tmp_path) is seen
 
 
 # ---------------------------------------------------------------- numbers and tables
