@@ -31,8 +31,8 @@ from ...learning.encoder import EncoderConfig, PairEncoder, check_images
 
 # %% auto #0
 __all__ = ['FITS', 'BASELINE_NAMES', 'FITTED', 'HOW_TO_GET', 'small_pixels', 'PixelEncoder', 'PixelPCA', 'StatisticsEncoder',
-           'Bank', 'RandomEncoder', 'imagenet_lite', 'split_spec', 'baseline_name', 'baseline', 'named_folders',
-           'available']
+           'Bank', 'CentredFeatures', 'RandomEncoder', 'imagenet_lite', 'split_spec', 'baseline_name', 'baseline',
+           'named_folders', 'available']
 
 # %% ../../../nbs/atlas/rivals/00_baselines.ipynb #5e9e6030
 def small_pixels(input: Tensor, output: Tensor, side: int) -> Tensor:
@@ -166,18 +166,23 @@ def fit(cls: StatisticsEncoder, bank: Bank, how: str = "raw", alone: bool = Fals
     return cls(values[:, :single].contiguous() if alone else values, tasks, how, alone)
 
 # %% ../../../nbs/atlas/rivals/00_baselines.ipynb #7d96bc12
-class RandomEncoder(nn.Module):
-    """A `PairEncoder` of the given configuration with random weights; its embedding is the
-    centred, normalised features."""
-    def __init__(self, config: EncoderConfig, seed: int = 0):
+class CentredFeatures(nn.Module):
+    """The features of a `PairEncoder`, (B, 3, S, S) twice → features (B, F) and, as embedding, the same centred and of
+    unit length: what a training with tasks has not taken away yet."""
+    def __init__(self, encoder: PairEncoder):
         super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.encoder = PairEncoder(replace(config))
+        self.encoder = encoder
 
     def forward(self, input: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
         features, _ = self.encoder(input, output)
         return features, F.normalize(features - features.mean(1, keepdim=True), dim=1)
+
+class RandomEncoder(CentredFeatures):
+    "The same of a `PairEncoder` of the given configuration with random weights."
+    def __init__(self, config: EncoderConfig, seed: int = 0):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            super().__init__(PairEncoder(replace(config)))
 
 # %% ../../../nbs/atlas/rivals/00_baselines.ipynb #c3291ed9
 def imagenet_lite(file: str | Path = "") -> ImagePairs:

@@ -16,8 +16,9 @@ from scipy.stats import spearmanr, weightedtau
 from ...base import TacoError, refusing
 
 # %% auto #0
-__all__ = ['LEAST', 'USES', 'gains', 'gain_table', 'broken_tau', 'centred', 'uses', 'judge', 'source_prior', 'static_list',
-           'reliability', 'ceiling', 'over_targets', 'by_chance', 'summary', 'combined', 'chosen_elsewhere']
+__all__ = ['LEAST', 'USES', 'gains', 'gain_table', 'broken_tau', 'mean_tau', 'centred', 'uses', 'judge', 'source_prior',
+           'static_list', 'reliability', 'ceiling', 'over_targets', 'by_chance', 'summary', 'combined',
+           'chosen_elsewhere']
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #636a7a7b
 LEAST = dict(dice=.02, psnr=.3)  # what all labels must gain, in Dice and in decibel
@@ -54,6 +55,12 @@ def broken_tau(guess: np.ndarray, outcome: np.ndarray, draws: int = 20, seed: in
         return np.argsort(order)
     found = [weightedtau(ranks(guess), ranks(outcome)).statistic for _ in range(draws if tied else 1)]
     return float(np.mean(found))
+
+def mean_tau(guess: pd.DataFrame, outcome: pd.DataFrame, draws: int = 20) -> float:
+    "Mean over targets of `broken_tau`, of two tables in one order; cells that were not measured do not count."
+    there = {t: outcome[t].notna().to_numpy() for t in outcome}
+    of = lambda table, t: table[t].to_numpy(float)[there[t]]
+    return float(np.mean([broken_tau(of(guess, t), of(outcome, t), draws, i) for i, t in enumerate(outcome)]))
 
 def centred(table: pd.DataFrame) -> pd.DataFrame:
     "A table without the means of its rows and columns."
@@ -175,10 +182,10 @@ def by_chance(guess: pd.DataFrame, outcome: pd.DataFrame, draws: int = 200, seed
     """Share of exchanges of the guess's sources whose mean tau is as large; (1 + as large) / (1 +
     draws).
     """
-    rng, found = np.random.default_rng(seed), _same_cells(guess, outcome)
-    mean_tau = lambda table: np.mean([broken_tau(table[t].to_numpy(), outcome[t].to_numpy(), 3) for t in outcome])
-    real = mean_tau(found)
-    exchanged = [mean_tau(found.iloc[rng.permutation(len(found))]) for _ in range(draws)]
+    _same_cells(guess, outcome)
+    rng, values = np.random.default_rng(seed), guess.loc[outcome.index, outcome.columns].to_numpy(float)
+    tau = lambda table: mean_tau(pd.DataFrame(table, outcome.index, outcome.columns), outcome, 3)
+    real, exchanged = tau(values), [tau(values[rng.permutation(len(values))]) for _ in range(draws)]
     return (1 + sum(e >= real for e in exchanged)) / (1 + draws)
 
 def summary(guesses: Mapping[str, pd.DataFrame], outcome: pd.DataFrame,
@@ -211,7 +218,7 @@ def chosen_elsewhere(
             refusing(TacoError)("All targets are of one group.", "targets", name, "targets of two groups or more",
                                 "Add a target of another modality.")
         known = guesses(others)
-        scored = {c: judge(combined(known, c), others)["tau"].mean() for c in candidates}
+        scored = {c: mean_tau(combined(known, c).loc[others.index], others) for c in candidates}
         chosen[name] = max(scored, key=scored.__getitem__)
         parts.append(combined(everything, chosen[name])[mine])
         apart.append(combined(listed, chosen[name])[mine])

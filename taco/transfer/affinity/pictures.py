@@ -44,9 +44,10 @@ def _family_place(name: str) -> int:
 
 # %% ../../../nbs/transfer/affinity/08_pictures.ipynb #d2becb36
 def draw_matrix(ax: Axes, gain: pd.DataFrame, error: pd.DataFrame | None = None) -> None:
-    "Gains (source × target) as colours, from -1 to 1."
+    "Gains (source × target) as colours, from -1 to 1, or as far as 19 of 20 cells reach."
     gain = gain.loc[gain.mean(axis=1).sort_values(ascending=False).index, sorted(gain, key=_family_place)]
-    shown = ax.imshow(gain, cmap="RdBu", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    most = max(1., float(np.nanquantile(gain.abs(), .95)))
+    shown = ax.imshow(gain, cmap="RdBu", vmin=-most, vmax=most, aspect="auto", interpolation="nearest")
     ax.set_yticks(range(len(gain)), [problem_title(n) for n in gain.index], fontsize=5.5)
     ax.set_xticks(range(gain.shape[1]), [problem_title(n) for n in gain], fontsize=5.5, rotation=40, ha="right")
     ax.tick_params(length=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 
 from taco.transfer.affinity.judge import (
     USES,
+    by_chance,
     ceiling,
     chosen_elsewhere,
     gain_table,
@@ -33,7 +35,8 @@ from .selectors import group_of_target, selector_look
 __all__ = ['PARTS', 'candidates', 'Report', 'report', 'earlier', 'transfer_metrics', 'verdict']
 
 # %% ../../../nbs/transfer/affinity/09_report.ipynb #97b5a0de
-PARTS = ("taco", "taco-share", "taco-kl", "left-out", "prior", "linear", "manual")
+PARTS = ("taco", "taco-share", "taco-kl", "taco_features", "taco_features-kl", "taco_dataset",
+         "taco_dataset_features", "left-out", "prior", "linear", "manual")
 
 def candidates(names: list[str]) -> list[tuple[str, ...]]:
     "Combinations of one to three of PARTS that are among `names`, each with one of the map."
@@ -56,7 +59,8 @@ class Report:
     left_out: list[str]                 # targets that all labels do not help
 
 # %% ../../../nbs/transfer/affinity/09_report.ipynb #8608d7ec
-def report(outcomes: pd.DataFrame, guesses: Mapping[str, pd.DataFrame], steps: int) -> Report:
+def report(outcomes: pd.DataFrame, guesses: Mapping[str, pd.DataFrame], steps: int,
+           cards: str | Path | None = None) -> Report:
     """Judge selectors (source × target) by name. Raises `TacoError` for cells without a guess, or
     targets of one group.
     """
@@ -65,7 +69,7 @@ def report(outcomes: pd.DataFrame, guesses: Mapping[str, pd.DataFrame], steps: i
     known = {name: guess.loc[gain.index, list(gain)] for name, guess in guesses.items()}
     def everything(outcome: pd.DataFrame) -> dict[str, pd.DataFrame]:
         return {name: guess[list(outcome)] for name, guess in known.items()} | {"prior": source_prior(outcome)}
-    group = lambda target: group_of_target(Problem.named(target))
+    group = lambda target: group_of_target(Problem.named(target), cards)
     ours, apart, chosen = chosen_elsewhere(everything, gain, group, candidates([*known, "prior"]))
     found, relations = everything(gain) | {"ours": ours}, {"prior": static_list(gain), "ours": apart}
     nothing = [uses(np.zeros(len(gain)), gain[t].to_numpy(), 1000) for t in gain]
@@ -94,7 +98,8 @@ def transfer_metrics(found: Report, data: str, seeds: int) -> dict[str, dict[str
     one = lambda value: dict(value=float(value), **about)
     ours = found.judged["ours"]
     out = dict(transfer_reliability=one(found.reliability), transfer_ceiling=one(found.ceilings[0]),
-               transfer_ceiling_centred=one(found.ceilings[1]))
+               transfer_ceiling_centred=one(found.ceilings[1]),
+               transfer_by_chance=one(by_chance(found.guesses["ours"], found.gain)))
     names = dict(tau="tau", tau_centred="tau_centred", percentile3="percentile3", regret3="regret3",
                  improvement1="improvement1", harm3="worse_than_scratch")
     out |= {f"transfer_{name}": mean(ours[what]) for what, name in names.items()}

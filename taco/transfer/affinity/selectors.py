@@ -11,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from ...atlas.embedding import embed_by
+from ...atlas.figures import encoder_title
 from ...base import ParameterError, atomic, refusing
 from ...data.card import load_card
 from ...tasks.catalogue import ALL_TASKS
@@ -24,9 +27,9 @@ from .probes import FROZEN, fisher, fisher_likeness
 from .problems import GROUP_OF, Problem, problem_pictures, problem_plan
 
 # %% auto #0
-__all__ = ['CLOUDS', 'LOOKS', 'ENDINGS', 'centroid_cosine', 'binned_kl', 'frechet', 'shares_of_neighbours', 'clouds_of',
-           'select_by_clouds', 'select_by_networks', 'group_of_target', 'select_by_names', 'select_by_tasks', 'Look',
-           'selector_look', 'write_guesses']
+__all__ = ['CLOUDS', 'LOOKS', 'ENDINGS', 'centroid_cosine', 'binned_kl', 'frechet', 'transport', 'by_dimension',
+           'shares_of_neighbours', 'clouds_of', 'select_by_clouds', 'select_by_networks', 'group_of_target',
+           'select_by_names', 'select_by_tasks', 'Look', 'selector_look', 'write_guesses']
 
 # %% ../../../nbs/transfer/affinity/04_selectors.ipynb #d252d64e
 def centroid_cosine(source: np.ndarray, target: np.ndarray) -> float:
@@ -48,6 +51,18 @@ def frechet(source: np.ndarray, target: np.ndarray) -> float:
     "Minus the Fréchet distance of two Gaussians without correlations."
     return -float(((source.mean(0) - target.mean(0)) ** 2 + (source.std(0) - target.std(0)) ** 2).sum())
 
+# %% ../../../nbs/transfer/affinity/04_selectors.ipynb #b255add1
+def transport(source: np.ndarray, target: np.ndarray) -> float:
+    "Minus the mean distance that points are carried, at best, to make the target's cloud of equally many of each."
+    many = min(len(source), len(target))
+    far = cdist(source[np.arange(many) * len(source) // many], target[:many])
+    return -float(far[linear_sum_assignment(far)].mean())
+
+def by_dimension(source: np.ndarray, target: np.ndarray) -> float:
+    "Minus the distance of the two distributions along each dimension (Wasserstein's), mean over dimensions."
+    shares = np.linspace(0, 1, 41)[1::2]
+    return -float(np.abs(np.quantile(source, shares, 0) - np.quantile(target, shares, 0)).mean())
+
 # %% ../../../nbs/transfer/affinity/04_selectors.ipynb #3272271e
 def shares_of_neighbours(
     sources: Sequence[np.ndarray], target: np.ndarray, k: int = 10,
@@ -62,7 +77,7 @@ def shares_of_neighbours(
     return np.bincount(found.ravel(), minlength=len(sources)) / found.size
 
 CLOUDS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "": centroid_cosine, "-kl": binned_kl, "-fid": frechet}
+    "": centroid_cosine, "-kl": binned_kl, "-fid": frechet, "-ot": transport, "-dna": by_dimension}
 
 # %% ../../../nbs/transfer/affinity/04_selectors.ipynb #833c50b7
 def clouds_of(matrix: Matrix, seeds: Sequence[int], encoders: Mapping[str, nn.Module], traces: str, most: int = 64,
@@ -123,20 +138,28 @@ def _task2vec(matrix: Matrix, seeds: Sequence[int], state: Path) -> pd.DataFrame
     return _table(matrix, seeds, alike)
 
 # %% ../../../nbs/transfer/affinity/04_selectors.ipynb #2d7876ed
-def group_of_target(target: Problem) -> str:
+def group_of_target(target: Problem, cards: str | Path | None = None) -> str:
     "The group of modalities of a target's dataset, as its card says."
-    return GROUP_OF[load_card(target.images).modality[0]]
+    return GROUP_OF[load_card(target.images, cards).modality[0]]
 
-def select_by_names(matrix: Matrix) -> dict[str, pd.DataFrame]:
-    """Tables (source × target) that look at no picture: what a person would say, and how many
-    images a source has.
+def _shown_by(matrix: Matrix, source: Problem, target: Problem, cards: str | Path | None) -> float:
+    "Share of a source's pairs that show the target's anatomy, and share of those of its modality, added up."
+    about, plan = load_card(target.images, cards), problem_plan(matrix.source_store, source, "train", 10**9)
+    anatomy = plan["dataset"].map({name: load_card(name, cards).anatomy for name in plan["dataset"].unique()})
+    return float((anatomy == about.anatomy).mean() + plan["modality"].isin(about.modality).mean())
+
+def select_by_names(matrix: Matrix, cards: str | Path | None = None) -> dict[str, pd.DataFrame]:
+    """Tables (source × target) that look at no picture: what a person would say, what cards say of
+    the images, and how many a source has.
     """
     def said(source: Problem, target: Problem) -> float:
         same = 2. * (source.task == target.task) + (source.family == target.family)
-        return same + (source.images == group_of_target(target))
+        return same + (source.images == group_of_target(target, cards))
     size = {s.name: len(problem_plan(matrix.source_store, s, "train", 10**9)) for s in matrix.sources}
     manual = _table(matrix, [0], lambda target, _: [said(s, target) for s in matrix.sources])
-    return dict(manual=manual, size=_table(matrix, [0], lambda *_: [size[s.name] for s in matrix.sources]))
+    anatomy = _table(matrix, [0], lambda target, _: [_shown_by(matrix, s, target, cards) for s in matrix.sources])
+    many = _table(matrix, [0], lambda *_: [size[s.name] for s in matrix.sources])
+    return dict(manual=manual, anatomy=anatomy, size=many)
 
 # %% ../../../nbs/transfer/affinity/04_selectors.ipynb #7568f532
 def select_by_tasks(
@@ -162,17 +185,21 @@ class Look:
 
 LOOKS = {
     "prior": Look("source prior", "list"), "size": Look("source size", "list"), "manual": Look("names", "list"),
+    "anatomy": Look("anatomy, modality", "list"),
     "logme": Look("LogME", "network"), "knn": Look("kNN, frozen", "network"),
     "linear": Look("linear, frozen", "network"), "task2vec": Look("Task2Vec-like", "network"),
     "left-out": Look("left-out tasks", "map")}
-ENDINGS = {"": "centroids", "-share": "neighbours", "-kl": "binned KL", "-fid": "Fréchet"}
+ENDINGS = {"": "centroids", "-share": "neighbours", "-kl": "binned KL", "-fid": "Fréchet",
+           "-ot": "transport", "-dna": "by dimension"}
 
 def selector_look(name: str) -> Look:
     "The title and kind of a selector by its name."
     if name in LOOKS: return LOOKS[name]
     encoder, dash, way = name.partition("-")
     ending = ENDINGS.get(dash + way, way)
-    return Look(f"{'TaCo' if encoder == 'taco' else encoder}, {ending}", "map" if encoder == "taco" else "rival")
+    of, _, features = encoder.partition("_features")
+    title = encoder_title(of) + (", features" if features or encoder != of else "")
+    return Look(f"{title}; {ending}", "map" if encoder.startswith("taco") else "rival")
 
 # %% ../../../nbs/transfer/affinity/04_selectors.ipynb #e8af35e0
 def write_guesses(guesses: Mapping[str, pd.DataFrame], file: Path) -> None:

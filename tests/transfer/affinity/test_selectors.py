@@ -1,18 +1,23 @@
 "Rivals of the map: each against a slow or known answer."
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from scipy import optimize
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, wasserstein_distance
 
 from taco.atlas.rivals.baselines import PixelEncoder
 from taco.base import ParameterError
+from taco.data.card import load_card
 from taco.tasks.catalogue import ALL_TASKS
 from taco.transfer.affinity.network import Course, Translator
 from taco.transfer.affinity.probes import FROZEN, fisher, fisher_likeness, frozen_measures, logme, pixel_features
+from taco.transfer.affinity.problems import problem_plan
 from taco.transfer.affinity.selectors import (
     binned_kl,
+    by_dimension,
     clouds_of,
     frechet,
     select_by_clouds,
@@ -21,6 +26,7 @@ from taco.transfer.affinity.selectors import (
     select_by_tasks,
     selector_look,
     shares_of_neighbours,
+    transport,
     write_guesses,
 )
 
@@ -70,9 +76,25 @@ def test_comparisons_of_two_clouds():
     rng = np.random.default_rng(2)
     a, b = rng.normal(size=(500, 4)), rng.normal(size=(500, 4)) + 5
     assert frechet(a, a) == 0 > frechet(a, b) and binned_kl(a, a) == 0 > binned_kl(a, b)
+    assert transport(a, a) == by_dimension(a, a) == 0 > transport(a, b) > -5.5 * 2 and by_dimension(a, b) < -4.5
     near = np.concatenate([a[:30], b[:10]])
     assert shares_of_neighbours([a, b], near).tolist() == [.75, .25]
     assert shares_of_neighbours([a, b[:100]], near).sum() == pytest.approx(1)  # as many of each are asked
+
+
+def test_transport_is_the_best_of_all_assignments():
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(size=(5, 2)), rng.normal(size=(5, 2))
+    every = [np.mean([np.linalg.norm(a[i] - b[j]) for i, j in enumerate(p)]) for p in permutations(range(5))]
+    assert transport(a, b) == pytest.approx(-min(every))
+    assert transport(np.repeat(a, 4, 0), a) == pytest.approx(0)  # of the larger one, points from all of it
+
+
+def test_dimensions_are_compared_as_distributions():
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(size=(400, 3)), 2 * rng.normal(size=(300, 3)) + 1
+    by_scipy = np.mean([wasserstein_distance(x, y) for x, y in zip(a.T, b.T)])
+    assert by_dimension(a, b) == pytest.approx(-by_scipy, rel=.05)
 
 
 def test_clouds_hold_the_pairs_that_fine_tuning_gets_and_no_test_image(matrix):
@@ -85,7 +107,8 @@ def test_every_selector_fills_the_same_table(matrix, measured, tmp_path):
     tables = select_by_clouds(matrix, [0, 1], dict(pixels=PixelEncoder()), "hidden")
     tables |= select_by_networks(matrix, [0, 1], measured) | select_by_names(matrix)
     tables["left-out"] = select_by_tasks(matrix, np.random.default_rng(3).random((30, 30)))
-    assert {"pixels", "pixels-kl", "pixels-share", "task2vec", "manual", "size", *FROZEN} <= set(tables)
+    ways = {"pixels", "pixels-kl", "pixels-share", "pixels-fid", "pixels-ot", "pixels-dna"}
+    assert {*ways, "task2vec", "manual", "anatomy", "size", *FROZEN} <= set(tables)
     for name, table in tables.items():
         assert list(table.index) == [s.name for s in matrix.sources], name
         assert list(table) == [t.name for t in matrix.targets] and np.isfinite(table).all(axis=None), name
@@ -104,3 +127,19 @@ def test_names_say_what_a_person_would(matrix):
 def test_a_matrix_of_other_tasks_is_refused(matrix):
     with pytest.raises(ParameterError, match="30 × 30"): select_by_tasks(matrix, np.zeros((3, 3)))
     assert len(ALL_TASKS) == 30
+
+
+def test_cards_say_what_body_and_modality_a_source_shows(matrix):
+    said = select_by_names(matrix)["anatomy"]
+    assert ((said >= 0) & (said <= 2)).all(axis=None)
+    own = load_card(matrix.targets[0].images)
+    plan = problem_plan(matrix.source_store, matrix.sources[0], "train", 10**9)
+    alike = [load_card(d).anatomy == own.anatomy for d in plan["dataset"]] + [m in own.modality for m in plan["modality"]]
+    assert said.iloc[0, 0] == pytest.approx(2 * np.mean(alike))
+
+
+def test_selectors_are_called_as_other_figures_call_encoders():
+    titles = [selector_look(n).title for n in ("random", "taco_features-kl", "taco_dataset", "statistics-dna")]
+    assert titles == ["random weights; centroids", "TaCo, features; binned KL", "TaCo, task + dataset; centroids",
+                      "statistics; by dimension"]
+    assert [selector_look(n).kind for n in ("taco_features", "taco_dataset-ot", "random")] == ["map", "map", "rival"]
