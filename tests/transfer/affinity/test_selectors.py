@@ -134,7 +134,8 @@ def test_cards_say_what_body_and_modality_a_source_shows(matrix):
     assert ((said >= 0) & (said <= 2)).all(axis=None)
     own = load_card(matrix.targets[0].images)
     plan = problem_plan(matrix.source_store, matrix.sources[0], "train", 10**9)
-    alike = [load_card(d).anatomy == own.anatomy for d in plan["dataset"]] + [m in own.modality for m in plan["modality"]]
+    anatomy = [load_card(name).anatomy == own.anatomy for name in plan["dataset"]]
+    alike = anatomy + [word in own.modality for word in plan["modality"]]
     assert said.iloc[0, 0] == pytest.approx(2 * np.mean(alike))
 
 
