@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env reproduce unified sequences transfer all real real-sequences atlas test test-long test-all bench \
+.PHONY: help env reproduce unified sequences transfer all real atlas test test-long test-all bench \
         chapters readme lint check lab hooks lock clean
 .DEFAULT_GOAL := help
 
@@ -49,18 +49,11 @@ transfer: env  ## does the map predict transfer? figure 12 (quick: about 10 minu
 all: env  ## every figure of PROFILE
 	$(call run,all)
 
-theirs = -p data=$(abspath $(DATA)) $(if $(CARDS),-p cards=$(abspath $(CARDS)))
-
 real: env  ## DATA=<folder of datasets with cards> [CARDS=<folder of cards>]: a trained run on real data it has never seen
 	@test -n "$(DATA)" || { echo "Which data? make real DATA=<folder with one sub-folder per dataset> [CARDS=<folder of cards>]"; exit 1; }
 	@test -f runs/$(PROFILE)/embed/done.json || { echo "This needs a trained run: make reproduce PROFILE=$(PROFILE)"; exit 1; }
 	@$(BIN)/taco ask runs/$(PROFILE) $(abspath $(DATA)) $(if $(CARDS),--cards $(abspath $(CARDS)))
 	@$(BIN)/taco publish ask
-
-real-sequences: env  ## DATA=<folder of datasets> CARDS=<folder of cards> [REAL=name,name]: figure 11 on small real volumes
-	@test -n "$(DATA)" -a -n "$(CARDS)" || { echo "Which data? make real-sequences DATA=<folder with one sub-folder per dataset> CARDS=<folder of cards>"; exit 1; }
-	@$(BIN)/taco run sequence_ssl --profile real $(theirs) $(if $(REAL),-p real='[$(REAL)]')
-	@$(BIN)/taco publish real
 
 atlas: env  ## the map of a finished run as one interactive page, atlas.html
 	@$(BIN)/taco atlas runs/$(PROFILE) -o atlas.html

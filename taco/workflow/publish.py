@@ -20,7 +20,7 @@ from .tables import study_tables
 
 # %% auto #0
 __all__ = ['DIGESTS', 'TABLES', 'AWAY', 'TITLES', 'without_folders', 'injected_paths', 'strip_notebook', 'read_published',
-           'kept_before', 'publish', 'prefix_of', 'whole', 'publish_run', 'remove_others', 'add_metrics',
+           'kept_before', 'publish', 'prefix_of', 'name_of', 'whole', 'publish_run', 'remove_others', 'add_metrics',
            'copy_document', 'copy_figure', 'title_of', 'page', 'provenance_line', 'documents', 'numbers']
 
 # %% ../../nbs/workflow/05_publish.ipynb #1428bff4
@@ -86,7 +86,8 @@ def publish(folders: dict[str, Path], target: str | Path, keep: Iterable[str] = 
     done = {step: whole(Path(folder), step) for step, folder in folders.items()}
     metrics, manifest = kept_before(target, set(keep) - set(folders))
     for step, about in done.items():  # before anything is written
-        add_metrics(metrics, {prefix_of(step, about) + k: v for k, v in about["metrics"].items()}, step, folders[step])
+        own = {name_of(step, about, k): v for k, v in about["metrics"].items()}
+        add_metrics(metrics, own, step, folders[step])
     with atomic(target) as spare:
         if target.is_dir(): shutil.copytree(target, spare, ignore=shutil.ignore_patterns(".*"))
         else: spare.mkdir()
@@ -102,6 +103,11 @@ def publish(folders: dict[str, Path], target: str | Path, keep: Iterable[str] = 
 def prefix_of(step: str, done: dict) -> str:
     "What stands before the names of a further run's metrics and figures, which keeps them apart."
     return "" if done["experiment"] == step else f"{step}_"
+
+def name_of(step: str, done: dict, metric: str) -> str:
+    "What a metric of a run is called: with the prefix, unless it begins like that already."
+    prefix = prefix_of(step, done)
+    return metric if metric.startswith(prefix) else prefix + metric
 
 # %% ../../nbs/workflow/05_publish.ipynb #f0b3b1f0
 def whole(folder: Path, step: str) -> dict:

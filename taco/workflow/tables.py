@@ -271,7 +271,7 @@ def answers_table(
     rows = []
     for figure, experiment, question, answer in ANSWERS:
         of, _, drawn = figure.rpartition("/")
-        number = re.sub(r"fig(\d+)_.*", r"\1", drawn).replace("_", " ")
+        number = re.sub(r".*?fig(\d+)_.*", r"\1", drawn).replace("_", " ")
         links = f"[{number}](../figures/{of or profile}/{drawn}.png)", f"[{question}](experiments/{experiment}.ipynb)"
         rows.append([*links, fill_in_metrics(answer, metrics)])
     return markdown_table(["figure", "question", "answer"], rows)

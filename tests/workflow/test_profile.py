@@ -64,3 +64,14 @@ def test_other_parameters_have_a_folder_of_their_own():
     ask = load_profile("ask")
     given = plan(ask, "real", profile_folders(ask)) | dict(data="/mine/scans", pack_run="runs/quick/pack")
     assert differences(ask, "real", profile_folders(ask), given) == {}  # the profile leaves these open
+
+
+def test_each_real_set_of_the_other_two_systems_is_a_step_of_its_own():
+    real = load_profile("real")
+    folders = profile_folders(real)
+    assert {"ums_rep_busi", "ums_rep_shenzhen", "sequence_acdc", "sequence_la2018"} <= set(profile_steps(real))
+    assert not {"ums_rep", "sequence_ssl"} & set(profile_steps(real))
+    busi, shenzhen = (plan(real, f"ums_rep_{name}", folders) for name in ("busi", "shenzhen"))
+    assert list(busi["modalities"]) == ["busi"] and list(shenzhen["modalities"]) == ["shenzhen"]
+    assert busi["size"] == shenzhen["size"] == real["ums_rep"]["size"]
+    assert plan(real, "sequence_la2018", folders)["real"] == ["la2018"]

@@ -298,3 +298,13 @@ def test_a_document_is_published_beside_the_figures_and_goes_when_it_is_not_writ
     (runs["map"] / "map.csv").unlink()
     with pytest.raises(ExperimentError, match="not as the run left it"): publish(runs, target)
     assert (target / "tables/map.csv").read_text() == "| a |\n"
+
+
+def test_a_metric_of_a_further_run_gets_its_step_as_a_prefix_once(tmp_path):
+    folder = done(tmp_path / "map_heart", "map_heart", 1., experiment="map")
+    about = json.loads((folder / "done.json").read_text())
+    metrics = {name: dict(about["metrics"]["map_heart_n"], value=v) for v, name in enumerate(("map_heart_n", "trust"))}
+    seal(folder, {k: v for k, v in about.items() if k not in ("files", "digest")} | dict(metrics=metrics))
+    found = publish(dict(map_heart=folder), tmp_path / "figures/mine")
+    assert {name: m["value"] for name, m in found.items()} == {"map_heart_n": 0, "map_heart_trust": 1}
+    assert (tmp_path / "figures/mine/map_heart_fig_map_heart.png").exists()
