@@ -41,7 +41,7 @@ ENCODERS = {
 }
 LOADS = (0, 1, 2, 3)  # busy neighbours of the first encoder; the others are measured without any
 CHOOSING = ("loop", "not compiled")
-CHOICE = 15  # steps in which a training alone finds out who computes its shares
+CHOICE = 24  # steps in which a training alone finds out who computes its shares: three ways, three times two steps each
 ENDLESS = 10**6  # steps of a training that ends when it is no longer asked
 BLOCK = 4  # steps before the other side has its turn; the first of each block is not counted
 QUICK = dict(
@@ -287,8 +287,8 @@ def run(
         for number, (name, choice) in enumerate(encoders.items()):
             config = replace(base, encoder=EncoderConfig(size=size, **choice))
             rows[name] = measure(Store.open(folders), config, blocks)
-            some, times = (loads, turns) if number == 0 else (loads[:1], 1)
-            rows[name]["neighbours"] = beside(folders, config, some, seconds, cores, times)
+            some = loads if number == 0 else loads[:1]
+            rows[name]["neighbours"] = beside(folders, config, some, seconds, cores, turns)
     return dict(goal=0.95, goal_busy=0.8, size=size, cores=cores, seconds=seconds, turns=turns, encoders=rows)
 
 
