@@ -25,7 +25,7 @@ from .store import Store, read_manifest
 
 # %% auto #0
 __all__ = ['TRAINED', 'HELD_OUT', 'Collection', 'find_datasets', 'divide_datasets', 'pack_datasets', 'draw_folders', 'contents',
-           'may_be_shown', 'equal_images', 'refuse_equal']
+           'may_be_shown', 'refuse_unknown_masks', 'equal_images', 'refuse_equal']
 
 # %% ../../nbs/data/14_collection.ipynb #78460b39
 def _aliases(cards: Path | None) -> dict[str, str]:
@@ -168,6 +168,14 @@ def may_be_shown(packed: str | Path) -> bool:
     about = read_manifest(packed)
     free = re.search(r"CC0|CC[ -]BY(?![ -]N)", about["licence"])
     return about["source"] != "real" or free is not None
+
+# %% ../../nbs/data/14_collection.ipynb #5f3f21ff
+def refuse_unknown_masks(card: Card) -> None:
+    "Raise `DataError` for a card that keeps images of which nobody has said what is on them."
+    if any(table.get("unlabelled") == "keep" for table in card.read):
+        refusing(DataError, file=card.path)(
+            "Images without a mask would be read as images without any structure.", "unlabelled", "keep",
+            "skip, or empty", 'Set unlabelled = "skip" in a card of your own, or "empty" where nothing is on them.')
 
 # %% ../../nbs/data/14_collection.ipynb #b5ab1c63
 def equal_images(*stores: Store) -> list[list[tuple[str, str, str, str]]]:

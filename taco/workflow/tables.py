@@ -55,6 +55,7 @@ def encoders_table(metrics: dict) -> str:
 # %% ../../nbs/workflow/04_tables.ipynb #26c85b67
 ARMS = {
     "separate": "separate networks (the reference)", "guided": "separate, the class given masks",
+    "taught": "the same, taught by phantoms first",
     "joint": "one network, random weights", "imagenet": "one network, ImageNet's weights",
     "full": "from the representation, all stages learn", "last2": "… the last two stages",
     "frozen": "… encoder frozen",

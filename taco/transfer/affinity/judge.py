@@ -63,8 +63,14 @@ def mean_tau(guess: pd.DataFrame, outcome: pd.DataFrame, draws: int = 20) -> flo
     return float(np.mean([broken_tau(of(guess, t), of(outcome, t), draws, i) for i, t in enumerate(outcome)]))
 
 def centred(table: pd.DataFrame) -> pd.DataFrame:
-    "A table without the means of its rows and columns."
-    return table.sub(table.mean(axis=1), axis=0).sub(table.mean(axis=0), axis=1) + np.nanmean(table.to_numpy())
+    "A table without what belongs to its rows and to its columns; cells may be missing."
+    found = table.astype(float)
+    for _ in range(1000):
+        before = found
+        found = found.sub(found.mean(axis=1), axis=0)
+        found = found.sub(found.mean(axis=0), axis=1)
+        if not found.isna().any(axis=None) or (found - before).abs().max().max() < 1e-10: break
+    return found
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #99eace33
 USES = ("percentile3", "regret3", "improvement1", "harm3")
@@ -102,12 +108,12 @@ def judge(
 ) -> pd.DataFrame:
     """One row a target: tau, tau_centred and USES, of a guess (source × target) about gains (source × target).
 
-    `relations`: the guess to be centred, where it is another one (`static_list`). Cells that were not measured do
-    not count.
+    `relations`: the guess centred twice, where another one is to be (that of `static_list` is 0 everywhere). Cells
+    that were not measured do not count.
     """
-    found, apart = _same_cells(guess, outcome), _same_cells(guess if relations is None else relations, outcome)
-    flat, level = centred(apart), centred(outcome)
-    flat = flat.where(flat.abs() > 1e-9 * max(np.nanmax(apart.abs().to_numpy()), 1e-12), 0.)
+    found, level = _same_cells(guess, outcome), centred(outcome)
+    flat = centred(found) if relations is None else _same_cells(relations, outcome)
+    flat = flat.where(flat.abs() > 1e-9 * max(np.nanmax(found.abs().to_numpy()), 1e-12), 0.)
     rows = {}
     for i, target in enumerate(outcome):
         there = outcome[target].notna()
@@ -146,17 +152,19 @@ def reliability(outcomes: pd.DataFrame, steps: int) -> float:
     for half in combinations(seeds, len(seeds) // 2):
         one, other = mean(half), mean([s for s in seeds if s not in half])
         found += [spearmanr(one[t], other[t]).statistic for t in one]
-    r = float(np.nanmean(found))
-    return 2 * r / (1 + r) if r > -1 else -1.
+    r = float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
+    return float("nan") if np.isnan(r) else max(-1., 2 * r / (1 + r)) if r > -1 else -1.
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #4659789f
 def ceiling(
     outcomes: pd.DataFrame, steps: int, centre: bool = False, draws: int = 20, seed: int = 0,
 ) -> float:
-    """Mean tau with the outcomes of a guess that knows the truth behind them; of both tables
-    centred twice, if asked.
+    """Mean tau with the outcomes of a guess that knows the truth behind them; of both tables centred twice, if asked.
+
+    Only what differs from seed to seed counts as noise: test images are the same for all. NaN with one seed.
     """
     table, rng = gains(outcomes, steps), np.random.default_rng(seed)
+    if table["seed"].nunique() < 2: return float("nan")
     alike = table.groupby(["target", "seed"])["gain"].transform("mean")  # what a seed does to all sources
     apart = table.assign(gain=table["gain"] - alike).groupby(["target", "source"])["gain"].agg(["var", "count"])
     noise = (apart["var"] / apart["count"]).groupby("target").mean().fillna(0)
@@ -206,8 +214,8 @@ def chosen_elsewhere(
     group: Callable[[str], str],         # of a target
     candidates: list[tuple[str, ...]],   # combinations
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, tuple[str, ...]]]:
-    """Guesses (source × target) by the combination that is best on the targets of other groups; the same to be
-    centred (see `judge`); and which combination, by group."""
+    """Guesses (source × target) by the combination that is best on the targets of other groups; the same centred
+    twice (see `judge`), each combination over all targets; and which combination, by group."""
     groups, parts, apart, chosen = {t: group(t) for t in outcome}, [], [], {}
     everything = guesses(outcome)
     listed = {**everything, "prior": static_list(outcome)}
@@ -221,6 +229,6 @@ def chosen_elsewhere(
         scored = {c: mean_tau(combined(known, c).loc[others.index], others) for c in candidates}
         chosen[name] = max(scored, key=scored.__getitem__)
         parts.append(combined(everything, chosen[name])[mine])
-        apart.append(combined(listed, chosen[name])[mine])
+        apart.append(centred(combined(listed, chosen[name]))[mine])
     guess, relations = (pd.concat(tables, axis=1)[list(outcome)] for tables in (parts, apart))
     return guess, relations, chosen

@@ -17,14 +17,13 @@ from torch import Tensor
 
 from ...base import EncoderError, ParameterError, TacoError, atomic, check_fields, number, refusing
 from ...learning.loop import Fit, FitConfig, fit, one_thread, step_generator
-from ...tasks.random import Draw
-from ...tasks.semantic import choose_colours
+from .problems import classes_of
 from ..sequences.finetune import dice_scores
 from ..unet import UNetDecoder, UNetEncoder
 from ..unified.scores import psnr
 
 # %% auto #0
-__all__ = ['Course', 'Translator', 'shuffled', 'trained', 'save_weights', 'load_weights', 'classes_of', 'mean_dice', 'mean_psnr',
+__all__ = ['Course', 'Translator', 'shuffled', 'trained', 'save_weights', 'load_weights', 'mean_dice', 'mean_psnr',
            'picture_score']
 
 # %% ../../../nbs/transfer/affinity/01_network.ipynb #4c971036
@@ -44,9 +43,10 @@ class Course:
     device: str = "cpu"
 
     def __post_init__(self):
-        whole = dict.fromkeys(("size", "pairs", "source_steps", "source_batch", "labelled", "batch", "whole_steps"),
+        whole = dict.fromkeys(("size", "pairs", "source_steps", "source_batch", "batch", "whole_steps"),
                               number(1, whole=True))
-        check_fields(self, whole | dict(learning_rate=number(0)), ParameterError, "Impossible value for a matrix.")
+        few = dict(labelled=number(2, whole=True), learning_rate=number(0))  # two: what frozen networks tell is tested
+        check_fields(self, whole | few, ParameterError, "Impossible value for a matrix.")
         if self.steps and min(self.steps) > 0 and sorted(set(self.steps)) == list(self.steps): return
         refusing(ParameterError)("Fine-tuning needs numbers of steps.", "steps", self.steps,
                                  "one or more, each larger than the one before")
@@ -105,13 +105,6 @@ def load_weights(model: Translator, file: Path) -> Translator:
     return model.eval()
 
 # %% ../../../nbs/transfer/affinity/01_network.ipynb #8acdadaa
-def classes_of(picture: Tensor,  # (B, 3, S, S)
-               count: int        # of the palette's colours
-               ) -> Tensor:
-    "(B, S, S) int64: the nearest colour of the fixed palette."
-    colours = choose_colours(Draw(torch.zeros(1, dtype=torch.int64)), count, torch.zeros(1))[0]
-    return (picture[:, None] - colours[:, :, None, None].to(picture)).square().sum(2).argmin(1)
-
 def mean_dice(predicted: Tensor, wanted: Tensor, count: int) -> float:
     "Mean over classes 1 … `count` - 1 that occur, of integer maps of one shape, over all images together."
     each = dice_scores(predicted.numpy(), wanted.numpy(), range(1, count))

@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ...base import DataError, StoreError, atomic, refusing, write_json
+from ...base import CardError, DataError, StoreError, atomic, refusing, write_json
+from ...data.card import load_card
 from ...data.collection import contents
 from ...data.store import Store, read_manifest
 from ...learning.shares import beside
@@ -44,6 +45,12 @@ def file_name(problem: Problem) -> str:
     return problem.name.replace(" ", "-")
 
 # %% ../../../nbs/transfer/affinity/03_outcomes.ipynb #5d1735f8
+def _origin(name: str) -> str:
+    "One word for all datasets of one source."
+    try: card = load_card(name)
+    except CardError: return name
+    return card.origin or card.name
+
 @dataclass(frozen=True)
 class Matrix:
     """Sources, targets, and where their images are. Raises `DataError` when a target's dataset is
@@ -56,8 +63,11 @@ class Matrix:
     course: Course = field(default_factory=Course)
 
     def __post_init__(self):
-        known = set(self.source_store.datasets)
-        seen = sorted({t.images for t in self.targets} & known)
+        of = lambda folders: {m["name"]: m for m in map(read_manifest, folders)}
+        sources, targets = of(self.source_folders), of(self.target_folders)
+        origins = {_origin(name) for name, about in sources.items() if about["source"] == "real"}
+        seen = sorted(name for name, about in targets.items()
+                      if name in sources or (about["source"] == "real" and _origin(name) in origins))
         if seen:
             refusing(DataError)("A target's images are a source's.", "targets", ", ".join(seen),
                                 "datasets that no source has seen", "Ask about another dataset.")

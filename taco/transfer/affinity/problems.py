@@ -22,10 +22,13 @@ from ...data.pack import pack
 from ...data.record import MODALITIES
 from ...data.store import Store
 from ...tasks.catalogue import ALL_TASKS
+from ...tasks.random import Draw
+from ...tasks.semantic import choose_colours, paint
 from ...tasks.task import get_task
 
 # %% auto #0
-__all__ = ['GROUPS', 'GROUP_OF', 'Problem', 'problem_plan', 'problem_pictures', 'colour_count', 'pack_targets']
+__all__ = ['GROUPS', 'GROUP_OF', 'TWO_COLOURS', 'Problem', 'problem_plan', 'classes_of', 'smaller_map', 'problem_pictures',
+           'colour_count', 'pack_targets']
 
 # %% ../../../nbs/transfer/affinity/00_problems.ipynb #a562dd8a
 GROUPS = {
@@ -83,6 +86,19 @@ def problem_plan(store: Store, problem: Problem, split: str, most: int, seed: in
                         seed=rng.integers(0, 2**31, len(about)))
 
 # %% ../../../nbs/transfer/affinity/00_problems.ipynb #d593cb0a
+def classes_of(picture: Tensor,  # (B, 3, S, S)
+               count: int        # of the palette's colours
+               ) -> Tensor:
+    "(B, S, S) int64: the nearest colour of the fixed palette."
+    colours = choose_colours(Draw(torch.zeros(1, dtype=torch.int64)), count, torch.zeros(1))[0]
+    return (picture[:, None] - colours[:, :, None, None].to(picture)).square().sum(2).argmin(1)
+
+def smaller_map(picture: Tensor, count: int, size: int) -> Tensor:
+    "A picture (B, 3, S, S) of `count` colours of the palette at another size: the colour that most of a pixel has."
+    shares = F.adaptive_avg_pool2d(F.one_hot(classes_of(picture, count), count).movedim(3, 1).float(), size)
+    colours = choose_colours(Draw(torch.zeros(len(picture), dtype=torch.int64)), count, torch.zeros(len(picture)))
+    return paint(shares.argmax(1), colours)
+
 def problem_pictures(
     store: Store, plan: pd.DataFrame, size: int, block: int = 128,
 ) -> tuple[Tensor, Tensor]:
@@ -94,19 +110,22 @@ def problem_pictures(
     made = []
     for start in range(0, len(plan), block):
         some = plan.iloc[start:start + block]
-        pair = task(store.batch(some["record"].to_numpy()), seeds=torch.tensor(some["seed"].to_numpy()), **fixed)
-        made.append(torch.stack([F.adaptive_avg_pool2d(side, size) for side in pair]))
+        batch = store.batch(some["record"].to_numpy())
+        input, output = task(batch, seeds=torch.tensor(some["seed"].to_numpy()), **fixed)
+        wanted = F.adaptive_avg_pool2d(output, size)
+        if "classes" in task.needs: wanted = smaller_map(output, int(batch.semantic.max()) + 1, size)
+        made.append(torch.stack([F.adaptive_avg_pool2d(input, size), wanted]))
     first, second = torch.cat(made, 1)
     return first, second
 
 # %% ../../../nbs/transfer/affinity/00_problems.ipynb #b44e584b
+TWO_COLOURS = ("binary_segmentation", "boundary_detection", "centreline", "convex_hull", "box_detection")
+
 def colour_count(store: Store, plan: pd.DataFrame) -> int:
-    """How many colours of the palette the pictures of a semantic problem are painted in; 0 for
-    other families.
-    """
+    "Of how many classes of the palette a problem's pictures are maps; 0 where they are none."
     task = get_task(plan["task"].iloc[0])
-    if task.family != "semantic": return 0
-    if "classes" not in task.needs: return 2
+    if task.name in TWO_COLOURS: return 2
+    if task.family != "semantic" or "classes" not in task.needs: return 0
     return int(store.batch(plan["record"].to_numpy()).semantic.max()) + 1
 
 # %% ../../../nbs/transfer/affinity/00_problems.ipynb #bd396851

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ...base import DataError, refusing
 from ...reading import read_table, read_text
-from .judge import gain_table, judge, over_targets, source_prior, static_list
+from .judge import centred, gain_table, judge, over_targets, source_prior, static_list
 
 # %% auto #0
 __all__ = ['LONG', 'read_foreign', 'read_guesses', 'read_fingerprinting', 'read_medmnist', 'shipped', 'read_outcomes', 'judged']
@@ -115,7 +115,7 @@ def judged(guesses: pd.DataFrame, outcomes: pd.DataFrame, steps: int | None = No
     if "gain" in outcomes: outcome = outcomes.pivot_table("gain", "source", "target")
     else: outcome = gain_table(outcomes, outcomes["steps"].max() if steps is None else steps)
     found = {"guesses": judge(guesses, outcome),
-             "source prior": judge(source_prior(outcome), outcome, static_list(outcome))}
+             "source prior": judge(source_prior(outcome), outcome, centred(static_list(outcome)))}
     rows = {}
     for name, table in found.items():
         _, (low, high) = over_targets(table["tau"])

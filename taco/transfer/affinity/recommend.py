@@ -46,12 +46,13 @@ class Worth:
         there that helped.
         """
         near = np.exp(-.5 * ((self.place - place) / width) ** 2)
-        total, weight = (near * self.gain).sum(0), near.sum(0)
+        near = np.where(np.isnan(self.gain), 0., near)
+        total, weight = np.nansum(near * self.gain, 0), near.sum(0)
         rng = np.random.default_rng(0)
         drawn = rng.integers(0, len(total), (draws, len(total)))
         means = total[drawn].sum(1) / weight[drawn].sum(1)
         low, high = np.quantile(means, [.025, .975])
-        helped = (near * (self.gain > 0)).sum() / near.sum()
+        helped = (near * (self.gain > 0)).sum() / near.sum()  # what was not measured weighs nothing
         return float(total.sum() / weight.sum()), (float(low), float(high)), float(helped)
 
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #5837aa33
@@ -65,7 +66,11 @@ def worth_of(outcomes: pd.DataFrame, guesses: dict[str, pd.DataFrame], names: Se
     of each source (S,).
     """
     outcome = gain_table(outcomes, outcomes["steps"].max())
-    known = {"prior": source_prior(outcome)} | {n: g.loc[outcome.index, list(outcome)] for n, g in guesses.items()}
+    own = {n: g.reindex(index=outcome.index, columns=outcome.columns) for n, g in guesses.items() if n in names}
+    if lacking := [n for n, g in own.items() if (g.isna() & outcome.notna()).any(axis=None)]:
+        refusing(TacoError)("These guesses do not speak of all sources and targets.", "guesses", lacking[0],
+                            f"{len(outcome)} sources × {outcome.shape[1]} targets", "Give a number for each.")
+    known = {"prior": source_prior(outcome)} | own
     used = tuple(name for name in names if name in known)
     return Worth(places(combined(known, used)), outcome.to_numpy()), outcome.rank().mean(axis=1)
 
@@ -143,7 +148,7 @@ def recommend(
     pairs,                                 # a folder of pairs, or two stacks (N, 3, S, S), as for `taco.place`
     run: str | Path | Known = "runs/quick",  # a trained run, whose map is asked
     outcomes: pd.DataFrame | None = None,  # None: the matrix that comes with the package
-    guesses: dict[str, pd.DataFrame] | None = None,  # about its targets; None: what comes with the package
+    guesses: dict[str, pd.DataFrame] | None = None,  # about its targets; None: what comes with that matrix, or nothing
     most: int = 5,
     device: str = "cpu",
     **reading,                             # as for `taco.place`: words, fit
@@ -154,7 +159,8 @@ def recommend(
     """
     found = place(pairs, run, device=device, **reading)
     table = shipped("outcomes.csv") if outcomes is None else outcomes
-    worth, prior = worth_of(table, shipped_guesses() if guesses is None else guesses)
+    if guesses is None: guesses = shipped_guesses() if outcomes is None else {}
+    worth, prior = worth_of(table, guesses)
     bank = found.known.bank
     likeness = map_guess(bank[found.known.vectors], bank.table, found.vectors, list(prior.index))
     if likeness.isna().all():

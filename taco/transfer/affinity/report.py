@@ -18,6 +18,7 @@ from taco.transfer.affinity.judge import (
     USES,
     by_chance,
     ceiling,
+    centred,
     chosen_elsewhere,
     gain_table,
     gains,
@@ -32,17 +33,20 @@ from .problems import Problem
 from .selectors import group_of_target, selector_look
 
 # %% auto #0
-__all__ = ['PARTS', 'candidates', 'Report', 'report', 'earlier', 'transfer_metrics', 'verdict']
+__all__ = ['PARTS', 'RIVAL_PARTS', 'candidates', 'Report', 'report', 'earlier', 'transfer_metrics', 'verdict']
 
 # %% ../../../nbs/transfer/affinity/09_report.ipynb #97b5a0de
 PARTS = ("taco", "taco-share", "taco-kl", "taco_features", "taco_features-kl", "taco_dataset",
          "taco_dataset_features", "left-out", "prior", "linear", "manual")
 
-def candidates(names: list[str]) -> list[tuple[str, ...]]:
-    "Combinations of one to three of PARTS that are among `names`, each with one of the map."
-    there = [name for name in PARTS if name in names]
+RIVAL_PARTS = tuple(f"{encoder}{way}" for encoder in ("random", "statistics", "pixels") for way in ("", "-share", "-kl")
+                    ) + ("prior", "linear", "manual")
+
+def candidates(names: list[str], parts: tuple[str, ...] = PARTS, kind: str = "map") -> list[tuple[str, ...]]:
+    "Combinations of one to three of these parts that are among `names`, each with one of this kind."
+    there = [name for name in parts if name in names]
     every = [some for n in (1, 2, 3) for some in combinations(there, n)]
-    return [some for some in every if any(selector_look(name).kind == "map" for name in some)]
+    return [some for some in every if any(selector_look(name).kind == kind for name in some)]
 
 # %% ../../../nbs/transfer/affinity/09_report.ipynb #a0ff2405
 @dataclass(frozen=True)
@@ -71,7 +75,9 @@ def report(outcomes: pd.DataFrame, guesses: Mapping[str, pd.DataFrame], steps: i
         return {name: guess[list(outcome)] for name, guess in known.items()} | {"prior": source_prior(outcome)}
     group = lambda target: group_of_target(Problem.named(target), cards)
     ours, apart, chosen = chosen_elsewhere(everything, gain, group, candidates([*known, "prior"]))
-    found, relations = everything(gain) | {"ours": ours}, {"prior": static_list(gain), "ours": apart}
+    found, relations = everything(gain) | {"ours": ours}, {"prior": centred(static_list(gain)), "ours": apart}
+    if others := candidates([*known, "prior"], RIVAL_PARTS, "rival"):
+        found["theirs"], relations["theirs"], _ = chosen_elsewhere(everything, gain, group, others)
     nothing = [uses(np.zeros(len(gain)), gain[t].to_numpy(), 1000) for t in gain]
     return Report(
         gain, spread, found, {name: judge(g, gain, relations.get(name)) for name, g in found.items()}, chosen,
@@ -98,8 +104,9 @@ def transfer_metrics(found: Report, data: str, seeds: int) -> dict[str, dict[str
     one = lambda value: dict(value=float(value), **about)
     ours = found.judged["ours"]
     out = dict(transfer_reliability=one(found.reliability), transfer_ceiling=one(found.ceilings[0]),
-               transfer_ceiling_centred=one(found.ceilings[1]),
-               transfer_by_chance=one(by_chance(found.guesses["ours"], found.gain)))
+               transfer_ceiling_centred=one(found.ceilings[1]))
+    if "taco" in found.guesses:  # not chosen by any outcome, so chance is what sources exchanged give
+        out["transfer_by_chance_taco"] = one(by_chance(found.guesses["taco"], found.gain))
     names = dict(tau="tau", tau_centred="tau_centred", percentile3="percentile3", regret3="regret3",
                  improvement1="improvement1", harm3="worse_than_scratch")
     out |= {f"transfer_{name}": mean(ours[what]) for what, name in names.items()}
@@ -120,6 +127,7 @@ def verdict(found: Report) -> list[str]:
     value, (low, high) = over_targets(found.judged["ours"]["tau"] - found.judged[best]["tau"])
     mean = found.judged["ours"].mean()
     sure = "is worth predicting" if found.reliability >= .6 else "is too noisy to judge anybody by (bar: 0.6)"
+    if np.isnan(found.reliability): sure = "was measured with one seed, so nobody knows how noisy it is"
     made = "; ".join(f"{g}: {' + '.join(selector_look(n).title for n in names)}" for g, names in found.chosen.items())
     return [f"The matrix {sure}: reliability {found.reliability:.2f}, ceiling of tau {found.ceilings[0]:.2f}.",
             f"Ours {mean['tau']:.2f}, the best rival, {selector_look(best).title}, {taus[best]:.2f}: "

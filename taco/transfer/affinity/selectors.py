@@ -185,7 +185,7 @@ class Look:
 
 LOOKS = {
     "prior": Look("source prior", "list"), "size": Look("source size", "list"), "manual": Look("names", "list"),
-    "anatomy": Look("anatomy, modality", "list"),
+    "anatomy": Look("anatomy, modality", "list"), "theirs": Look("chosen elsewhere, without the map", "rival"),
     "logme": Look("LogME", "network"), "knn": Look("kNN, frozen", "network"),
     "linear": Look("linear, frozen", "network"), "task2vec": Look("Task2Vec-like", "network"),
     "left-out": Look("left-out tasks", "map")}

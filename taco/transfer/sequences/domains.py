@@ -42,6 +42,8 @@ class Domain:
     @property
     def kind(self) -> str: return self.volumes.table["source"].iloc[0]
 
+    def __len__(self) -> int: return self.volumes.table["subject"].nunique()
+
     @property
     def has_division(self) -> bool:
         "Whether its own division can be used."
@@ -60,7 +62,7 @@ class Domain:
 @patch
 def divided(self: Domain, seed: int) -> Volumes:
     "The volumes by their own division, or else by that of a seed."
-    return self.volumes if self.has_division else rotate_splits(self.volumes, seed % 3, 3)
+    return self.volumes if self.has_division else rotate_splits(self.volumes, seed % 3, 3, val=len(self) >= 8)
 
 def open_domain(name: str, stores: Path, **settings) -> Domain:
     "Pack `name` or `name:modality` to a folder of its own in `stores` (`settings` as for `pack`) and load it."
@@ -87,6 +89,9 @@ def compare_domain(
     "`compare` on a dataset, after its recipes were chosen."
     volumes = domain.divided if anew else lambda _: domain.volumes
     first = volumes(seeds[0])
+    if (trials or config.patience) and not first.subjects("val"):
+        refusing(DataError)(f"{domain.name} has no subject for val.", "split", "train and test", "train, val and test",
+                            "Add subjects, or ask for no trials and a fixed number of steps (patience: null).")
     few = len(first.rows(first.subjects("train"))) // 4  # MoCo's queue is a quarter of the slices, a batch at least
     config = replace(config, moco_batch=max(2, min(config.moco_batch, few)))
     there = len(first.subjects("train"))

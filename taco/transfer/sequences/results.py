@@ -92,7 +92,8 @@ def reach_of_all(tables: Sequence[pd.DataFrame], value: str = "dice", draws: int
     "The factor (1 or more) for 95 % intervals of differences, as `paired` gives them."
     if len(tables) < 2: return 1.
     columns = ["subject", "volume"]
-    wide = [t.pivot_table(index="seed", columns=columns, values=value) for t in tables]
+    wide = [t.pivot_table(index="seed", columns=columns, values=value, dropna=False) for t in tables]
+    wide = [w.reindex(index=wide[0].index, columns=wide[0].columns) for w in wide]  # one may lack a volume throughout
     centred = [np.nan_to_num(w.to_numpy() - np.nanmean(w)) for w in wide]
     values = np.stack(centred)  # (k, seeds, volumes)
     codes = np.unique(wide[0].columns.get_level_values("subject"), return_inverse=True)[1]

@@ -10,14 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...base import ParameterError, pick_device, refusing, write_json
+from ...base import ParameterError, StoreError, pick_device, refusing, write_json
 from ...learning.shares import beside
+from ...reading import read_json
 from .arms import SequenceConfig, recipe_of
 from .study import Cell, read_cell, run_cell
 from .volumes import Volumes
 
 # %% auto #0
-__all__ = ['Trials', 'check_trials', 'choose_recipes']
+__all__ = ['Trials', 'check_trials', 'choose_recipes', 'known_trials']
 
 # %% ../../../nbs/transfer/sequences/07_trials.ipynb #36c4f6c5
 Trials = Mapping[str, Sequence[Mapping[str, Any]]]  # recipes, by the name that `recipe_of` gives
@@ -51,9 +52,14 @@ def choose_recipes(
     workers: int = 1,
     tell: Callable[[str], None] = print,
 ) -> SequenceConfig:
-    "The configuration with the recipes that `val` likes best."
+    """The configuration with the recipes that `val` likes best.
+
+    What an earlier call has chosen in this folder stays: trainings are there that followed it.
+    """
     folder, arm_of = Path(folder), check_trials(arms, trials)
-    tried = [(name, i) for name in arm_of for i in range(len(trials[name]))]
+    before = known_trials(folder / "recipes.json")
+    kept = {a["name"]: a["recipe"] for a in before if a["chosen"]}
+    tried = [(name, i) for name in arm_of if name not in kept for i in range(len(trials[name]))]
     place = lambda name, i: folder / f"{name}-{i}"
     with_recipe = lambda name, i: replace(config, recipes={name: trials[name][i]})
     cell_of = lambda name: Cell(arm_of[name], labelled, seed)
@@ -61,8 +67,17 @@ def choose_recipes(
     job = lambda name, i: (run_cell, cell_of(name), volumes, with_recipe(name, i), place(name, i), "val", False)
     for line in beside([job(*t) for t in missing], workers, pick_device(config.device)): tell(line)
     dice = {t: read_cell(place(*t), cell_of(t[0])).groupby("volume")["dice"].mean().mean() for t in tried}
-    best = {name: max(range(len(trials[name])), key=lambda i, n=name: dice[n, i]) for name in arm_of}
-    about = [dict(name=name, recipe=dict(trials[name][i]), dice=float(dice[name, i]), chosen=best[name] == i)
-             for name, i in tried]
-    write_json(folder / "recipes.json", about, seal=False)
-    return replace(config, recipes={name: trials[name][i] for name, i in best.items()})
+    new = dict.fromkeys(name for name, _ in tried)
+    best = {name: max(range(len(trials[name])), key=lambda i, n=name: dice[n, i]) for name in new}
+    about = [dict(name=name, recipe=dict(trials[name][i]), dice=float(dice[name, i]), chosen=best[name] == i,
+                  cell=cell_of(name).name) for name, i in tried]
+    if about: write_json(folder / "recipes.json", dict(trials=before + about), seal=True)
+    return replace(config, recipes=kept | {name: trials[name][i] for name, i in best.items()})
+
+def known_trials(file: str | Path) -> list[dict]:
+    """Trials of earlier calls: name, recipe, dice on `val`, chosen, cell; none: an empty list.
+
+    Raises `StoreError` for a damaged file.
+    """
+    fix = f"Delete the folder {Path(file).parent.parent} and run the study again."
+    return read_json(file, StoreError, fix, seal=True)["trials"] if Path(file).exists() else []

@@ -156,8 +156,10 @@ def labelled_subjects(
     return [known[i] for i in np.roll(order, -take * (count or 0))[:count]]
 
 # %% ../../../nbs/transfer/sequences/00_volumes.ipynb #473bbbb3
-def rotate_splits(volumes: Volumes, turn: int, parts: int) -> Volumes:
+def rotate_splits(volumes: Volumes, turn: int, parts: int, val: bool = False) -> Volumes:
     """The same slices with every `parts`-th subject, beginning with the `turn`-th, as `test`, others as `train`.
+
+    With `val`, every fourth of these is `val`, one at least.
 
     Raises `DataError` for fewer than two subjects.
     """
@@ -168,5 +170,7 @@ def rotate_splits(volumes: Volumes, turn: int, parts: int) -> Volumes:
     parts = max(2, min(parts, len(subjects)))
     order = [subjects[i] for i in np.random.default_rng(11).permutation(len(subjects))]
     test = {s for i, s in enumerate(order) if i % parts == turn % parts}
-    split = np.where(volumes.table["subject"].isin(test), "test", "train")
+    looked_at = {s for i, s in enumerate(s for s in order if s not in test) if val and i % 4 == 0}
+    subject = volumes.table["subject"]
+    split = np.select([subject.isin(test), subject.isin(looked_at)], ["test", "val"], "train")
     return replace(volumes, table=volumes.table.assign(split=split))

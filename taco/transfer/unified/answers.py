@@ -18,22 +18,25 @@ from taco.transfer.unified.results import (
     Results,
     amortised,
     beats_chance,
+    denoiser,
     difference,
     each_score,
     not_worse,
     not_worse_at_all,
     over_best_baseline,
     parts_of_saving,
+    saved_beside_denoising,
     value,
 )
 from .scores import MEASURES, label_sets
 
 # %% auto #0
-__all__ = ['ARM_NAMES', 'Numbers', 'arm_title', 'overview', 'shared_arms', 'most_saved', 'say_saved', 'say_gained', 'say_asked',
-           'pretext_changes', 'sentences', 'study_metrics', 'paper_table', 'study_documents']
+__all__ = ['ARM_NAMES', 'Numbers', 'arm_title', 'overview', 'shared_arms', 'most_saved', 'say_saved', 'say_gained', 'is_asked',
+           'say_asked', 'pretext_changes', 'sentences', 'study_metrics', 'paper_table', 'study_documents']
 
 # %% ../../../nbs/transfer/unified/11_answers.ipynb #29144765
 ARM_NAMES = dict(separate="separate networks", guided="separate, class given masks",
+                 taught="the same, taught by phantoms",
                  joint="joint, random weights", imagenet="joint, ImageNet", frozen="encoder frozen",
                  last2="last two stages", full="all stages", gradual="gradual unfreezing")
 
@@ -85,7 +88,8 @@ def say_saved(results: Results, table: pd.DataFrame, margins: Mapping[str, float
         change, worst = best[f"{m} change"], best[f"{m} change low"]
         says = "not worse" if not_worse(best, m, margins) else "may be worse"
         yield f"  {MEASURES[m]} {change:+.3f}, at worst {worst:+.3f} (margin {margins[m]}): {says}"
-    parts = parts_of_saving(results, best["arm"])
+    parts, beside = parts_of_saving(results, best["arm"]), saved_beside_denoising(results, best["arm"])
+    if denoiser(results, best["arm"]): yield f"  of the computation for the other targets alone: {beside:.0%} saved"
     yield "  saved by " + ", ".join(f"{name} {share:.0%}" for name, share in parts.items())
     often = ", ".join(f"{amortised(results, best['arm'], k):.0%} over {k}" for k in (1, 2, 4, 8))
     yield f"  with stage 1 counted: {often} fine-tunings"
@@ -101,10 +105,17 @@ def say_gained(results: Results, table: pd.DataFrame) -> Iterator[str]:
             yield (f"{results.modality}, {labelled} labelled: {MEASURES[metric]} of {found['ours']} "
                    f"{found['value']:+.3f} [{low:+.3f}, {high:+.3f}] over {found['baseline']}")
 
+def is_asked(results: Results, metric: str) -> bool:
+    "Whether images of another source have what a metric needs: masks, or images of two classes."
+    table = results.asked[REFERENCE][0]
+    columns = {"dice": "dice ", "psnr": "psnr "}
+    known = [table[c].dropna() for c in table if c.startswith(columns.get(metric, "class "))]
+    return any(len(found) and (metric in columns or found.nunique() > 1) for found in known)
+
 def say_asked(results: Results) -> Iterator[str]:
     "Images of another source: each arm with all labels, and its difference to the reference."
     for arm in (a for a in results.asked if results.asked[a] and a.endswith("-all")):
-        for m in ("auroc", "dice"):
+        for m in filter(lambda m: is_asked(results, m), ("auroc", "dice")):
             mean, _ = value(results, arm, m, True)
             change, (low, high) = difference(results, arm, REFERENCE, m, True)
             yield (f"{results.modality}, another source, {arm}: {MEASURES[m]} {mean:.3f}, {change:+.3f} "
@@ -145,6 +156,7 @@ def _of_arms(results: Results, table: pd.DataFrame, name: str, about: dict) -> N
         cost = {k: row[column] for k, column in (names | dict(steps="steps", seconds="seconds")).items()}
         found[f"{name}_{row['arm']}_saved"] = dict(value=row["saved"], **about, **cost)
         for m in ("accuracy", "auroc", "dice", "psnr") if results.asked.get(row["arm"]) else ():
+            if not is_asked(results, m): continue
             mean, ci = value(results, row["arm"], m, True)
             found[f"{name}_{row['arm']}_{m}_asked"] = dict(value=mean, ci=ci, **about)
     return found
@@ -158,6 +170,7 @@ def _of_saving(results: Results, table: pd.DataFrame, name: str, about: dict, ma
     worth = lambda number: dict(value=float(number) if fair else 0., best=float(number), **of)
     found: Numbers = {f"{name}_{column}": worth(best[column]) for column in ("saved", "saved_with_first")}
     for times in (2, 4, 8): found[f"{name}_saved_over_{times}"] = worth(amortised(results, arm, times))
+    found[f"{name}_saved_beside_denoising"] = dict(value=saved_beside_denoising(results, arm), **of)
     for part, share in parts_of_saving(results, arm).items():
         found[f"{name}_saved_by_{part.replace(' ', '_')}"] = dict(value=share, **of)
     for m in (m for m in margins if f"{m} change" in best):

@@ -30,9 +30,10 @@ from .targets import Noise, add_noise
 __all__ = ['ARM_COLOURS', 'EXAMPLE_COLUMNS', 'draw_study', 'draw_changes', 'Example', 'examples_of', 'draw_examples']
 
 # %% ../../../nbs/transfer/unified/12_figures.ipynb #f4865916
-ARM_COLOURS = dict(separate="0.2", guided="0.55", joint=OKABE_ITO["green"], imagenet=OKABE_ITO["orange"],
-                   frozen=OKABE_ITO["sky"], last2=OKABE_ITO["blue"], full=OKABE_ITO["vermilion"],
-                   gradual=OKABE_ITO["purple"])
+ARM_COLOURS = dict(separate="0.2", guided="0.55", taught=OKABE_ITO["purple"],
+                   joint=OKABE_ITO["green"], imagenet=OKABE_ITO["orange"], frozen=OKABE_ITO["sky"],
+                   last2=OKABE_ITO["blue"], full=OKABE_ITO["vermilion"],
+                   gradual=OKABE_ITO["yellow"])
 
 def _against_cost(ax, results: Results, table: pd.DataFrame, metric: str) -> None:
     base = spent(results, REFERENCE)

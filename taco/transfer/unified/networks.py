@@ -8,30 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ...base import StoreError, atomic, write_json
-from ...disk import folder_digests
+from ...base import ParameterError, StoreError, refusing, write_json
 from ...learning.loop import FitConfig
 from ...learning.until import Patience
 from ...learning.weights import load_weights, save_weights
-from ...reading import read_json, read_table
+from ...reading import read_json
 from ..unet import WIDTHS
 from .batches import Augment
 from .examples import Examples, choose_labelled
 from .imagenet import ImageNetEncoder
 from .net import ByTarget, UnifiedNet, parts_of
-from .representation import Representation, learn_representation
-from .scores import score_images
+from .representation import Representation, conv_norms, divided, learn_representation, rescale
+from .scores import Scored, keep, kept, score_images
 from .targets import Target
 from .tuning import Start, fine_tune
 
 # %% auto #0
-__all__ = ['BASELINES', 'Setting', 'Kind', 'Arm', 'study_arms', 'Scored', 'kept', 'keep', 'Workshop']
+__all__ = ['BASELINES', 'Setting', 'Kind', 'Arm', 'study_arms', 'Workshop']
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #c66557af
 _PATIENCE, _AUGMENT = Patience(), Augment()
@@ -62,12 +61,13 @@ class Setting:
         return FitConfig(steps=self.most, learning_rate=rate, device=self.device, precision=self.precision)
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #9cf18fe2
-BASELINES = ("separate", "guided", "joint", "imagenet")
+BASELINES = ("separate", "guided", "taught", "joint", "imagenet")
+_ALONE = ("separate", "guided", "taught")  # a network for every target
 
 @dataclass(frozen=True)
 class Kind:
     "A kind of network. As text: `joint`, `joint-one`, `full.denoising+told`, `separate-lungs`, `guided-finding`."
-    strategy: str                      # one of BASELINES, or a name of `Strategy`
+    strategy: str                      # one of BASELINES, "phantoms", or a name of `Strategy`
     pretexts: tuple[str, ...] = ()     # of its representation; none: those of the setting
     target: str = ""                   # the only one that it learns; none: all
     as_one: bool = False               # whether one network serves all targets
@@ -95,10 +95,9 @@ class Arm:
 
     def networks(self, targets: Sequence[Target]) -> list[Kind]:
         "The kinds of network that it consists of."
-        if self.strategy not in ("separate", "guided"):
-            return [Kind(self.strategy, self.pretexts, as_one=self.as_one)]
-        guided = lambda t: self.strategy == "guided" and t.within
-        return [Kind("guided" if guided(t) else "separate", target=t.name) for t in targets]
+        if self.strategy not in _ALONE: return [Kind(self.strategy, self.pretexts, as_one=self.as_one)]
+        other = dict(guided=lambda t: t.within, taught=lambda t: t.kind != "denoising").get(self.strategy)
+        return [Kind(self.strategy if other and other(t) else "separate", target=t.name) for t in targets]
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #bacb655c
 def study_arms(
@@ -118,31 +117,6 @@ def study_arms(
     counts = [None] if ablated is None else [None, ablated]
     other = [Arm("full", n, tuple(a.split("+")), takes.get(n or 0, 1)) for n in counts for a in ablations]
     return list(dict.fromkeys([*whole, *few, *other]))
-
-# %% ../../../nbs/transfer/unified/08_networks.ipynb #64c03f0b
-class Scored(NamedTuple):
-    "What a network, or an arm, came to."
-    scores: pd.DataFrame           # one row a test image
-    cost: dict                     # as `fine_tune` counts it
-    asked: pd.DataFrame | None     # the same of images of another source, where there are any
-
-def kept(place: Path, name: str) -> Scored | None:
-    "What was kept under this name. Raises `StoreError` when it is damaged."
-    if not (place / f"{name}.json").exists(): return None
-    fix = f"Delete the folder {place} and run the study again."
-    cost = read_json(place / f"{name}.json", StoreError, fix, seal=True)
-    files = cost["files"]
-    read = lambda file: read_table(place / file, StoreError, fix, digest=files[file])
-    asked = f"{name}.asked.csv"
-    return Scored(read(f"{name}.csv"), cost, read(asked) if asked in files else None)
-
-def keep(place: Path, name: str, found: Scored) -> None:
-    "Write scores, then the cost, which says that they are whole."
-    tables = {f"{name}.csv": found.scores, f"{name}.asked.csv": found.asked}
-    files = [file for file, table in tables.items() if table is not None]
-    for file in files:
-        with atomic(place / file) as spare: tables[file].to_csv(spare, index=False)
-    write_json(place / f"{name}.json", found.cost | dict(files=folder_digests(place, files)), seal=True)
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #f8d641a3
 @dataclass
@@ -214,7 +188,14 @@ def _denoiser(self: Workshop, pretexts: tuple[str, ...] = ()) -> UnifiedNet:
 def start(self: Workshop, kind: Kind) -> Start:
     "What a network of this kind begins with."
     if kind.strategy == "imagenet": return ImageNetEncoder(self.channels, seed=self.seed)
-    return None if kind.strategy in BASELINES else self.representation(kind.pretexts)
+    if kind.strategy == "taught": return _taught(self, kind.target)
+    return None if kind.strategy in (*BASELINES, "phantoms") else self.representation(kind.pretexts)
+
+def _taught(self: Workshop, target: str) -> Representation:
+    "What phantoms alone teach of one target, with the norms that weights begin with, as stage 1 has them."
+    net, cost = self.trained(kind := Kind("phantoms", target=target))
+    rescale(net, conv_norms(self.blank(kind, _guide(self, kind, None, 0))))
+    return Representation(net, self.modality, cost["flops"], ("drawn",), drawn=tuple(self.targets_of(kind)))
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #d6c99825
 @patch
@@ -224,13 +205,16 @@ def targets_of(self: Workshop, kind: Kind) -> list[Target]:
     return [replace(t, within=None) for t in found] if kind.strategy == "separate" else found
 
 def _guide(self: Workshop, kind: Kind, labelled: int | None, take: int) -> UnifiedNet | None:
-    "The segmentation network within whose masks the class of a guided one looks; None for others."
-    if kind.strategy != "guided": return None
-    return self.trained(Kind("separate", target=self.targets_of(kind)[0].within or ""), labelled, take)[0]
+    "The segmentation network within whose masks a class looks that is learnt by itself; None for others."
+    within = next((t.within for t in self.targets_of(kind) if kind.target), None)
+    if kind.strategy not in ("guided", "taught", "phantoms") or not within: return None
+    by = "separate" if kind.strategy == "guided" else kind.strategy
+    return self.trained(Kind(by, target=within), labelled, take)[0]
 
 @patch
 def rate(self: Workshop, kind: Kind, given: float | None = None) -> float:
     "The learning rate of a kind of network: a given one, the chosen one, or that of the setting."
+    if kind.strategy == "phantoms": return given or self.setting.first_rate
     return given or self.rates.get(str(replace(kind, pretexts=(), as_one=False)), self.setting.learning_rate)
 
 @patch
@@ -239,6 +223,18 @@ def place(self: Workshop, kind: Kind, labelled: int | None, take: int, learning_
     rate = self.rate(kind, learning_rate)
     if all(t.kind == "denoising" for t in self.targets_of(kind)): labelled, take = None, 0
     return self.folder / "working" / f"{kind}-{labelled or 'all'}-{take}-{rate:g}"
+
+# %% ../../../nbs/transfer/unified/08_networks.ipynb #b96fea1c
+def _of_phantoms(self: Workshop, kind: Kind, place: Path) -> tuple[UnifiedNet | ByTarget, dict]:
+    "A network that only phantoms have taught its target; a tenth of them says when it is enough."
+    if self.phantoms is None:
+        refusing(ParameterError)("There are no phantoms to be taught by.", "phantoms", 0, "some, with labels",
+                                 "Leave the arm `taught` out, or ask for phantoms.")
+    s, (seen, looked_at) = self.setting, divided(self.phantoms)
+    assert seen is not None
+    how: dict[str, Any] = dict(rate=s.rate, seed=self.seed, folder=place, guide=_guide(self, kind, None, 0))
+    how |= dict(val=looked_at, patience=s.first_patience or s.patience, augment=s.augment)
+    return fine_tune(None, seen, seen, self.targets_of(kind), s.fit(self.rate(kind)), "full", s.widths, s.size, **how)
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #b5a4eb71
 @patch
@@ -251,6 +247,7 @@ def fine_tuned(
 ) -> tuple[UnifiedNet | ByTarget, dict]:
     "Train a network of this kind."
     s, start, place = self.setting, self.start(kind), self.place(kind, labelled, take, learning_rate)
+    if kind.strategy == "phantoms": return _of_phantoms(self, kind, place)
     targets, guide = self.targets_of(kind), _guide(self, kind, labelled, take)
     count = labelled if any(t.kind != "denoising" for t in targets) else None
     images = self.train.take(choose_labelled(self.train, count, self.by, self.seed, take))
@@ -260,7 +257,8 @@ def fine_tuned(
     how: dict[str, Any] = dict(rate=s.rate, seed=self.seed, folder=place, noisy=noisy, ready=ready)
     how |= dict(val=self.val, patience=s.patience, augment=s.augment, guide=guide, as_one=kind.as_one)
     strategy, fit = "full" if kind.strategy in BASELINES else kind.strategy, s.fit(self.rate(kind, learning_rate))
-    return fine_tune(start, images, self.train, targets, fit, strategy, s.widths, s.size, **how)
+    net, cost = fine_tune(start, images, self.train, targets, fit, strategy, s.widths, s.size, **how)
+    return net, cost | dict(first=start.flops if kind.strategy == "taught" else 0)
 
 # %% ../../../nbs/transfer/unified/08_networks.ipynb #8b191380
 @patch
@@ -307,12 +305,13 @@ def network(self: Workshop, kind: Kind, labelled: int | None = None, take: int =
 def arm(self: Workshop, arm: Arm) -> Scored:
     """Scores, one row a set of labelled images and test image, and cost of an arm, mean over the sets.
 
-    The cost: flops, flops_best, weights, all_weights and seconds, summed over its networks, and `networks`, the cost of
-    each for the first set.
+    The cost: flops, flops_best, weights, all_weights, seconds and first (what phantoms taught), summed over its
+    networks, and `networks`, the cost of each for the first set.
     """
-    kinds, summed = arm.networks(self.setting.targets), ("flops", "flops_best", "weights", "all_weights", "seconds")
+    summed = ("flops", "flops_best", "weights", "all_weights", "seconds", "first")
+    kinds = arm.networks(self.setting.targets)
     takes = [{kind: self.network(kind, arm.labelled, take) for kind in kinds} for take in range(arm.sets)]
-    mean = lambda k: float(np.mean([sum(n.cost[k] for n in nets.values()) for nets in takes]))
+    mean = lambda k: float(np.mean([sum(n.cost.get(k, 0) for n in nets.values()) for nets in takes]))
     cost: dict = {k: mean(k) for k in summed}
     tables = []
     for images, rows in ((self.test, "scores"), (self.asked, "asked")):

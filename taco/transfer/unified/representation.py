@@ -33,7 +33,7 @@ from .targets import STANDARD_NOISE, Noise, Target, add_noise, target_loss, wort
 # %% auto #0
 __all__ = ['PRETEXTS', 'TELLABLE', 'RESTORABLE', 'Shown', 'WHOLE', 'HIDDEN', 'pretext_net', 'Pretexts', 'repair', 'hide',
            'as_records', 'of_tasks', 'Representation', 'conv_norms', 'rescale', 'pretext_losses', 'look_at_pretexts',
-           'learn_representation']
+           'divided', 'learn_representation']
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #3fec2255
 PRETEXTS = ("denoising", "masked", "restored", "told", "drawn")
@@ -272,7 +272,7 @@ def _take_over(net: UnifiedNet, other: UnifiedNet) -> None:
     for name, head in other.heads.items():
         if name in net.heads: net.heads[name].load_state_dict(head.state_dict())
 
-def _divided(phantoms: Examples | None) -> tuple[Examples | None, Examples | None]:
+def divided(phantoms: Examples | None) -> tuple[Examples | None, Examples | None]:
     "Nine tenths to learn from, and one to look at."
     if phantoms is None: return None, None
     last = np.arange(len(phantoms)) % 10 == min(9, len(phantoms) - 1)
@@ -295,7 +295,7 @@ def learn_representation(
     start: Representation | None = None,  # of the same modality, to go on from
 ) -> Representation:
     "Stage 1: learn the pretexts from images of one modality. Weights have the norms they began with."
-    seen, kept = _divided(phantoms) if "drawn" in pretexts else (None, None)
+    seen, kept = divided(phantoms) if "drawn" in pretexts else (None, None)
     drawn = tuple(t for t in targets if t.kind != "denoising") if seen else ()
     known, before = (start.pretexts, start.flops) if start else ((), 0)
     net = pretext_net(images.image[[0]].shape[1], widths, seed, (*known, *pretexts), drawn)

@@ -22,8 +22,8 @@ from .targets import Target
 
 # %% auto #0
 __all__ = ['Interval', 'REFERENCE', 'MARGINS', 'SAVINGS', 'Results', 'each_score', 'stage_one', 'spent', 'value', 'difference',
-           'table_of', 'not_worse', 'not_worse_at_all', 'beats_chance', 'parts_of_saving', 'amortised', 'curve',
-           'mean_curve', 'on_val', 'over_best_baseline']
+           'table_of', 'not_worse', 'not_worse_at_all', 'beats_chance', 'parts_of_saving', 'amortised', 'denoiser',
+           'saved_beside_denoising', 'curve', 'mean_curve', 'on_val', 'over_best_baseline']
 
 # %% ../../../nbs/transfer/unified/10_results.ipynb #731161d2
 @dataclass
@@ -44,7 +44,8 @@ class Results:
         at = {d: division_folder(state, modality, d) for d in divisions(modality, seeds)}
         found = {arm.name: {d: _read_arm(folder, arm.file) for d, folder in at.items()} for arm in arms}
         of_seed = lambda each, s: _ordered([each[d].scores.assign(fold=d.fold) for d in at if d.seed == s])
-        learnt = [p.name.removeprefix("representation-") for p in next(iter(at.values())).glob("representation-*")]
+        shared = [arm for arm in arms if arm.strategy not in BASELINES]
+        learnt = dict.fromkeys("+".join(arm.pretexts or pretexts) for arm in shared)
         first = {n: [Representation.load(f / f"representation-{n}").flops for f in at.values()] for n in learnt}
         return cls(modality.name, modality.targets,
                    {n: [of_seed(each, s) for s in seeds] for n, each in found.items()},
@@ -73,9 +74,9 @@ def each_score(studies: Sequence[Results]) -> str:
     return table.to_csv(float_format="%.5g")
 
 def stage_one(results: Results, arm: str) -> float:
-    "Operations of the stage 1 that an arm starts from, mean over divisions; else 0."
+    "Operations of the stage 1 that an arm starts from, or of what phantoms taught it, mean over divisions; else 0."
     cost = results.costs[arm][0]
-    if cost["strategy"] in BASELINES: return 0.
+    if cost["strategy"] in BASELINES: return float(np.mean([c.get("first", 0) for c in results.costs[arm]]))
     return float(np.mean(results.first["+".join(cost["pretexts"]) or results.main]))
 
 def spent(results: Results, arm: str, what: str = "flops") -> float:
@@ -179,9 +180,24 @@ def parts_of_saving(results: Results, arm: str) -> dict[str, float]:
     return dict(zip(SAVINGS, (np.mean(parts, axis=0) / spent(results, REFERENCE)).tolist()))
 
 def amortised(results: Results, arm: str, times: int) -> float:
-    "What is saved when a representation serves so many fine-tunings, stage 1 included once."
-    total = stage_one(results, arm) + times * spent(results, arm)
-    return 1 - total / (times * spent(results, REFERENCE))
+    """What is saved when a representation serves so many fine-tunings, stage 1 included once.
+
+    Where the arm's denoiser is that of stage 1, the reference's is learnt once, too, and serves them all.
+    """
+    total, once = stage_one(results, arm) + times * spent(results, arm), denoiser(results, arm)
+    return 1 - total / (times * (spent(results, REFERENCE) - once) + once)
+
+def denoiser(results: Results, arm: str) -> float:
+    "Operations of the reference's network that only denoises, where the arm keeps that of stage 1; else 0."
+    looks = [n["looks"] or {} for n in results.costs[arm][0]["networks"].values()]
+    names = [t.name for t in results.targets if t.kind == "denoising"]
+    if not all(looks) or any(f"loss {name}" in look for look in looks for name in names): return 0.
+    of = lambda cost: sum(cost["networks"][f"separate-{name}"]["flops"] for name in names)
+    return float(np.mean([of(cost) for cost in results.costs[REFERENCE]]))
+
+def saved_beside_denoising(results: Results, arm: str) -> float:
+    "What is saved of the computation for the other targets, where the arm keeps the denoiser of stage 1."
+    return 1 - spent(results, arm) / (spent(results, REFERENCE) - denoiser(results, arm))
 
 # %% ../../../nbs/transfer/unified/10_results.ipynb #8df36805
 def _so_far(looks: dict, targets: Sequence[Target], metrics: Sequence[str]) -> pd.DataFrame:

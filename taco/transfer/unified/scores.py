@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -18,14 +19,18 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...base import StoreError, atomic, write_json
+from ...disk import folder_digests
 from ...learning.until import waited_for
+from ...reading import read_json, read_table
 from .examples import Examples
 from .net import ByTarget, UnifiedNet
 from .targets import Noise, Target, add_noise, target_loss, worth
 
 # %% auto #0
 __all__ = ['NOISES', 'MEASURES', 'MEASURED', 'psnr', 'image_dice', 'Answer', 'answers_to', 'score_images', 'label_sets', 'auroc',
-           'mean_scores', 'mean_losses', 'look_at', 'reached', 'image_values', 'bootstrap_aurocs']
+           'mean_scores', 'mean_losses', 'look_at', 'reached', 'Scored', 'kept', 'keep', 'image_values',
+           'bootstrap_aurocs']
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #e74a33aa
 NOISES = {"Gaussian": Noise(gaussian=(.2, .2)), "speckle": Noise(speckle=(.5, .5))}  # what denoising is tested on
@@ -152,15 +157,16 @@ def mean_scores(scores: pd.DataFrame, targets: Iterable[Target]) -> dict[str, fl
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #a9e91a8e
 def mean_losses(answers: Iterable[Answer]) -> dict[str, float]:
-    "The loss of each target, mean over the images that have the label."
+    "The loss of each target, mean over the images that have the label; NaN where none has."
     parts: dict[str, list[tuple[float, int]]] = {}
     for a in answers:
         count = int((a.wanted >= 0).sum()) if a.target.kind == "classification" else len(a.rows)
         wanted = a.wanted if a.noise else a.wanted.long()
         loss = float(target_loss(a.target.kind, a.answer, wanted, a.given))
         parts.setdefault(a.target.name, []).append((loss, count))
-    mean = lambda found: sum(loss * count for loss, count in found) / max(1, sum(n for _, n in found))
-    return {name: float(mean(found)) for name, found in parts.items()}
+    mean = lambda found: sum(loss * count for loss, count in found) / sum(n for _, n in found)
+    known = lambda found: any(n for _, n in found)
+    return {name: float(mean(found)) if known(found) else float("nan") for name, found in parts.items()}
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #59e3ecbe
 def look_at(
@@ -181,6 +187,31 @@ def look_at(
 def reached(looks: Mapping[str, Sequence[float]]) -> float:
     "What a training came to on `val`, by its looks: the best `value`, or the sum of the best of each target."
     return sum(max(looks[name]) for name in waited_for(looks))
+
+# %% ../../../nbs/transfer/unified/07_scores.ipynb #e08755f9
+class Scored(NamedTuple):
+    "What a network, or an arm, came to."
+    scores: pd.DataFrame           # one row a test image
+    cost: dict                     # as `fine_tune` counts it
+    asked: pd.DataFrame | None     # the same of images of another source, where there are any
+
+def kept(place: Path, name: str) -> Scored | None:
+    "What was kept under this name. Raises `StoreError` when it is damaged."
+    if not (place / f"{name}.json").exists(): return None
+    fix = f"Delete the folder {place} and run the study again."
+    cost = read_json(place / f"{name}.json", StoreError, fix, seal=True)
+    files = cost["files"]
+    read = lambda file: read_table(place / file, StoreError, fix, digest=files[file])
+    asked = f"{name}.asked.csv"
+    return Scored(read(f"{name}.csv"), cost, read(asked) if asked in files else None)
+
+def keep(place: Path, name: str, found: Scored) -> None:
+    "Write scores, then the cost, which says that they are whole."
+    tables = {f"{name}.csv": found.scores, f"{name}.asked.csv": found.asked}
+    files = [file for file, table in tables.items() if table is not None]
+    for file in files:
+        with atomic(place / file) as spare: tables[file].to_csv(spare, index=False)
+    write_json(place / f"{name}.json", found.cost | dict(files=folder_digests(place, files)), seal=True)
 
 # %% ../../../nbs/transfer/unified/07_scores.ipynb #e82ccea9
 def image_values(scores: pd.DataFrame, targets: Sequence[Target], metric: str) -> np.ndarray:

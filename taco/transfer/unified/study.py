@@ -16,7 +16,7 @@ import pandas as pd
 
 from ...base import ParameterError, StoreError, TacoError, refusing, write_json
 from ...data.card import load_card
-from ...data.collection import contents
+from ...data.collection import contents, refuse_unknown_masks
 from ...data.pack import pack
 from ...data.store import Store, read_manifest
 from ...learning.shares import beside
@@ -48,8 +48,16 @@ class Modality:
 
     @property
     def key(self) -> str:
-        folders = (self.packed, *self.more, *([self.asked] if self.asked else []))
-        return " ".join(contents(read_manifest(folder)) for folder in folders)
+        "What its folders hold, and what each is for."
+        roles = [("", self.packed), *(("more-", folder) for folder in self.more)]
+        if self.asked: roles.append(("asked-", self.asked))
+        return " ".join(role + contents(read_manifest(folder)) for role, folder in roles)
+
+    @property
+    def drawn(self) -> str | None:
+        "The folder among `more` of phantoms of its own card, whose labels are known."
+        about = {folder: read_manifest(folder) for folder in self.more}
+        return next((f for f, a in about.items() if a["source"] == "phantom" and a["name"] == self.card), None)
 
     @property
     def place(self) -> str:
@@ -69,6 +77,10 @@ def pack_modality(
     **settings,                   # as for `taco.data.pack.pack`
 ) -> Modality:
     "Pack a modality's datasets, and say what is learnt from them."
+    for one in filter(None, (card, asked)): refuse_unknown_masks(load_card(one, cards))
+    if not load_card(card, cards).classes:
+        refusing(ParameterError)("This card has no classes, and a modality needs a structure.", "card", card,
+                                 "a card with classes", "Choose another, or declare them.")
     packed = str(pack(load_card(card, cards), **settings))
     real = read_manifest(packed)["source"] != "phantom"
     beside_it = [str(pack(load_card(c, cards), **settings)) for c in more]
@@ -82,10 +94,24 @@ def pack_modality(
     return Modality(name, card, finding, packed, targets, tuple(beside_it), other, folds if real else None)
 
 # %% ../../../nbs/transfer/unified/09_study.ipynb #1e670d4e
+def _check_roles(modalities: Mapping[str, dict]) -> None:
+    "Refuse two modalities whose results would lie in one place, and a set that is learnt from and asked about."
+    known, refuse = {}, refusing(ParameterError)
+    for name, about in modalities.items():
+        place = about.get("card"), about.get("finding")
+        if place in known:
+            refuse("Two modalities are of one set and one finding.", "modalities", f"{known[place]}, {name}",
+                   "one of them", "Ask about the other in a run of its own, with another folder.")
+        known[place] = name
+        if about.get("asked") in (about.get("card"), *about.get("more", ())):
+            refuse("What is asked is learnt from as well.", f"{name}.asked", about["asked"],
+                   "a set of another source", "Take it out of `more`.") if about.get("asked") else None
+
 def pack_modalities(modalities: Mapping[str, dict], source: str = "auto", **settings
                     ) -> tuple[list[Modality], dict[str, str]]:
     "Modalities by name, each with keywords of `pack_modality`; and, where only real files will do, what lacks them."
     packed, absent = [], {}
+    _check_roles(modalities)
     for name, about in modalities.items():
         try: packed.append(pack_modality(name, **about, source=source, **settings))
         except TacoError as error:
@@ -117,9 +143,10 @@ def rows_of(modality: Modality, division: Division) -> dict[str, np.ndarray]:
     return rows_by_split(store, labels, modality.folds, division.fold, division.seed)
 
 def possible_arms(modality: Modality, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Arm]:
-    "Those for which every division has labelled images enough."
+    "Those for which every division has labelled images enough, and `taught` where there are phantoms to be taught by."
     least = min(len(rows_of(modality, division)["train"]) for division in divisions(modality, seeds))
-    return [arm for arm in arms if (arm.labelled or 0) <= least]
+    enough = [arm for arm in arms if (arm.labelled or 0) <= least]
+    return [arm for arm in enough if arm.strategy != "taught" or modality.drawn]
 
 # %% ../../../nbs/transfer/unified/09_study.ipynb #f2aa8586
 def workshop(modality: Modality, setting: Setting, division: Division, state: Path) -> Workshop:
@@ -127,9 +154,8 @@ def workshop(modality: Modality, setting: Setting, division: Division, state: Pa
     m, store, rows = modality, Store.open([modality.packed]), rows_of(modality, division)
     how: dict[str, Any] = dict(attributes=dict(finding=m.finding), foreground=m.asked is not None)
     parts = [read_examples(store, rows[split], m.targets, **how) for split in ("train", "val", "test")]
-    is_drawn = lambda about: about["source"] == "phantom" and about["name"] == m.card
-    drawn = [Store.open([f]) for f in m.more if is_drawn(read_manifest(f))]
-    phantoms = read_examples(drawn[0], np.arange(len(drawn[0])), m.targets, **how) if drawn else None
+    drawn = Store.open([m.drawn]) if m.drawn else None
+    phantoms = read_examples(drawn, np.arange(len(drawn)), m.targets, **how) if drawn else None
     wide = Store.open([m.packed, *m.more])
     unlabelled = read_examples(wide, np.concatenate([rows["train"], np.arange(len(store), len(wide))]), [])
     asked = None
@@ -150,6 +176,11 @@ def tune(modality: Modality, setting: Setting, kind: Kind, rates: Sequence[float
     tried = [dict(rate=rate, value=value) for rate, value in values.items()]
     write_json(file, dict(kind=str(kind), tried=tried, chosen=max(values, key=values.__getitem__)), seal=True)
 
+def _looks_within(modality: Modality, kind: Kind) -> bool:
+    "Whether it waits for a network of its own kind that segments what its class is looked for in."
+    within = any(t.within for t in modality.targets if t.name == kind.target)
+    return kind.strategy in ("guided", "taught") and within
+
 def chosen_rates(state: Path, modality: Modality) -> dict[str, float]:
     "The learning rate of each tuned kind of network. Raises `StoreError` for a damaged file."
     files = sorted(Path(state).glob(f"{modality.place}-rate-*.json"))
@@ -169,8 +200,12 @@ def run_division(modality: Modality, setting: Setting, arms: Sequence[Arm], divi
     shutil.rmtree(folder / "working", ignore_errors=True)
     return folder
 
-def _first_stage(modality: Modality, setting: Setting, division: Division, state: Path) -> None:
-    workshop(modality, setting, division, state).representation()
+def _first_stage(modality: Modality, setting: Setting, division: Division, state: Path, taught: bool = False) -> None:
+    "What the trials of a division begin with: its representation; or what phantoms teach of each target."
+    shop = workshop(modality, setting, division, state)
+    if not taught: shop.representation()
+    for kind in Arm("taught").networks(modality.targets) if taught else ():
+        if kind.strategy == "taught": shop.trained(replace(kind, strategy="phantoms"))
 
 # %% ../../../nbs/transfer/unified/09_study.ipynb #49a632cf
 def run_studies(
@@ -188,12 +223,15 @@ def run_studies(
     first = {m.place: Division(seeds[0]) for m in modalities}
     possible = {m.place: possible_arms(m, arms, seeds) for m in modalities}
     plain = [a for a in arms if not a.pretexts and not a.as_one]
-    kinds = {m.place: list(dict.fromkeys(k for a in plain for k in a.networks(m.targets))) for m in modalities}
+    of = lambda m: [a for a in plain if a in possible[m.place]]
+    kinds = {m.place: list(dict.fromkeys(k for a in of(m) for k in a.networks(m.targets))) for m in modalities}
     shared = any(a.strategy not in BASELINES for a in arms)
+    taught = [m for m in modalities if any(k.strategy == "taught" for k in kinds[m.place]) and len(rates) > 1]
     trials = [(m, kind) for m in modalities for kind in kinds[m.place]] if len(rates) > 1 else []
     trial = lambda guided: [(tune, m, setting, kind, rates, first[m.place], state) for m, kind in trials
-                            if (kind.strategy == "guided") == guided]
+                            if _looks_within(m, kind) == guided]
     rounds = [[(_first_stage, m, setting, first[m.place], state) for m in modalities] if shared else [],
+              [(_first_stage, m, setting, first[m.place], state, True) for m in taught],
               trial(False), trial(True),
               [(run_division, m, setting, possible[m.place], d, state) for m in modalities
                for d in divisions(m, seeds)]]

@@ -72,7 +72,7 @@ def test_a_centred_table_has_no_means():
 def test_a_static_list_knows_no_relations_and_leaving_out_a_target_does_not_let_it_seem_to():
     rng = np.random.default_rng(4)
     truth = table(rng.normal(size=(14, 1)) + rng.normal(size=(14, 8)))
-    prior, listed = source_prior(truth), static_list(truth)
+    prior, listed = source_prior(truth), centred(static_list(truth))
     assert judge(prior, truth, listed)["tau"].mean() > .2
     assert abs(judge(prior, truth, listed)["tau_centred"].mean()) < .15
     assert judge(prior, truth)["tau_centred"].mean() < -.3  # the trap: a target's own outcome, turned round
@@ -139,3 +139,39 @@ def test_intervals_draw_datasets_and_chance_is_near_one_for_noise():
     rng = np.random.default_rng(10)
     truth = table(rng.normal(size=(14, 8)))
     assert by_chance(truth, truth, 40) == 1 / 41 and by_chance(table(rng.normal(size=(14, 8))), truth, 40) > .03
+
+
+def test_levels_of_rows_and_columns_are_no_relations_even_where_cells_are_missing():
+    "Guess and outcome share what belongs to columns, and nothing else; the diagonal was not measured."
+    rng, found = np.random.default_rng(12), []
+    for _ in range(20):
+        columns, hole = rng.normal(size=8), np.eye(14, 8) == 1
+        outcome, guess = (table(rng.normal(size=(14, 1)) + columns) for _ in range(2))
+        assert centred(outcome.mask(hole)).abs().max().max() < 1e-6
+        noise = table(rng.normal(size=(14, 8)))
+        found.append(judge(guess, (outcome + noise).mask(hole))["tau_centred"].mean())
+    assert abs(np.mean(found)) < .1
+
+
+def test_two_combinations_side_by_side_know_no_relation_that_neither_knows():
+    "Sources differ for targets of the left; there the list is part of the guess, on the right it is not."
+    rng, found = np.random.default_rng(13), []
+    side = lambda target: "left" if target in TARGETS[:4] else "right"
+    for _ in range(40):
+        truth, noise = table(rng.normal(size=(14, 8))), table(rng.normal(size=(14, 8)))
+        truth[TARGETS[:4]] += 2 * rng.normal(size=(14, 1))
+        selectors = lambda o, noise=noise: {"map": noise[list(o)], "prior": source_prior(o)}
+        both, alone = (chosen_elsewhere(selectors, truth, side, [c]) for c in (("map", "prior"), ("map",)))
+        columns = dict(left=both, right=alone)
+        guess, apart = (pd.concat([columns[side(t)][i][t] for t in TARGETS], axis=1) for i in (0, 1))
+        found.append(judge(guess, truth, apart)["tau_centred"].mean())
+    assert abs(np.mean(found)) < .05
+
+
+def test_one_seed_tells_nothing_of_noise():
+    truth = table(np.random.default_rng(14).normal(size=(14, 8)))
+    assert np.isnan(ceiling(outcomes(truth, .1, seeds=1), 40))
+    two = outcomes(truth, .1, seeds=2)
+    first = two["seed"] == 0
+    two.loc[~first, "score"] = 20 - (two.loc[first, "score"].to_numpy() - 20)  # the second says the contrary
+    assert reliability(two, 40) == -1

@@ -9,6 +9,9 @@ import torch
 from taco.base import DataError, EncoderError, ParameterError, StoreError, TaskError
 from taco.data.pack import pack
 from taco.data.store import Store
+from taco.tasks.random import Draw
+from taco.tasks.semantic import choose_colours, paint
+from taco.transfer.affinity import outcomes as chapter
 from taco.transfer.affinity.network import (
     Course,
     Translator,
@@ -31,7 +34,15 @@ from taco.transfer.affinity.outcomes import (
     read_cell,
     source_file,
 )
-from taco.transfer.affinity.problems import GROUP_OF, Problem, problem_pictures, problem_plan
+from taco.transfer.affinity.problems import (
+    GROUP_OF,
+    Problem,
+    classes_of,
+    colour_count,
+    problem_pictures,
+    problem_plan,
+    smaller_map,
+)
 
 
 def test_a_problem_is_named_by_its_task_and_images():
@@ -151,3 +162,32 @@ def test_refusals_name_what_is_wrong(matrix, folders, tmp_path):
     with pytest.raises(StoreError, match="Delete"): read_cell(matrix, ALL, matrix.targets[0], 0, tmp_path)
     with pytest.raises(Exception, match="nothing to score"):
         picture_score(Translator(Course()), (torch.zeros(0, 3, 16, 16),) * 2, 0)
+
+
+def test_what_is_scored_by_dice_is_a_map_of_classes(matrix):
+    store = matrix.target_store
+    count = lambda task: colour_count(store, problem_plan(store, Problem.named(f"{task}@nuset"), "train", 4))
+    assert [count(t) for t in ("binary_segmentation", "boundary_detection", "centreline")] == [2, 2, 2]
+    shades = ("distance_map", "centre_point_detection", "instance_segmentation", "foreground_extraction", "deblurring")
+    assert [count(t) for t in shades] == [0] * 5
+
+
+def test_a_smaller_map_has_the_classes_that_most_of_a_pixel_has():
+    labels = torch.zeros(1, 8, 8, dtype=torch.int64)
+    labels[:, :, 3:] = 1   # a fourth of the pixels of the second column, of four, is background
+    labels[:, :4, 6:] = 3
+    colours = choose_colours(Draw(torch.zeros(1, dtype=torch.int64)), 4, torch.zeros(1))
+    small = smaller_map(paint(labels, colours), 4, 4)
+    wanted = torch.tensor([0, 0, 1, 3]).repeat(2, 1), torch.tensor([0, 0, 1, 1]).repeat(2, 1)
+    found = classes_of(small, 4)[0]
+    assert found[:, [0, 2, 3]].equal(torch.cat(wanted)[:, [0, 2, 3]]) and set(found[:, 1].tolist()) <= {0, 1}
+    assert torch.equal(small, paint(found[None], colours))  # pure colours, none between
+
+
+def test_real_datasets_of_one_source_are_no_strangers(matrix, monkeypatch):
+    about = {f: dict(name=n, source="real") for f, n in (("a", "covid19radio"), ("b", "covidquex"))}
+    monkeypatch.setattr(chapter, "read_manifest", about.__getitem__)
+    sources, targets = matrix.sources, (Problem.named("deblurring@covidquex"),)
+    with pytest.raises(DataError, match="covidquex"): chapter.Matrix(sources, targets, ("a",), ("b",))
+    about["b"]["source"] = "phantom"
+    chapter.Matrix(sources, targets, ("a",), ("b",))

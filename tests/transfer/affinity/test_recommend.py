@@ -181,3 +181,37 @@ def test_what_comes_with_the_package_is_what_was_published(root):
         assert found[name]["value"] == pytest.approx(published[name]["value"], abs=.02), name
     worth, prior = worth_of(outcomes, guesses)
     assert len(prior) == 8 and worth.at(1.)[0] > worth.at(0.)[0]
+
+
+@pytest.mark.filterwarnings("ignore:This encoder's bank knows")
+def test_own_outcomes_need_no_guesses_of_ours_and_incomplete_ones_are_refused(matrix, known):
+    own = outcome_rows(lambda source, task: 20. + SOURCES.index(source))
+    alone = recommend(asked(matrix), known, outcomes=own)
+    assert set(alone.table["source"]) == set(SOURCES) and np.isfinite(alone.table[["gain", "low", "high"]]).all(axis=None)
+    part = dict(taco=pd.DataFrame(1., SOURCES[:2], own["target"].unique()))
+    with pytest.raises(TacoError, match="all sources and targets"):
+        recommend(asked(matrix), known, outcomes=own, guesses=part)
+
+
+def test_cells_that_were_not_measured_weigh_nothing():
+    place = np.tile(np.linspace(0, 1, 5)[:, None], 4)
+    gain = place.copy()
+    whole = Worth(place, gain).at(1.)
+    gain[4, 1] = np.nan
+    value, (low, high), helped = Worth(place, gain).at(1.)
+    assert np.isfinite([value, low, high, helped]).all() and abs(value - whole[0]) < .1
+
+
+def test_the_same_choice_without_the_map_is_judged_beside_ours():
+    rng = np.random.default_rng(21)
+    targets = [f"deblurring@{name}" for name in ("usforkidney", "fhpsaop", "nuset", "yeaz")]
+    sources = [f"source{i}" for i in range(9)]
+    truth = pd.DataFrame(rng.normal(size=(9, 4)), sources, targets)
+    rows = [dict(source=s, target=t, seed=k, steps=40, metric="psnr", scratch=20., all_labels=24., tested=4,
+                 score=20 + truth.loc[s, t] + .1 * rng.normal()) for s in sources for t in targets for k in (0, 1)]
+    noise = lambda: pd.DataFrame(rng.normal(size=(9, 4)), sources, targets)
+    found = report(pd.DataFrame(rows), {"taco": truth, "random": noise(), "manual": noise()}, 40)
+    assert found.judged["ours"]["tau"].mean() > .8 > .5 > found.judged["theirs"]["tau"].mean()
+    numbers = transfer_metrics(found, "phantom", 2)
+    assert numbers["transfer_tau_minus_theirs"]["value"] > .3 and numbers["transfer_by_chance_taco"]["value"] < .02
+    assert "theirs" not in report(pd.DataFrame(rows), {"taco": truth}, 40).judged

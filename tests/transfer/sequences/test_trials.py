@@ -9,7 +9,7 @@ from taco.learning.until import Patience
 from taco.transfer.sequences import trials as chapter
 from taco.transfer.sequences.arms import SequenceConfig
 from taco.transfer.sequences.study import Cell, compare, grid, read_looks
-from taco.transfer.sequences.trials import check_trials, choose_recipes
+from taco.transfer.sequences.trials import check_trials, choose_recipes, known_trials
 from tests.transfer.sequences.toys import TINY, quiet
 
 TWO = [{"learning_rate": 1e-3}, {"learning_rate": 3e-3}]
@@ -54,9 +54,15 @@ def test_val_decides_and_what_is_done_is_kept(hearts, tmp_path, monkeypatch):
                                      {"all": TWO[0]}, {"all": TWO[1]}]
     asked.clear()
     assert choose_recipes(*how, seed=3, tell=quiet) == found and not asked
-    told = pd.read_json(tmp_path / "recipes.json")
+    told = pd.DataFrame(known_trials(tmp_path / "recipes.json"))
     assert told["chosen"].tolist() == [True, False, False, True]
     assert told["dice"].tolist() == pytest.approx([.6, .5, .3, .4])
+    dice["all-0"] = .9  # others would choose otherwise, but trainings are there that followed the choice
+    later = (hearts, TINY, tmp_path, ["moco", "all-encoder", "masked"], given | {"masked": TWO}, 2)
+    dice |= {"masked-0": .2, "masked-1": .1}
+    assert choose_recipes(*later, seed=4, tell=quiet).recipes == found.recipes | {"masked": TWO[0]}
+    assert {a[0].arm for a in asked} == {"masked"}
+    assert [a["name"] for a in known_trials(tmp_path / "recipes.json")] == ["moco"] * 2 + ["all"] * 2 + ["masked"] * 2
 
 
 def test_finetuning_ends_on_val_and_its_looks_are_kept(hearts, tmp_path):

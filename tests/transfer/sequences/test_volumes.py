@@ -57,3 +57,11 @@ def test_unknown_modalities_are_named(tmp_path):
 def test_records_without_a_slice_number_are_no_sequence(tmp_path):
     store = Store.open(pack(load_card("drive"), out=tmp_path, size=32, source="phantom", subjects=3))
     with pytest.raises(DataError, match="no sequence"): load_volumes(store)
+
+
+def test_a_division_may_keep_some_subjects_for_val():
+    several = made({f"s{i:02}": [0, 1] for i in range(12)})
+    for turn in range(3):
+        plain, looked = rotate_splits(several, turn, 3), rotate_splits(several, turn, 3, val=True)
+        assert looked.subjects("test") == plain.subjects("test") and len(looked.subjects("val")) == 2
+        assert sorted(looked.subjects("val") + looked.subjects("train")) == plain.subjects("train")

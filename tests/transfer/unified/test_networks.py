@@ -6,17 +6,17 @@ import pandas as pd
 import pytest
 import torch
 
-from taco.base import StoreError
+from taco.base import ParameterError, StoreError
 from taco.learning import checkpoint
 from taco.learning.until import Patience
 from taco.transfer.unified import networks as chapter, tuning
 from taco.transfer.unified.batches import Augment
 from taco.transfer.unified.examples import choose_labelled
 from taco.transfer.unified.imagenet import ImageNetEncoder
-from taco.transfer.unified.networks import Arm, Kind, Scored, Workshop, keep, kept, study_arms
-from taco.transfer.unified.representation import Representation
-from taco.transfer.unified.results import Results, value
-from taco.transfer.unified.scores import image_values, look_at, mean_scores, score_images
+from taco.transfer.unified.networks import Arm, Kind, Workshop, study_arms
+from taco.transfer.unified.representation import Representation, conv_norms
+from taco.transfer.unified.results import Results, stage_one, value
+from taco.transfer.unified.scores import Scored, image_values, keep, kept, look_at, mean_scores, score_images
 from tests.transfer.unified.toys import WITHIN, equal, setting
 
 FEW, ALL = Arm("separate", 6, sets=2), Arm("separate")
@@ -88,6 +88,7 @@ def test_an_arm_is_one_network_or_one_for_each_target():
     shared = ["separate-denoising", "separate-organs"]
     for start in ("separate", "guided"):
         assert [*map(str, Arm(start).networks(WITHIN))] == [*shared, f"{start}-finding"]
+    assert [*map(str, Arm("taught").networks(WITHIN))] == ["separate-denoising", "taught-organs", "taught-finding"]
     for arm in (Arm("joint"), Arm("imagenet", 6), Arm("full", None, ("masked", "told"))):
         assert arm.networks(WITHIN) == [Kind(arm.strategy, arm.pretexts)]
 
@@ -181,6 +182,42 @@ def test_a_guide_knows_the_same_labels(images, whole, asked):
     guide = asked(shop, "guided-finding", 6, 1)["guide"]
     assert equal(guide, shop.trained(kind_of("separate-organs"), 6, 1)[0])
     assert not equal(guide, shop.trained(kind_of("separate-organs"), 6, 0)[0])
+
+
+def test_what_phantoms_teach_is_given_to_a_baseline(images, tmp_path, monkeypatch):
+    "Each target's network learns from phantoms alone, then from six labels; classes look within masks of their kind."
+    shop = shop_of(tmp_path, images, phantoms=images.take(range(20)))
+    made, tune = [], chapter.fine_tune
+    def watched(start, labelled, unlabelled, targets, *a, **k):
+        made.append((start, len(labelled), [t.name for t in targets], k["guide"], k["val"]))
+        return tune(start, labelled, unlabelled, targets, *a, **k)
+    monkeypatch.setattr(chapter, "fine_tune", watched)
+    found = shop.arm(Arm("taught", 6))
+    of = {(names[0], count): (start, guide, val) for start, count, names, guide, val in made}
+    assert of.keys() == {("denoising", 24), ("organs", 18), ("organs", 6), ("finding", 18), ("finding", 6)}
+    assert of["organs", 18][0] is None and len(of["organs", 18][2]) == 2, "a tenth of the phantoms is looked at"
+    start, guide, val = of["finding", 6]
+    assert isinstance(start, Representation) and list(start.net.heads) == ["finding"] and len(val) == 8
+    assert equal(guide, shop.trained(kind_of("taught-organs"), 6)[0])
+    assert equal(of["finding", 18][1], shop.trained(kind_of("phantoms-organs"))[0])
+    spent = sum(shop.trained(kind_of(f"phantoms-{name}"))[1]["flops"] for name in ("organs", "finding"))
+    assert found.cost["first"] == spent > 0
+    results = Results("toy", WITHIN, {"taught-6": [found.scores]}, {"taught-6": [found.cost]}, {}, {"taught-6": []})
+    assert stage_one(results, "taught-6") == spent
+
+
+def test_a_taught_network_begins_with_the_weights_of_phantoms_at_the_norms_of_a_fresh_one(images, tmp_path):
+    shop = shop_of(tmp_path, images, phantoms=images.take(range(20)))
+    learnt, begun = shop.trained(kind_of("phantoms-organs"))[0], shop.start(kind_of("taught-organs")).net
+    fresh = conv_norms(shop.blank(kind_of("phantoms-organs")))
+    for name, norm in conv_norms(begun).items(): assert float(norm) == pytest.approx(float(fresh[name]), rel=1e-4)
+    name = next(iter(fresh))
+    one, other = (net.get_submodule(name).get_parameter("conv.weight").flatten() for net in (learnt, begun))
+    assert torch.cosine_similarity(one, other, 0) > .9999
+
+
+def test_without_phantoms_nobody_is_taught(images, tmp_path):
+    with pytest.raises(ParameterError, match="no phantoms"): shop_of(tmp_path, images).arm(Arm("taught"))
 
 
 # ---------------------------------------------------------------- how each is trained

@@ -16,6 +16,7 @@ from taco.transfer.unified.results import (
     amortised,
     beats_chance,
     curve,
+    denoiser,
     difference,
     mean_curve,
     not_worse,
@@ -23,6 +24,7 @@ from taco.transfer.unified.results import (
     on_val,
     over_best_baseline,
     parts_of_saving,
+    saved_beside_denoising,
     spent,
     stage_one,
     table_of,
@@ -160,6 +162,12 @@ def test_stage_1_is_counted_once_for_so_many_fine_tunings(results, table):
     assert not any(stage_one(results, arm) for arm in ("separate-all", "guided-all", "joint-all"))
     assert amortised(results, "full-all", 1) == pytest.approx(.7) == table.loc["full-all", "saved_with_first"]
     assert amortised(results, "full-all", 4) == pytest.approx(1 - 900 / 4000)
+    assert denoiser(results, "full-all") == denoiser(results, "joint-all") == 0
+    for cost in results.costs["full-all"]:  # now it keeps the denoiser of stage 1, which half of the reference is for
+        for network in cost["networks"].values(): network["looks"].pop("loss denoising", None)
+    assert denoiser(results, "full-all") == 500 and saved_beside_denoising(results, "full-all") == pytest.approx(.6)
+    assert amortised(results, "full-all", 1) == pytest.approx(.7)
+    assert amortised(results, "full-all", 4) == pytest.approx(1 - 900 / (500 + 4 * 500))
     assert amortised(results, "joint-all", 3) == pytest.approx(.1) and spent(results, "full-all", "seconds") == 1
 
 
@@ -249,7 +257,7 @@ def test_the_folds_of_a_seed_are_one_table_in_the_order_of_the_images(folders):
         assert ((table["image"] + seed + table["fold"]) % 2 == 0).all()
         assert table["dice organs"].mean() == pytest.approx(.1 * seed)
     assert {name: len(costs) for name, costs in found.costs.items()} == dict.fromkeys(found.scores, 4)
-    assert found.first == {"denoising": [0, 1, 0, 1], "denoising+told": [10, 11, 10, 11]}
+    assert found.first == {"denoising+told": [10, 11, 10, 11]}, "no arm begins with another"
     assert stage_one(found, "full.denoising+told-all") == 10.5
     assert [len(t) for t in found.asked["separate-all"]] == [3, 3]
     one = Results.read(dataclasses.replace(folders[0], folds=None), MADE, [4], folders[1])

@@ -12,8 +12,9 @@ from taco.data.card import load_card
 from taco.data.store import Store
 from taco.learning import checkpoint
 from taco.transfer.unified import representation as stage_1, study as chapter, tuning
-from taco.transfer.unified.networks import Arm, Kind, Scored, Workshop, kept
+from taco.transfer.unified.networks import Arm, Kind, Workshop
 from taco.transfer.unified.results import Results, table_of
+from taco.transfer.unified.scores import Scored, kept
 from taco.transfer.unified.study import (
     Division,
     chosen_rates,
@@ -21,6 +22,7 @@ from taco.transfer.unified.study import (
     divisions,
     pack_modalities,
     pack_modality,
+    possible_arms,
     run_division,
     run_studies,
     tune,
@@ -224,3 +226,52 @@ def test_a_study_needs_a_seed(films, tmp_path):
     with pytest.raises(ParameterError, match="seed"):
         list(run_studies([films], ARMS, SHORT, [], tmp_path, [], 1, "cpu"))
     assert not any(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------- what is refused
+
+def test_two_modalities_of_one_place_and_a_set_with_two_roles_are_refused(tmp_path):
+    one = dict(card="montgomery", finding="tuberculosis")
+    how = dict(out=tmp_path, size=32, subjects=8)
+    with pytest.raises(ParameterError, match="one set and one finding") as error:
+        pack_modalities(dict(a=one, b=one | dict(more=["shenzhen"])), "phantom", **how)
+    assert "a, b" in str(error.value) and not list(tmp_path.iterdir())
+    for more, asked in ((["shenzhen"], "shenzhen"), ([], "montgomery")):
+        with pytest.raises(ParameterError, match="learnt from as well"):
+            pack_modalities(dict(a=one | dict(more=more, asked=asked)), "phantom", **how)
+
+
+def test_a_role_is_part_of_the_key(films, patients):
+    import dataclasses
+    other = dataclasses.replace(films, more=(patients.packed,))
+    asked = dataclasses.replace(films, asked=patients.packed)
+    assert len({films.key, other.key, asked.key}) == 3
+
+
+def test_taught_is_asked_where_phantoms_can_teach(films, patients):
+    arms = [Arm("separate"), Arm("taught")]
+    assert possible_arms(films, arms, [0]) == arms[:1] and possible_arms(patients, arms, [0]) == arms
+    assert patients.drawn == patients.more[0] and films.drawn is None
+
+
+def test_a_card_that_keeps_unknown_masks_is_refused(tmp_path):
+    text = Path(load_card("montgomery").path).read_text(encoding="utf-8")
+    own = tmp_path / "montgomery.toml"
+    own.write_text(re.sub(r"(\[\[read\]\]\n)", r'\1unlabelled = "keep"\n', text), encoding="utf-8")
+    with pytest.raises(TacoError, match="as images without any structure"):
+        pack_modality("x", "montgomery", "tuberculosis", cards=tmp_path, out=tmp_path, size=32, subjects=8,
+                      source="phantom")
+
+
+def test_taught_arms_of_two_workers_are_those_of_one(patients, tmp_path):
+    "Trials first: what phantoms teach, then segmentations, then classes that look within their masks."
+    arms, how = [Arm("separate"), Arm("taught", 4)], setting(2, size=4, targets=())
+    found = []
+    for workers in (1, 2):
+        state = tmp_path / str(workers)
+        steps = list(run_studies([patients], arms, how, [0], state, (1e-3, 2e-3), workers, "cpu"))
+        assert steps[-1][0] == steps[-1][1]
+        assert {f.stem.removeprefix(f"{patients.place}-rate-") for f in state.glob("*rate-*.json")} == {
+            "separate-denoising", "separate-structures", "separate-finding", "taught-structures", "taught-finding"}
+        found.append(Results.read(patients, arms, [0], state))
+    assert table_of(found[0]).drop(columns="seconds").equals(table_of(found[1]).drop(columns="seconds"))

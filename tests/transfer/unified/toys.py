@@ -122,10 +122,12 @@ def cost_of(strategy: str, pretexts: list[str], labelled: int | None, flops: int
                  accuracy=[.5, right], auroc=[.5, right], dice=[.1, dice], psnr=[15., 20.], ssim=[.2, .5])
     alone = strategy in ("separate", "guided")
     shares = {f"separate-{t.name}": s for t, s in zip(WITHIN, (.5, .3, .2))} if alone else {strategy: 1.}
-    network = lambda part: dict(flops=part * flops, steps=4, looks=looks | dict(flops=[part * flops / 2, part * flops]),
+    learnt = lambda name: [t.name for t in WITHIN if not alone or name.endswith(t.name)]
+    network = lambda name, part: dict(flops=part * flops, steps=4, looks=looks | {f"loss {n}": [1., .5] for n in learnt(
+        name)} | dict(flops=[part * flops / 2, part * flops]),
                                 per_step=dict(learning=part * flops / 4 * 1.25, as_many=part * flops / 4 * 1.5))
     about = dict(strategy=strategy, pretexts=pretexts, labelled=labelled, as_one=False, seconds=1., weights=2)
-    networks = {name: network(part) for name, part in shares.items()}
+    networks = {name: network(name, part) for name, part in shares.items()}
     return about | dict(flops=flops, flops_best=flops, all_weights=3, networks=networks)
 
 
