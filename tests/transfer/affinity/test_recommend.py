@@ -187,7 +187,8 @@ def test_what_comes_with_the_package_is_what_was_published(root):
 def test_own_outcomes_need_no_guesses_of_ours_and_incomplete_ones_are_refused(matrix, known):
     own = outcome_rows(lambda source, task: 20. + SOURCES.index(source))
     alone = recommend(asked(matrix), known, outcomes=own)
-    assert set(alone.table["source"]) == set(SOURCES) and np.isfinite(alone.table[["gain", "low", "high"]]).all(axis=None)
+    assert set(alone.table["source"]) == set(SOURCES)
+    assert np.isfinite(alone.table[["gain", "low", "high"]]).all(axis=None)
     part = dict(taco=pd.DataFrame(1., SOURCES[:2], own["target"].unique()))
     with pytest.raises(TacoError, match="all sources and targets"):
         recommend(asked(matrix), known, outcomes=own, guesses=part)
