@@ -100,7 +100,9 @@ def find_datasets(
 TRAINED, HELD_OUT = "trained", "held out"
 
 def _size(card: Card, folder: Path) -> int:
-    "How many items a dataset has; none, where they cannot be found, or not one of five can be read (packing says why)."
+    """How many items a dataset has; none, where they cannot be found, or not one of five can be
+    read (packing says why).
+    """
     try: items = find(card, folder, "real").items
     except TacoError: return 0
     return len(items) if any(map(_loads, items[::-(-len(items) // 5) or 1])) else 0
@@ -159,7 +161,9 @@ def draw_folders(folders: Sequence[Path], count: int, seed: int = 0) -> list[Pat
 
 # %% ../../nbs/data/14_collection.ipynb #af02bb22
 def contents(manifest: dict) -> str:
-    "What a packed dataset holds, as text, from its manifest: the same wherever and whenever it was packed."
+    """What a packed dataset holds, as text, from its manifest: the same wherever and whenever it
+    was packed.
+    """
     return hashlib.sha256(json.dumps(manifest["files"], sort_keys=True).encode()).hexdigest()[:16]
 
 # %% ../../nbs/data/14_collection.ipynb #2af5040e

@@ -59,7 +59,9 @@ TABLES = "tables"  # the folder of what runs say in documents
 AWAY = "Move this file away, then publish all parts again."
 
 def read_published(folder: Path, name: str, fix: str = AWAY) -> dict:
-    "A JSON file of a published folder, compared with its digest where there are any. Raises `ExperimentError`."
+    """A JSON file of a published folder, compared with its digest where there are any. Raises
+    `ExperimentError`.
+    """
     if (known := folder / DIGESTS).exists():
         digests = read_json(known, ExperimentError, fix, seal=True)
         check_files(folder, {name: digests.get(name, "0-not listed")}, ExperimentError, fix)
@@ -100,6 +102,7 @@ def publish(folders: dict[str, Path], target: str | Path, keep: Iterable[str] = 
         write_json(spare / DIGESTS, folder_digests(spare, without=[DIGESTS]), seal=True)
     return metrics
 
+# %% ../../nbs/workflow/05_publish.ipynb #0f824401
 def prefix_of(step: str, done: dict) -> str:
     "What stands before the names of a further run's metrics and figures, which keeps them apart."
     return "" if done["experiment"] == step else f"{step}_"
@@ -142,7 +145,9 @@ def publish_run(step: str, folder: Path, done: dict, spare: Path, manifest: dict
 
 # %% ../../nbs/workflow/05_publish.ipynb #60d6d321
 def remove_others(spare: Path, manifest: dict) -> None:
-    "Remove figures, tables and notebooks that were published before and that `manifest` no longer names."
+    """Remove figures, tables and notebooks that were published before and that `manifest` no
+    longer names.
+    """
     file = spare / "manifest.json"
     try: before = read_json(file, ExperimentError) if file.exists() else {}
     except ExperimentError: return  # nobody knows what it named
@@ -211,7 +216,9 @@ def title_of(figure: str) -> str:
     return TITLES[known] + (f" ({more})" if more else "")
 
 def page(name: str, manifest: dict, metrics: dict) -> str:
-    "A page with every figure above its caption and the numbers behind it, in the order of the figures' numbers."
+    """A page with every figure above its caption and the numbers behind it, in the order of the
+    figures' numbers.
+    """
     def number(figure: str) -> tuple:
         found = re.search(r"fig(\d+)", figure)
         return (int(found[1]) if found else 99, figure)

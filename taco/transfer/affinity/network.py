@@ -106,12 +106,16 @@ def load_weights(model: Translator, file: Path) -> Translator:
 
 # %% ../../../nbs/transfer/affinity/01_network.ipynb #8acdadaa
 def mean_dice(predicted: Tensor, wanted: Tensor, count: int) -> float:
-    "Mean over classes 1 … `count` - 1 that occur, of integer maps of one shape, over all images together."
+    """Mean over classes 1 … `count` - 1 that occur, of integer maps of one shape, over all
+    images together.
+    """
     each = dice_scores(predicted.numpy(), wanted.numpy(), range(1, count))
     return float(np.nanmean(each)) if np.isfinite(each).any() else 1.
 
 def mean_psnr(predicted: Tensor, wanted: Tensor) -> float:
-    "Decibel, mean over images (B, 3, S, S) in [0, 1]; an image without an error counts as one of 60 dB."
+    """Decibel, mean over images (B, 3, S, S) in [0, 1]; an image without an error counts as one
+    of 60 dB.
+    """
     return float(psnr(predicted, wanted).clamp(max=60).mean())
 
 # %% ../../../nbs/transfer/affinity/01_network.ipynb #849a0143

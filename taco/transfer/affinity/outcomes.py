@@ -51,11 +51,10 @@ def _origin(name: str) -> str:
     except CardError: return name
     return card.origin or card.name
 
+# %% ../../../nbs/transfer/affinity/03_outcomes.ipynb #b7321d0d
 @dataclass(frozen=True)
 class Matrix:
-    """Sources, targets, and where their images are. Raises `DataError` when a target's dataset is
-    a source's.
-    """
+    "Sources, targets, and where their images are. Raises `DataError` when a target's images are a source's."
     sources: tuple[Problem, ...]
     targets: tuple[Problem, ...]
     source_folders: tuple[str, ...]   # of packed datasets
@@ -64,7 +63,7 @@ class Matrix:
 
     def __post_init__(self):
         of = lambda folders: {m["name"]: m for m in map(read_manifest, folders)}
-        sources, targets = of(self.source_folders), of(self.target_folders)
+        sources, targets = map(of, (self.source_folders, self.target_folders))
         origins = {_origin(name) for name, about in sources.items() if about["source"] == "real"}
         seen = sorted(name for name, about in targets.items()
                       if name in sources or (about["source"] == "real" and _origin(name) in origins))
@@ -134,14 +133,18 @@ def asked_images(matrix: Matrix) -> pd.DataFrame:
     return pd.concat([tested_plan(matrix, target) for target in matrix.targets], ignore_index=True)
 
 def cell_file(matrix: Matrix, name: str, target: Problem, seed: int, state: Path) -> Path:
-    "Where a cell lies within a state: of a source by name, SCRATCH or ALL; other images of a target have others."
+    """Where a cell lies within a state: of a source by name, SCRATCH or ALL; other images of a
+    target have others.
+    """
     folder = f"{file_name(target)}-{matrix.content(target)[:8]}-{seed}"
     return Path(state) / "targets" / folder / f"{name.replace(' ', '-')}.json"
 
 # %% ../../../nbs/transfer/affinity/03_outcomes.ipynb #0b3a8a5c
 @dataclass(frozen=True)
 class Question:
-    "A target under a seed: the few pairs, all pairs, those that are asked about, and how they are painted."
+    """A target under a seed: the few pairs, all pairs, those that are asked about, and how they
+    are painted.
+    """
     few: tuple[Tensor, Tensor]
     whole: tuple[Tensor, Tensor]
     asked: tuple[Tensor, Tensor]

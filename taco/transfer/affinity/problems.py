@@ -94,11 +94,14 @@ def classes_of(picture: Tensor,  # (B, 3, S, S)
     return (picture[:, None] - colours[:, :, None, None].to(picture)).square().sum(2).argmin(1)
 
 def smaller_map(picture: Tensor, count: int, size: int) -> Tensor:
-    "A picture (B, 3, S, S) of `count` colours of the palette at another size: the colour that most of a pixel has."
+    """A picture (B, 3, S, S) of `count` colours of the palette at another size: the colour that
+    most of a pixel has.
+    """
     shares = F.adaptive_avg_pool2d(F.one_hot(classes_of(picture, count), count).movedim(3, 1).float(), size)
     colours = choose_colours(Draw(torch.zeros(len(picture), dtype=torch.int64)), count, torch.zeros(len(picture)))
     return paint(shares.argmax(1), colours)
 
+# %% ../../../nbs/transfer/affinity/00_problems.ipynb #210b1545
 def problem_pictures(
     store: Store, plan: pd.DataFrame, size: int, block: int = 128,
 ) -> tuple[Tensor, Tensor]:

@@ -43,7 +43,9 @@ RIVAL_PARTS = tuple(f"{encoder}{way}" for encoder in ("random", "statistics", "p
                     ) + ("prior", "linear", "manual")
 
 def candidates(names: list[str], parts: tuple[str, ...] = PARTS, kind: str = "map") -> list[tuple[str, ...]]:
-    "Combinations of one to three of these parts that are among `names`, each with one of this kind."
+    """Combinations of one to three of these parts that are among `names`, each with one of this
+    kind.
+    """
     there = [name for name in parts if name in names]
     every = [some for n in (1, 2, 3) for some in combinations(there, n)]
     return [some for some in every if any(selector_look(name).kind == kind for name in some)]

@@ -53,13 +53,17 @@ def frechet(source: np.ndarray, target: np.ndarray) -> float:
 
 # %% ../../../nbs/transfer/affinity/04_selectors.ipynb #b255add1
 def transport(source: np.ndarray, target: np.ndarray) -> float:
-    "Minus the mean distance that points are carried, at best, to make the target's cloud of equally many of each."
+    """Minus the mean distance that points are carried, at best, to make the target's cloud of
+    equally many of each.
+    """
     many = min(len(source), len(target))
     far = cdist(source[np.arange(many) * len(source) // many], target[:many])
     return -float(far[linear_sum_assignment(far)].mean())
 
 def by_dimension(source: np.ndarray, target: np.ndarray) -> float:
-    "Minus the distance of the two distributions along each dimension (Wasserstein's), mean over dimensions."
+    """Minus the distance of the two distributions along each dimension (Wasserstein's), mean
+    over dimensions.
+    """
     shares = np.linspace(0, 1, 41)[1::2]
     return -float(np.abs(np.quantile(source, shares, 0) - np.quantile(target, shares, 0)).mean())
 
@@ -143,7 +147,9 @@ def group_of_target(target: Problem, cards: str | Path | None = None) -> str:
     return GROUP_OF[load_card(target.images, cards).modality[0]]
 
 def _shown_by(matrix: Matrix, source: Problem, target: Problem, cards: str | Path | None) -> float:
-    "Share of a source's pairs that show the target's anatomy, and share of those of its modality, added up."
+    """Share of a source's pairs that show the target's anatomy, and share of those of its
+    modality, added up.
+    """
     about, plan = load_card(target.images, cards), problem_plan(matrix.source_store, source, "train", 10**9)
     anatomy = plan["dataset"].map({name: load_card(name, cards).anatomy for name in plan["dataset"].unique()})
     return float((anatomy == about.anatomy).mean() + plan["modality"].isin(about.modality).mean())

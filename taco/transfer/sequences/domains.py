@@ -65,7 +65,9 @@ def divided(self: Domain, seed: int) -> Volumes:
     return self.volumes if self.has_division else rotate_splits(self.volumes, seed % 3, 3, val=len(self) >= 8)
 
 def open_domain(name: str, stores: Path, **settings) -> Domain:
-    "Pack `name` or `name:modality` to a folder of its own in `stores` (`settings` as for `pack`) and load it."
+    """Pack `name` or `name:modality` to a folder of its own in `stores` (`settings` as for
+    `pack`) and load it.
+    """
     known, _, modality = name.partition(":")
     card = load_card(known)
     if modality and len(card.modality) > 1 and card.phantom:
@@ -112,7 +114,9 @@ def choose_real(
     cards: str | Path,            # a folder of further cards
     names: Sequence[str] = (),    # none: those that have a card there
 ) -> list[tuple[Card, Path]]:
-    "Datasets with their folders, each read by the card that it has. Raises `ParameterError` for a name without one."
+    """Datasets with their folders, each read by the card that it has. Raises `ParameterError`
+    for a name without one.
+    """
     known = {card.name: (card, root) for card, root in find_datasets(data, cards).found}
     for name in names:
         if name not in known:

@@ -136,7 +136,9 @@ def so_far(looks: pd.DataFrame) -> pd.DataFrame:
     return looks.assign(value=looks.groupby(keys)["value"].cummax())
 
 def at_equal_steps(looks: pd.DataFrame) -> pd.DataFrame:
-    "A line an arm and number of labels: arm, labelled, step, then (value at it), end, steps; means."
+    """A line an arm and number of labels: arm, labelled, step, then (value at it), end, steps;
+    means.
+    """
     looks, rows = so_far(looks), []
     for labelled, some in looks.groupby("labelled"):
         each = some.groupby(["arm", "seed", "take"])["step"].max()

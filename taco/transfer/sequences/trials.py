@@ -52,10 +52,7 @@ def choose_recipes(
     workers: int = 1,
     tell: Callable[[str], None] = print,
 ) -> SequenceConfig:
-    """The configuration with the recipes that `val` likes best.
-
-    What an earlier call has chosen in this folder stays: trainings are there that followed it.
-    """
+    "The configuration with the recipes that `val` likes best; what an earlier call has chosen in this folder stays."
     folder, arm_of = Path(folder), check_trials(arms, trials)
     before = known_trials(folder / "recipes.json")
     kept = {a["name"]: a["recipe"] for a in before if a["chosen"]}
@@ -74,6 +71,7 @@ def choose_recipes(
     if about: write_json(folder / "recipes.json", dict(trials=before + about), seal=True)
     return replace(config, recipes=kept | {name: trials[name][i] for name, i in best.items()})
 
+# %% ../../../nbs/transfer/sequences/07_trials.ipynb #e4025940
 def known_trials(file: str | Path) -> list[dict]:
     """Trials of earlier calls: name, recipe, dice on `val`, chosen, cell; none: an empty list.
 

@@ -47,7 +47,9 @@ def arm_title(strategy: str, pretexts: str = "", as_one: bool = False) -> str:
     return ARM_NAMES.get(strategy, strategy) + (f" ({said})" if said else "")
 
 def overview(table: pd.DataFrame) -> pd.DataFrame:
-    "Each measure of a `table_of` with its interval in words, GFLOP and what is saved; a table for a paper."
+    """Each measure of a `table_of` with its interval in words, GFLOP and what is saved; a table
+    for a paper.
+    """
     shown = lambda row, m: f"{row[m]:.3g} [{row[f'{m} low']:.3g}, {row[f'{m} high']:.3g}]"
     words = {MEASURES[m]: [shown(row, m) for _, row in table.iterrows()] for m in MEASURES if m in table}
     numbers: dict[str, Any] = {

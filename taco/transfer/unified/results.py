@@ -40,7 +40,9 @@ class Results:
     @classmethod
     def read(cls, modality: Modality, arms: Sequence[Arm], seeds: Sequence[int], state: Path,
              pretexts: Sequence[str] = ()) -> Results:
-        "From the folders of `run_studies`. Raises `StoreError` when one is damaged or not finished."
+        """From the folders of `run_studies`. Raises `StoreError` when one is damaged or not
+        finished.
+        """
         at = {d: division_folder(state, modality, d) for d in divisions(modality, seeds)}
         found = {arm.name: {d: _read_arm(folder, arm.file) for d, folder in at.items()} for arm in arms}
         of_seed = lambda each, s: _ordered([each[d].scores.assign(fold=d.fold) for d in at if d.seed == s])
@@ -160,7 +162,9 @@ def not_worse_at_all(row: pd.Series, margins: Mapping[str, float] = MARGINS) -> 
     return all(told + [not_worse(row, m, margins) for m in ("dice", "psnr") if there(m)])
 
 def beats_chance(results: Results, arm: str = REFERENCE) -> bool:
-    "Whether an arm's accuracy is above the share of the most common class in the test images, beyond its interval."
+    """Whether an arm's accuracy is above the share of the most common class in the test images,
+    beyond its interval.
+    """
     name = next(t.name for t in results.targets if t.kind == "classification")
     share = results.scores[arm][0][f"class {name}"].dropna().value_counts(normalize=True).max()
     return value(results, arm, "accuracy")[1][0] > share
@@ -187,8 +191,11 @@ def amortised(results: Results, arm: str, times: int) -> float:
     total, once = stage_one(results, arm) + times * spent(results, arm), denoiser(results, arm)
     return 1 - total / (times * (spent(results, REFERENCE) - once) + once)
 
+# %% ../../../nbs/transfer/unified/10_results.ipynb #7b0d2d4e
 def denoiser(results: Results, arm: str) -> float:
-    "Operations of the reference's network that only denoises, where the arm keeps that of stage 1; else 0."
+    """Operations of the reference's network that only denoises, where the arm keeps that of
+    stage 1; else 0.
+    """
     looks = [n["looks"] or {} for n in results.costs[arm][0]["networks"].values()]
     names = [t.name for t in results.targets if t.kind == "denoising"]
     if not all(looks) or any(f"loss {name}" in look for look in looks for name in names): return 0.
@@ -196,7 +203,9 @@ def denoiser(results: Results, arm: str) -> float:
     return float(np.mean([of(cost) for cost in results.costs[REFERENCE]]))
 
 def saved_beside_denoising(results: Results, arm: str) -> float:
-    "What is saved of the computation for the other targets, where the arm keeps the denoiser of stage 1."
+    """What is saved of the computation for the other targets, where the arm keeps the denoiser
+    of stage 1.
+    """
     return 1 - spent(results, arm) / (spent(results, REFERENCE) - denoiser(results, arm))
 
 # %% ../../../nbs/transfer/unified/10_results.ipynb #8df36805

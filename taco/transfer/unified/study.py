@@ -49,8 +49,7 @@ class Modality:
     @property
     def key(self) -> str:
         "What its folders hold, and what each is for."
-        roles = [("", self.packed), *(("more-", folder) for folder in self.more)]
-        if self.asked: roles.append(("asked-", self.asked))
+        roles = [("", self.packed), *(("more-", f) for f in self.more), *(("asked-", f) for f in [self.asked] if f)]
         return " ".join(role + contents(read_manifest(folder)) for role, folder in roles)
 
     @property
@@ -60,9 +59,7 @@ class Modality:
         return next((f for f, a in about.items() if a["source"] == "phantom" and a["name"] == self.card), None)
 
     @property
-    def place(self) -> str:
-        "What its folders begin with, within the state of an experiment."
-        return f"{self.card}-{self.finding}"
+    def place(self) -> str: return f"{self.card}-{self.finding}"  # what its folders in a state begin with
 
 # %% ../../../nbs/transfer/unified/09_study.ipynb #c2d6e5e4
 def pack_modality(
@@ -176,6 +173,10 @@ def tune(modality: Modality, setting: Setting, kind: Kind, rates: Sequence[float
     tried = [dict(rate=rate, value=value) for rate, value in values.items()]
     write_json(file, dict(kind=str(kind), tried=tried, chosen=max(values, key=values.__getitem__)), seal=True)
 
+def _kinds(modality: Modality, arms: Sequence[Arm]) -> list[Kind]:
+    "Of all networks that these arms consist of, each once."
+    return list(dict.fromkeys(kind for arm in arms for kind in arm.networks(modality.targets)))
+
 def _looks_within(modality: Modality, kind: Kind) -> bool:
     "Whether it waits for a network of its own kind that segments what its class is looked for in."
     within = any(t.within for t in modality.targets if t.name == kind.target)
@@ -218,19 +219,18 @@ def run_studies(
     workers: int,                 # processes; on a GPU they share it
     device: str,
 ) -> Iterator[tuple[int, int]]:
-    "Every division of every modality; yields how many jobs are done, of how many."
+    "Every division of every modality; yields how many jobs are done, of how many. Raises `ParameterError`."
     if not seeds: refusing(ParameterError)("A study needs a seed.", "seeds", "none", "one or more")
     first = {m.place: Division(seeds[0]) for m in modalities}
     possible = {m.place: possible_arms(m, arms, seeds) for m in modalities}
     plain = [a for a in arms if not a.pretexts and not a.as_one]
-    of = lambda m: [a for a in plain if a in possible[m.place]]
-    kinds = {m.place: list(dict.fromkeys(k for a in of(m) for k in a.networks(m.targets))) for m in modalities}
-    shared = any(a.strategy not in BASELINES for a in arms)
+    kinds = {m.place: _kinds(m, [a for a in plain if a in possible[m.place]]) for m in modalities}
     taught = [m for m in modalities if any(k.strategy == "taught" for k in kinds[m.place]) and len(rates) > 1]
     trials = [(m, kind) for m in modalities for kind in kinds[m.place]] if len(rates) > 1 else []
-    trial = lambda guided: [(tune, m, setting, kind, rates, first[m.place], state) for m, kind in trials
-                            if _looks_within(m, kind) == guided]
-    rounds = [[(_first_stage, m, setting, first[m.place], state) for m in modalities] if shared else [],
+    trial = lambda late: [(tune, m, setting, kind, rates, first[m.place], state) for m, kind in trials
+                          if _looks_within(m, kind) == late]
+    rounds = [[(_first_stage, m, setting, first[m.place], state) for m in modalities if any(
+                  a.strategy not in BASELINES for a in arms)],
               [(_first_stage, m, setting, first[m.place], state, True) for m in taught],
               trial(False), trial(True),
               [(run_division, m, setting, possible[m.place], d, state) for m in modalities
