@@ -174,8 +174,9 @@ def tune(modality: Modality, setting: Setting, kind: Kind, rates: Sequence[float
     write_json(file, dict(kind=str(kind), tried=tried, chosen=max(values, key=values.__getitem__)), seal=True)
 
 def _kinds(modality: Modality, arms: Sequence[Arm]) -> list[Kind]:
-    "Of all networks that these arms consist of, each once."
-    return list(dict.fromkeys(kind for arm in arms for kind in arm.networks(modality.targets)))
+    "Of the networks that these arms consist of, each once; ablations and single networks take the rates of others."
+    plain = [arm for arm in arms if not arm.pretexts and not arm.as_one]
+    return list(dict.fromkeys(kind for arm in plain for kind in arm.networks(modality.targets)))
 
 def _looks_within(modality: Modality, kind: Kind) -> bool:
     "Whether it waits for a network of its own kind that segments what its class is looked for in."
@@ -223,8 +224,7 @@ def run_studies(
     if not seeds: refusing(ParameterError)("A study needs a seed.", "seeds", "none", "one or more")
     first = {m.place: Division(seeds[0]) for m in modalities}
     possible = {m.place: possible_arms(m, arms, seeds) for m in modalities}
-    plain = [a for a in arms if not a.pretexts and not a.as_one]
-    kinds = {m.place: _kinds(m, [a for a in plain if a in possible[m.place]]) for m in modalities}
+    kinds = {m.place: _kinds(m, possible[m.place]) for m in modalities}
     taught = [m for m in modalities if any(k.strategy == "taught" for k in kinds[m.place]) and len(rates) > 1]
     trials = [(m, kind) for m in modalities for kind in kinds[m.place]] if len(rates) > 1 else []
     trial = lambda late: [(tune, m, setting, kind, rates, first[m.place], state) for m, kind in trials
