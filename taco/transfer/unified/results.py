@@ -196,9 +196,9 @@ def denoiser(results: Results, arm: str) -> float:
     """Operations of the reference's network that only denoises, where the arm keeps that of
     stage 1; else 0.
     """
-    looks = [n["looks"] or {} for n in results.costs[arm][0]["networks"].values()]
+    looks = [n.get("looks") or {} for n in results.costs[arm][0].get("networks", {}).values()]
     names = [t.name for t in results.targets if t.kind == "denoising"]
-    if not all(looks) or any(f"loss {name}" in look for look in looks for name in names): return 0.
+    if not looks or not all(looks) or any(f"loss {name}" in look for look in looks for name in names): return 0.
     of = lambda cost: sum(cost["networks"][f"separate-{name}"]["flops"] for name in names)
     return float(np.mean([of(cost) for cost in results.costs[REFERENCE]]))
 
