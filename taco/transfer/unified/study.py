@@ -100,9 +100,10 @@ def _check_roles(modalities: Mapping[str, dict]) -> None:
             refuse("Two modalities are of one set and one finding.", "modalities", f"{known[place]}, {name}",
                    "one of them", "Ask about the other in a run of its own, with another folder.")
         known[place] = name
-        if about.get("asked") in (about.get("card"), *about.get("more", ())):
-            refuse("What is asked is learnt from as well.", f"{name}.asked", about["asked"],
-                   "a set of another source", "Take it out of `more`.") if about.get("asked") else None
+        asked = about.get("asked")
+        if asked and asked in (about.get("card"), *about.get("more", ())):
+            refuse("What is asked is learnt from as well.", f"{name}.asked", asked, "a set of another source",
+                   "Take it out of `more`.")
 
 def pack_modalities(modalities: Mapping[str, dict], source: str = "auto", **settings
                     ) -> tuple[list[Modality], dict[str, str]]:
