@@ -25,8 +25,8 @@ __all__ = ['recommendations', 'recommend_command', 'judge_command', 'add_transfe
 # %% ../../nbs/cli/04_transfer.ipynb #d2e77872
 def recommendations(table: pd.DataFrame) -> Table:
     "A rich table of `Recommendation.table`."
-    columns = [Column("source", overflow="fold"), Column("gain", justify="right"), Column("95 %", no_wrap=True),
-               Column("helped", justify="right"), Column("why", overflow="fold")]
+    columns = [Column("source", overflow="fold"), Column("gain", justify="right"),
+               Column("8 of 10 cases", no_wrap=True), Column("helped", justify="right"), Column("why", overflow="fold")]
     printed = Table(*columns, box=None)
     for row in table.itertuples(index=False):
         printed.add_row(row.source, f"{row.gain:+.2f}", f"{row.low:+.2f} – {row.high:+.2f}", f"{row.helped:.0%}",

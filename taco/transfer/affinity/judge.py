@@ -16,9 +16,9 @@ from scipy.stats import spearmanr, weightedtau
 from ...base import TacoError, refusing
 
 # %% auto #0
-__all__ = ['LEAST', 'USES', 'gains', 'gain_table', 'broken_tau', 'mean_tau', 'centred', 'uses', 'judge', 'source_prior',
-           'static_list', 'reliability', 'ceiling', 'over_targets', 'by_chance', 'summary', 'combined',
-           'chosen_elsewhere']
+__all__ = ['LEAST', 'USES', 'SHARPNESS', 'LEAST_WEIGHT', 'gains', 'gain_table', 'broken_tau', 'mean_tau', 'centred', 'uses',
+           'judge', 'elsewhere', 'source_prior', 'static_list', 'target_weights', 'expected_gain', 'alike',
+           'reliability', 'ceiling', 'over_targets', 'by_chance', 'summary', 'combined', 'chosen_elsewhere']
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #636a7a7b
 LEAST = dict(dice=.02, psnr=.3)  # what all labels must gain, in Dice and in decibel
@@ -123,6 +123,11 @@ def judge(
     return pd.DataFrame(rows).T.rename_axis("target")
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #fddc1c2f
+def elsewhere(targets: Iterable[str], target: str) -> list[str]:
+    "Those of other images than a target's; where there is none, every other one."
+    images, every = lambda name: name.partition("@")[2] or name, list(targets)
+    return [o for o in every if images(o) != images(target)] or [o for o in every if o != target]
+
 def source_prior(outcome: pd.DataFrame, of: pd.DataFrame | None = None) -> pd.DataFrame:
     """(source × target): a source's mean rank among sources on *other* targets, of the same table.
 
@@ -130,15 +135,36 @@ def source_prior(outcome: pd.DataFrame, of: pd.DataFrame | None = None) -> pd.Da
     to take the ranks from, such as those of other seeds.
     """
     ranks = (outcome if of is None else of).rank()
-    images = lambda name: name.partition("@")[2] or name
-    others = {t: [o for o in ranks if images(o) != images(t)] or [o for o in ranks if o != t] for t in outcome}
-    return pd.DataFrame({t: ranks[names].mean(axis=1) for t, names in others.items()})
+    return pd.DataFrame({t: ranks[elsewhere(ranks, t)].mean(axis=1) for t in outcome})
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #aa01e06f
 def static_list(outcome: pd.DataFrame) -> pd.DataFrame:
     "(source × target): a source's mean rank on all targets, the same for each."
     mean = outcome.rank().mean(axis=1)
     return pd.DataFrame({t: mean for t in outcome})
+
+# %% ../../../nbs/transfer/affinity/05_judge.ipynb #191401d2
+SHARPNESS, LEAST_WEIGHT = .2, .01  # of a correlation; and the weight of a target that is like nothing
+
+def target_weights(profiles: pd.DataFrame, asked: pd.Series) -> pd.Series:
+    "(T,): how much each target counts for one with the profile `asked` (S,), of profiles (S, T)."
+    alike = profiles.apply(lambda column: column.corr(asked) if column.std() > 0 < asked.std() else np.nan)
+    return np.exp((alike.fillna(-1.) - 1) / SHARPNESS) + LEAST_WEIGHT
+
+def expected_gain(gain: pd.DataFrame, weights: pd.Series) -> pd.Series:
+    "(S,): weighted mean over targets (T,); for a source that none of them measured, the mean of all."
+    weighed = gain.notna() * weights
+    found = (gain.fillna(0.) * weights).sum(axis=1) / weighed.sum(axis=1).replace(0., np.nan)
+    return found.fillna(found.mean())
+
+def alike(guess: pd.DataFrame, outcome: pd.DataFrame) -> pd.DataFrame:
+    "(source × target): gains expected from *other* targets of which a guess says the same."
+    profiles, found = guess.loc[outcome.index, outcome.columns], {}
+    for target in outcome:
+        others = elsewhere(outcome, target)
+        weights = target_weights(profiles[others], profiles[target])
+        found[target] = expected_gain(outcome[others], weights)
+    return pd.DataFrame(found)
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #0d89273a
 def reliability(outcomes: pd.DataFrame, steps: int) -> float:

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,57 +23,66 @@ from ...data.pack import pack
 from ...data.store import Store
 from ...tasks.catalogue import ALL_TASKS
 from ...tasks.task import get_task
-from .judge import combined, gain_table, source_prior
+from .judge import elsewhere, expected_gain, gain_table, target_weights
 from .problems import GROUP_OF, GROUPS, Problem, problem_pictures, problem_plan
 from .published import shipped
 
 # %% auto #0
-__all__ = ['Worth', 'places', 'worth_of', 'bank_of', 'map_guess', 'Recommendation', 'recommended', 'shipped_guesses', 'recommend',
-           'recommend_for_card']
+__all__ = ['LIKE_ENOUGH', 'Precedents', 'precedents', 'shipped_guesses', 'bank_of', 'map_guess', 'Recommendation', 'recommended',
+           'recommend', 'recommend_for_card']
 
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #f3b77f83
 @dataclass(frozen=True)
-class Worth:
-    """Gains of a measured matrix by place in a ranking, 0 for the last source and 1 for the
-    first: both (S, T).
-    """
-    place: np.ndarray
-    gain: np.ndarray
+class Precedents:
+    "Gains of a measured matrix, and how near a map puts its sources to its targets: both (source × target)."
+    gain: pd.DataFrame
+    seen: pd.DataFrame | None = None  # None: nobody knows, each target counts the same
 
-    def at(
-        self, place: float, width: float = .15, draws: int = 500,
-    ) -> tuple[float, tuple[float, float], float]:
-        """Expected gain at a place, its 95 % interval over targets, and the share of sources
-        there that helped.
-        """
-        near = np.exp(-.5 * ((self.place - place) / width) ** 2)
-        near = np.where(np.isnan(self.gain), 0., near)
-        total, weight = np.nansum(near * self.gain, 0), near.sum(0)
-        rng = np.random.default_rng(0)
-        drawn = rng.integers(0, len(total), (draws, len(total)))
-        means = total[drawn].sum(1) / weight[drawn].sum(1)
-        low, high = np.quantile(means, [.025, .975])
-        helped = (near * (self.gain > 0)).sum() / near.sum()  # what was not measured weighs nothing
-        return float(total.sum() / weight.sum()), (float(low), float(high)), float(helped)
+    def weights(self, likeness: pd.Series, targets: Sequence[str] | None = None) -> pd.Series:
+        "(T,) by target, how much each says of one with this likeness (S,) to sources; sum 1."
+        names = list(self.gain) if targets is None else list(targets)
+        found = pd.Series(1., names) if self.seen is None else target_weights(self.seen[names], likeness)
+        return found / found.sum()
+
+    def expected(self, likeness: pd.Series) -> pd.Series:
+        "(S,) of shares of what all labels gain."
+        return expected_gain(self.gain, self.weights(likeness))
+
+    @cached_property
+    def misses(self) -> np.ndarray:
+        "(N,) measured less expected gain, of every cell, its target's images left out."
+        if self.gain.shape[1] < 2:
+            refusing(TacoError)("A matrix of one target says nothing of another.", "outcomes", "1 target",
+                                "two or more, better six", "Measure further targets.")
+        found = []
+        for target in self.gain:
+            others, mine = elsewhere(self.gain, target), (self.gain if self.seen is None else self.seen)[target]
+            expected = expected_gain(self.gain[others], self.weights(mine, others))
+            found.append(self.gain[target] - expected)
+        return pd.concat(found).dropna().to_numpy()
 
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #5837aa33
-def places(guess: pd.DataFrame) -> np.ndarray:
-    "(S, T) from 0, the worst guess of a target, to 1, the best."
-    return ((guess.rank() - 1) / max(len(guess) - 1, 1)).to_numpy()
+def precedents(outcomes: pd.DataFrame, guesses: Mapping[str, pd.DataFrame], name: str = "taco") -> Precedents:
+    """Of outcomes (see `gain_table`) at the longest fine-tuning, as the selector `name` saw them.
 
-def worth_of(outcomes: pd.DataFrame, guesses: dict[str, pd.DataFrame], names: Sequence[str] = ("prior", "taco")
-             ) -> tuple[Worth, pd.Series]:
-    """Of rankings by the mean rank of some selectors, at the longest fine-tuning; and the prior
-    of each source (S,).
+    Without a map, where it is not among the guesses. Raises `TacoError` where it does not speak of all cells.
     """
-    outcome = gain_table(outcomes, outcomes["steps"].max())
-    own = {n: g.reindex(index=outcome.index, columns=outcome.columns) for n, g in guesses.items() if n in names}
-    if lacking := [n for n, g in own.items() if (g.isna() & outcome.notna()).any(axis=None)]:
-        refusing(TacoError)("These guesses do not speak of all sources and targets.", "guesses", lacking[0],
-                            f"{len(outcome)} sources × {outcome.shape[1]} targets", "Give a number for each.")
-    known = {"prior": source_prior(outcome)} | own
-    used = tuple(name for name in names if name in known)
-    return Worth(places(combined(known, used)), outcome.to_numpy()), outcome.rank().mean(axis=1)
+    gain = gain_table(outcomes, outcomes["steps"].max())
+    if name not in guesses: return Precedents(gain)
+    seen = guesses[name].reindex(index=gain.index, columns=gain.columns)
+    if (seen.isna() & gain.notna()).any(axis=None):
+        refusing(TacoError)("These guesses do not speak of all sources and targets.", "guesses", name,
+                            f"{len(gain)} sources × {gain.shape[1]} targets", "Give a number for each.")
+    return Precedents(gain, seen)
+
+# %% ../../../nbs/transfer/affinity/07_recommend.ipynb #5e3ae100
+def shipped_guesses() -> dict[str, pd.DataFrame]:
+    """What selectors said of the shipped matrix: (source × target) by selector. Raises
+    `DataError` where none is.
+    """
+    table = shipped("guesses.csv")
+    return {str(name): part.pivot(index="source", columns="target", values="value")
+            for name, part in table.groupby("selector")}
 
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #b5179cbf
 def bank_of(bank: pd.DataFrame, source: Problem, group_of: pd.Series) -> np.ndarray:
@@ -98,7 +108,8 @@ def map_guess(
 class Recommendation:
     """Sources in order: `table` has source, gain, low, high, helped and reason; `verdict` is a sentence.
 
-    Gains are shares of what all labels would gain.
+    Gains are shares of what all labels would gain; low and high hold eight of ten cases, helped is
+    the share above 0.
     """
     table: pd.DataFrame
     verdict: str
@@ -112,36 +123,37 @@ def _reason(name: str, prior: pd.Series, likeness: pd.Series) -> str:
     return f"{near}; number {prior.rank(ascending=False)[name]:.0f} of {len(prior)} for other targets"
 
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #728e7622
+LIKE_ENOUGH = .5  # correlation of two profiles below which a target is called unlike
+
+def _usable(known: Precedents, likeness: pd.Series) -> tuple[Precedents, str]:
+    "Precedents as far as they hold for this target, and which of theirs is most like it, in words."
+    weights = known.weights(likeness)
+    if known.seen is None:
+        return known, f"Nothing is known of where the {len(weights)} measured targets lie: all count the same."
+    name = weights.idxmax()
+    r = known.seen[name].corr(likeness)
+    if not r >= LIKE_ENOUGH:
+        said = f"None of the {len(weights)} measured targets lies as yours does: all count the same."
+        return replace(known, seen=None), said
+    return known, f"It lies most like {name} (r = {r:.2f}), which has {weights[name]:.0%} of the say."
+
 def recommended(
-    prior: pd.Series, likeness: pd.Series, worth: Worth, most: int = 5,
+    prior: pd.Series, likeness: pd.Series, known: Precedents, most: int = 5,
 ) -> Recommendation:
     "From a source's mean rank elsewhere and its likeness to the target, both (S,) by name."
-    ranks = pd.DataFrame(dict(prior=prior.rank(), map=likeness.rank()))
-    order = ranks.mean(axis=1).sort_values(ascending=False, kind="stable")
-    spots = (order.rank() - 1) / max(len(order) - 1, 1)
-    rows = []
-    for name in order.index[:most]:
-        gain, (low, high), helped = worth.at(float(spots[name]))
-        rows.append(dict(source=name, gain=gain, low=low, high=high, helped=helped,
-                         reason=_reason(name, prior, likeness)))
-    table = pd.DataFrame(rows)
-    best = table.iloc[0]
-    if best["low"] > 0:
-        said = (f"Begin with {best['source']}: sources at this place gained {best['gain']:.2f} of what all labels "
-                f"gain ({best['low']:.2f} – {best['high']:.2f}) and helped in {best['helped']:.0%} of cases.")
-    else:
-        said = ("No recommendation: even the sources that stand first did not surely gain "
-                f"({best['low']:.2f} – {best['high']:.2f}). Begin from random weights.")
-    return Recommendation(table, said)
-
-# %% ../../../nbs/transfer/affinity/07_recommend.ipynb #5e3ae100
-def shipped_guesses() -> dict[str, pd.DataFrame]:
-    """What selectors said of the shipped matrix: (source × target) by selector. Raises
-    `DataError` where none is.
-    """
-    table = shipped("guesses.csv")
-    return {str(name): part.pivot(index="source", columns="target", values="value")
-            for name, part in table.groupby("selector")}
+    usable, about_likeness = _usable(known, likeness)
+    expected, misses = usable.expected(likeness), usable.misses
+    order = expected.sort_values(ascending=False, kind="stable")[:most]
+    low, high = np.quantile(misses, [.1, .9])
+    rows = [dict(source=name, gain=gain, low=gain + low, high=gain + high, helped=float((gain + misses > 0).mean()),
+                 reason=_reason(name, prior, likeness)) for name, gain in order.items()]
+    best: dict[str, Any] = rows[0]
+    about = f"{best['low']:+.2f} – {best['high']:+.2f}"
+    said = (f"Begin with {best['source']}: expected to gain {best['gain']:.2f} of what all labels gain "
+            f"({about} in eight of ten cases).") if best["gain"] + low > 0 else (
+            f"No recommendation: even the best is not sure to help ({about} in eight of ten cases). "
+            "Begin from random weights.")
+    return Recommendation(pd.DataFrame(rows), f"{said} {about_likeness}")
 
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #1dc85cff
 def recommend(
@@ -160,14 +172,17 @@ def recommend(
     found = place(pairs, run, device=device, **reading)
     table = shipped("outcomes.csv") if outcomes is None else outcomes
     if guesses is None: guesses = shipped_guesses() if outcomes is None else {}
-    worth, prior = worth_of(table, guesses)
+    known = precedents(table, guesses)
+    prior = known.gain.rank().mean(axis=1)
     bank = found.known.bank
     likeness = map_guess(bank[found.known.vectors], bank.table, found.vectors, list(prior.index))
     if likeness.isna().all():
         refusing(TacoError)("The bank of this run holds none of the sources.", "sources",
                                       ", ".join(sorted(set(bank.table["dataset"])))[:80], prior.index[0],
                                       "Give a run of the profile quick or study.")
-    return recommended(prior, likeness, worth, most)
+    advice = recommended(prior, likeness, known, most)
+    if found.novelty.verdict not in ("unusual", "unlike anything known"): return advice
+    return replace(advice, verdict=f"{advice.verdict} Your pairs are {found.novelty.verdict} on this map: take care.")
 
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #44dd4c6b
 def recommend_for_card(

@@ -16,6 +16,7 @@ import pandas as pd
 
 from taco.transfer.affinity.judge import (
     USES,
+    alike,
     by_chance,
     ceiling,
     centred,
@@ -30,17 +31,21 @@ from taco.transfer.affinity.judge import (
     uses,
 )
 from .problems import Problem
-from .selectors import group_of_target, selector_look
+from .selectors import ALIKE, group_of_target, selector_look
 
 # %% auto #0
-__all__ = ['PARTS', 'RIVAL_PARTS', 'candidates', 'Report', 'report', 'earlier', 'transfer_metrics', 'verdict']
+__all__ = ['PARTS', 'RIVAL_PARTS', 'KNOWN_ALIKE', 'candidates', 'Report', 'report', 'earlier', 'transfer_metrics', 'verdict']
 
 # %% ../../../nbs/transfer/affinity/09_report.ipynb #97b5a0de
 PARTS = ("taco", "taco-share", "taco-kl", "taco_features", "taco_features-kl", "taco_dataset",
-         "taco_dataset_features", "left-out", "prior", "linear", "manual")
+         "taco_dataset_features", "left-out", "prior", "linear", "manual",
+         "taco-alike", "left-out-alike", "manual-alike")
 
 RIVAL_PARTS = tuple(f"{encoder}{way}" for encoder in ("random", "statistics", "pixels") for way in ("", "-share", "-kl")
-                    ) + ("prior", "linear", "manual")
+                    ) + ("prior", "linear", "manual",
+                         "random-alike", "statistics-alike", "pixels-alike", "manual-alike")
+
+KNOWN_ALIKE = ("taco", "left-out", "random", "statistics", "pixels", "manual")  # profiles of `alike`
 
 def candidates(names: list[str], parts: tuple[str, ...] = PARTS, kind: str = "map") -> list[tuple[str, ...]]:
     """Combinations of one to three of these parts that are among `names`, each with one of this
@@ -74,11 +79,14 @@ def report(outcomes: pd.DataFrame, guesses: Mapping[str, pd.DataFrame], steps: i
     spread = table.pivot_table("gain", "source", "target", aggfunc="sem").reindex_like(gain)
     known = {name: guess.loc[gain.index, list(gain)] for name, guess in guesses.items()}
     def everything(outcome: pd.DataFrame) -> dict[str, pd.DataFrame]:
-        return {name: guess[list(outcome)] for name, guess in known.items()} | {"prior": source_prior(outcome)}
+        mine = {name: guess[list(outcome)] for name, guess in known.items()}
+        like = {name + ALIKE: alike(mine[name], outcome) for name in KNOWN_ALIKE if name in mine}
+        return mine | like | {"prior": source_prior(outcome)}
     group = lambda target: group_of_target(Problem.named(target), cards)
-    ours, apart, chosen = chosen_elsewhere(everything, gain, group, candidates([*known, "prior"]))
+    names = list(everything(gain))
+    ours, apart, chosen = chosen_elsewhere(everything, gain, group, candidates(names))
     found, relations = everything(gain) | {"ours": ours}, {"prior": centred(static_list(gain)), "ours": apart}
-    if others := candidates([*known, "prior"], RIVAL_PARTS, "rival"):
+    if others := candidates(names, RIVAL_PARTS, "rival"):
         found["theirs"], relations["theirs"], _ = chosen_elsewhere(everything, gain, group, others)
     nothing = [uses(np.zeros(len(gain)), gain[t].to_numpy(), 1000) for t in gain]
     return Report(

@@ -27,7 +27,7 @@ from .probes import FROZEN, fisher, fisher_likeness
 from .problems import GROUP_OF, Problem, problem_pictures, problem_plan
 
 # %% auto #0
-__all__ = ['CLOUDS', 'LOOKS', 'ENDINGS', 'centroid_cosine', 'binned_kl', 'frechet', 'transport', 'by_dimension',
+__all__ = ['CLOUDS', 'LOOKS', 'ALIKE', 'ENDINGS', 'centroid_cosine', 'binned_kl', 'frechet', 'transport', 'by_dimension',
            'shares_of_neighbours', 'clouds_of', 'select_by_clouds', 'select_by_networks', 'group_of_target',
            'select_by_names', 'select_by_tasks', 'Look', 'selector_look', 'write_guesses']
 
@@ -195,12 +195,16 @@ LOOKS = {
     "logme": Look("LogME", "network"), "knn": Look("kNN, frozen", "network"),
     "linear": Look("linear, frozen", "network"), "task2vec": Look("Task2Vec-like", "network"),
     "left-out": Look("left-out tasks", "map")}
+ALIKE = "-alike"  # of a selector: the outcomes of targets of which it says the same (`judge.alike`)
 ENDINGS = {"": "centroids", "-share": "neighbours", "-kl": "binned KL", "-fid": "Fréchet",
            "-ot": "transport", "-dna": "by dimension"}
 
 def selector_look(name: str) -> Look:
     "The title and kind of a selector by its name."
     if name in LOOKS: return LOOKS[name]
+    if name.endswith(ALIKE):
+        inner = selector_look(name.removesuffix(ALIKE))
+        return Look(f"{inner.title}; targets alike", inner.kind)
     encoder, dash, way = name.partition("-")
     ending = ENDINGS.get(dash + way, way)
     of, _, features = encoder.partition("_features")

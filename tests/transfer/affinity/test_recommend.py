@@ -24,14 +24,13 @@ from taco.transfer.affinity.network import Course
 from taco.transfer.affinity.problems import Problem, problem_pictures, problem_plan
 from taco.transfer.affinity.published import shipped
 from taco.transfer.affinity.recommend import (
-    Worth,
+    Precedents,
     map_guess,
-    places,
+    precedents,
     recommend,
     recommend_for_card,
     recommended,
     shipped_guesses,
-    worth_of,
 )
 from taco.transfer.affinity.report import candidates, report, transfer_metrics, verdict
 
@@ -82,19 +81,55 @@ def test_a_source_that_the_bank_does_not_hold_is_ranked_by_what_it_did_for_other
     bank = known.bank
     guess = map_guess(bank["taco"], bank.table, bank["taco"][:3], [*SOURCES, "centreline@radiology"])
     assert np.isnan(guess["centreline@radiology"]) and guess[SOURCES].notna().all()
-    worth = Worth(np.tile(np.linspace(0, 1, 4)[:, None], (1, 5)), np.tile(np.linspace(0, 1, 4)[:, None], (1, 5)))
+    gain = pd.DataFrame(np.tile(np.linspace(0, 1, 4)[:, None], (1, 5)), guess.index, list("abcde"))
     prior = pd.Series([1., 2, 3, 4], guess.index)
-    assert "not on this map" in recommended(prior, guess, worth).table.set_index("source").loc[
+    assert "not on this map" in recommended(prior, guess, Precedents(gain, gain)).table.set_index("source").loc[
         "centreline@radiology", "reason"]
 
 
-def test_worth_is_read_near_a_place_with_an_interval_over_targets():
-    rng = np.random.default_rng(0)
-    place = np.tile(np.linspace(0, 1, 20)[:, None], (1, 30))
-    worth = Worth(place, place - .4 + .2 * rng.normal(size=place.shape))
-    top, bottom = worth.at(1.), worth.at(0.)
-    assert top[1][0] < top[0] < top[1][1] and bottom[1][1] < 0 < top[1][0] and top[2] > .9 > bottom[2]
-    assert places(pd.DataFrame(dict(a=[3., 1, 2]))).tolist() == [[1], [0], [.5]]
+def two_kinds(noise: float = .2) -> Precedents:
+    "Twelve targets of two kinds, which turn the order of sources about; the map tells them apart."
+    rng = np.random.default_rng(3)
+    names, targets = [f"s{i}" for i in range(8)], [f"t@d{i}" for i in range(12)]
+    truth = np.linspace(-1, 1, 8)[:, None] * np.repeat([1, -1], 6)
+    draw = lambda: pd.DataFrame(truth + noise * rng.normal(size=truth.shape), names, targets)
+    return Precedents(draw(), draw())
+
+
+def test_gains_are_expected_from_targets_that_lie_alike():
+    known = two_kinds()
+    for target, best in (("t@d0", "s7"), ("t@d11", "s0")):
+        found = recommended(pd.Series(1., known.gain.index), known.seen[target], known)
+        assert found.table["source"][0] == best and found.verdict.startswith(f"Begin with {best}")
+        assert known.weights(known.seen[target])[target] > .1
+    assert np.abs(known.misses).mean() < .4 * np.abs(Precedents(known.gain).misses).mean()
+
+
+def test_eight_of_ten_new_targets_gain_what_was_said():
+    known = two_kinds(.5)
+    table = recommended(pd.Series(1., known.gain.index), known.seen["t@d3"], known, most=8).table.set_index("source")
+    rng, inside = np.random.default_rng(9), []
+    for _ in range(200):
+        gain = np.linspace(-1, 1, 8) + .5 * rng.normal(size=8)
+        inside += [table.loc[f"s{i}", "low"] < g < table.loc[f"s{i}", "high"] for i, g in enumerate(gain)]
+    assert .7 < np.mean(inside) < .92
+
+
+def test_a_target_that_is_like_none_gets_the_mean_and_its_wider_range():
+    known = two_kinds()
+    across = pd.Series([1., -1, 1, -1, -1, 1, -1, 1], known.gain.index)
+    found, plain = (recommended(across, across, k) for k in (known, Precedents(known.gain)))
+    assert "None of the 12 measured targets" in found.verdict and "Nothing is known" in plain.verdict
+    pd.testing.assert_frame_equal(found.table, plain.table)
+    near = recommended(across, known.seen["t@d0"], known).table
+    wide = lambda table: (table["high"] - table["low"])[0]
+    assert wide(found.table) > 2 * wide(near)
+
+
+def test_one_target_says_nothing_of_another():
+    one = Precedents(pd.DataFrame({"t@d": [.1, .2]}, ["a", "b"]))
+    with pytest.raises(TacoError, match="one target says nothing"):
+        recommended(pd.Series([1., 2], ["a", "b"]), pd.Series([1., 2], ["a", "b"]), one)
 
 
 def test_a_run_without_the_sources_is_refused(matrix, known):
@@ -179,8 +214,8 @@ def test_what_comes_with_the_package_is_what_was_published(root):
     found = transfer_metrics(report(outcomes, guesses, int(outcomes["steps"].max())), "phantom", 3)
     for name in ("transfer_tau", "transfer_reliability", "transfer_tau_random", "transfer_tau_prior"):
         assert found[name]["value"] == pytest.approx(published[name]["value"], abs=.02), name
-    worth, prior = worth_of(outcomes, guesses)
-    assert len(prior) == 8 and worth.at(1.)[0] > worth.at(0.)[0]
+    known = precedents(outcomes, guesses)
+    assert known.gain.shape == (8, 6) and np.abs(known.misses).mean() < .3
 
 
 @pytest.mark.filterwarnings("ignore:This encoder's bank knows")
@@ -195,12 +230,14 @@ def test_own_outcomes_need_no_guesses_of_ours_and_incomplete_ones_are_refused(ma
 
 
 def test_cells_that_were_not_measured_weigh_nothing():
-    place = np.tile(np.linspace(0, 1, 5)[:, None], 4)
-    gain = place.copy()
-    whole = Worth(place, gain).at(1.)
-    gain[4, 1] = np.nan
-    value, (low, high), helped = Worth(place, gain).at(1.)
-    assert np.isfinite([value, low, high, helped]).all() and abs(value - whole[0]) < .1
+    known = two_kinds()
+    holed = known.gain.copy()
+    holed.iloc[7, 1] = np.nan
+    whole, less = (Precedents(g, known.seen).expected(known.seen["t@d0"]) for g in (known.gain, holed))
+    assert np.isfinite(less).all() and less.drop("s7").equals(whole.drop("s7")) and abs(less["s7"] - whole["s7"]) < .2
+    holed.iloc[7] = np.nan
+    never = Precedents(holed, known.seen).expected(known.seen["t@d0"])
+    assert never["s7"] == pytest.approx(never.drop("s7").mean())
 
 
 def test_the_same_choice_without_the_map_is_judged_beside_ours():
