@@ -75,6 +75,20 @@ def precedents(outcomes: pd.DataFrame, guesses: Mapping[str, pd.DataFrame], name
                             f"{len(gain)} sources × {gain.shape[1]} targets", "Give a number for each.")
     return Precedents(gain, seen)
 
+LIKE_ENOUGH = .5  # correlation of two profiles below which a target is called unlike
+
+def _usable(known: Precedents, likeness: pd.Series) -> tuple[Precedents, str]:
+    "Precedents as far as they hold for this target, and which of theirs is most like it, in words."
+    weights = known.weights(likeness)
+    if known.seen is None:
+        return known, f"Nothing is known of where the {len(weights)} measured targets lie: all count the same."
+    name = weights.idxmax()
+    r = known.seen[name].corr(likeness)
+    if not r >= LIKE_ENOUGH:
+        said = f"None of the {len(weights)} measured targets lies as yours does"
+        return replace(known, seen=None), f"{said}: all count the same."
+    return known, f"It lies most like {name} (r = {r:.2f}), which has {weights[name]:.0%} of the say."
+
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #5e3ae100
 def shipped_guesses() -> dict[str, pd.DataFrame]:
     """What selectors said of the shipped matrix: (source × target) by selector. Raises
@@ -123,20 +137,6 @@ def _reason(name: str, prior: pd.Series, likeness: pd.Series) -> str:
     return f"{near}; number {prior.rank(ascending=False)[name]:.0f} of {len(prior)} for other targets"
 
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #728e7622
-LIKE_ENOUGH = .5  # correlation of two profiles below which a target is called unlike
-
-def _usable(known: Precedents, likeness: pd.Series) -> tuple[Precedents, str]:
-    "Precedents as far as they hold for this target, and which of theirs is most like it, in words."
-    weights = known.weights(likeness)
-    if known.seen is None:
-        return known, f"Nothing is known of where the {len(weights)} measured targets lie: all count the same."
-    name = weights.idxmax()
-    r = known.seen[name].corr(likeness)
-    if not r >= LIKE_ENOUGH:
-        said = f"None of the {len(weights)} measured targets lies as yours does: all count the same."
-        return replace(known, seen=None), said
-    return known, f"It lies most like {name} (r = {r:.2f}), which has {weights[name]:.0%} of the say."
-
 def recommended(
     prior: pd.Series, likeness: pd.Series, known: Precedents, most: int = 5,
 ) -> Recommendation:
@@ -145,8 +145,9 @@ def recommended(
     expected, misses = usable.expected(likeness), usable.misses
     order = expected.sort_values(ascending=False, kind="stable")[:most]
     low, high = np.quantile(misses, [.1, .9])
-    rows = [dict(source=name, gain=gain, low=gain + low, high=gain + high, helped=float((gain + misses > 0).mean()),
-                 reason=_reason(name, prior, likeness)) for name, gain in order.items()]
+    rows = [dict(source=name, gain=gain, low=gain + low, high=gain + high,
+                 helped=float((gain + misses > 0).mean()), reason=_reason(name, prior, likeness))
+            for name, gain in order.items()]
     best: dict[str, Any] = rows[0]
     about = f"{best['low']:+.2f} – {best['high']:+.2f}"
     said = (f"Begin with {best['source']}: expected to gain {best['gain']:.2f} of what all labels gain "
@@ -182,7 +183,8 @@ def recommend(
                                       "Give a run of the profile quick or study.")
     advice = recommended(prior, likeness, known, most)
     if found.novelty.verdict not in ("unusual", "unlike anything known"): return advice
-    return replace(advice, verdict=f"{advice.verdict} Your pairs are {found.novelty.verdict} on this map: take care.")
+    warned = f"{advice.verdict} Your pairs are {found.novelty.verdict} on this map: take care."
+    return replace(advice, verdict=warned)
 
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #44dd4c6b
 def recommend_for_card(
