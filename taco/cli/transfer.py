@@ -59,7 +59,8 @@ def recommend_command(
 
 # %% ../../nbs/cli/04_transfer.ipynb #e06d1c2d
 def judge_command(
-    guesses: Annotated[Path, typer.Argument(help="CSV: a source a row, a target a column; or source, target, value.")],
+    guesses: Annotated[Path, typer.Argument(
+        help="CSV: a source a row, a target a column; or the columns source, target, value and perhaps selector.")],
     outcomes: Annotated[Path | None, typer.Option(
         help="outcomes.csv of a run, MedMNIST's AUCs_dataset.csv, or task fingerprinting's folder cache; "
              "none: the matrix of this package.")] = None,
@@ -73,7 +74,8 @@ def judge_command(
     found = judged(read_guesses(guesses, distances), read_outcomes(outcomes, scenario))
     shown = ["tau", "tau_low", "tau_high", "tau_centred", "percentile3", "regret3", "harm3"]
     printed = Table("", *(Column(name.replace("_", " "), justify="right") for name in shown), box=None)
-    for name, row in found.iterrows(): printed.add_row(str(name), *(f"{row[column]:.2f}" for column in shown))
+    for name, row in found.iterrows():
+        printed.add_row(str(name), *("–" if row.isna()[c] else f"{row[c]:.2f}" for c in shown))
     Console().print(printed)
 
 def add_transfer_commands(app: typer.Typer) -> None:

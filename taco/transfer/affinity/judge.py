@@ -18,7 +18,7 @@ from ...base import TacoError, refusing
 # %% auto #0
 __all__ = ['LEAST', 'USES', 'SHARPNESS', 'LEAST_WEIGHT', 'gains', 'gain_table', 'broken_tau', 'mean_tau', 'centred', 'uses',
            'judge', 'elsewhere', 'source_prior', 'static_list', 'target_weights', 'expected_gain', 'alike',
-           'reliability', 'ceiling', 'over_targets', 'by_chance', 'summary', 'combined', 'chosen_elsewhere']
+           'reliability', 'ceiling', 'over_targets', 'places', 'by_chance', 'summary', 'combined', 'chosen_elsewhere']
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #636a7a7b
 LEAST = dict(dice=.02, psnr=.3)  # what all labels must gain, in Dice and in decibel
@@ -211,6 +211,10 @@ def over_targets(
     from taco.atlas.intervals import bootstrap_mean
     images = np.array([name.partition("@")[2] or name for name in values.index])
     return bootstrap_mean(values.to_numpy(float), images, draws, seed)
+
+def places(guess: pd.DataFrame) -> np.ndarray:
+    "(S, T) from 0, the worst guess of a target, to 1, the best."
+    return ((guess.rank() - 1) / max(len(guess) - 1, 1)).to_numpy()
 
 def by_chance(guess: pd.DataFrame, outcome: pd.DataFrame, draws: int = 200, seed: int = 0) -> float:
     """Share of exchanges of the guess's sources whose mean tau is as large; (1 + as large) / (1 +

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ...base import DataError, refusing
@@ -32,12 +33,18 @@ def read_foreign(file: str | Path, fix: str, columns: Sequence[str] = ()) -> pd.
 # %% ../../../nbs/transfer/affinity/06_published.ipynb #0f457479
 LONG = ("source", "target", "value")
 
-def read_guesses(file: str | Path, distances: bool = False) -> pd.DataFrame:
-    """(source × target) from a CSV file: sources as rows and targets as columns, or columns source, target, value.
+def read_guesses(file: str | Path, distances: bool = False) -> dict[str, pd.DataFrame]:
+    """(source × target) by selector ("guesses" without a name): a source a row and a target a column, or the
+    columns source, target, value and perhaps selector.
 
     `distances`: smaller is better; the sign is turned. Raises `DataError` naming the file and column.
     """
     table = read_foreign(file, "Write it as CSV: a source a row, a target a column.")
+    if not {"selector", *LONG} <= set(table.columns): return {"guesses": _one_selector(table, file, distances)}
+    return {str(name): _one_selector(part[[*LONG]], file, distances) for name, part in table.groupby("selector")}
+
+def _one_selector(table: pd.DataFrame, file: str | Path, distances: bool) -> pd.DataFrame:
+    "(source × target) of a table of either layout."
     refuse = refusing(DataError, file=file)
     if set(LONG) <= set(table.columns):
         twice = table[table.duplicated(["source", "target"])]
@@ -103,21 +110,27 @@ def read_outcomes(place: str | Path | None = None, scenario: str = "pretrain") -
     if Path(place).is_dir(): return read_fingerprinting(place, scenario)
     table = read_foreign(place, "Give outcomes.csv of a run, or a published table.", ["source"])
     if {"target", "score", "scratch", "all_labels", "steps"} <= set(table.columns): return table
-    wide = read_medmnist(place)
-    return wide.stack().dropna().rename("gain").reset_index()
+    return read_medmnist(place).stack().dropna().rename("score").reset_index()
 
 # %% ../../../nbs/transfer/affinity/06_published.ipynb #78cc9f0f
-def judged(guesses: pd.DataFrame, outcomes: pd.DataFrame, steps: int | None = None) -> pd.DataFrame:
-    """One row for the guesses, one for a list of sources: means over targets of what `judge` says, tau's interval.
+def judged(
+    guesses: Mapping[str, pd.DataFrame], outcomes: pd.DataFrame, steps: int | None = None,
+) -> pd.DataFrame:
+    """One row a selector, one for a list of sources: means over targets of what `judge` says, tau's interval.
 
-    `outcomes` as in our matrix (`steps`: None, the longest fine-tuning), or by (source, target) with the column gain.
+    `outcomes` as in our matrix (`steps`: None, the longest fine-tuning), or by (source, target) with the column gain,
+    or score, where nobody knows what a target reaches without a source: then harm and improvement are NaN. One target
+    has no list of others.
     """
-    if "gain" in outcomes: outcome = outcomes.pivot_table("gain", "source", "target")
-    else: outcome = gain_table(outcomes, outcomes["steps"].max() if steps is None else steps)
-    found = {"guesses": judge(guesses, outcome),
-             "source prior": judge(source_prior(outcome), outcome, centred(static_list(outcome)))}
+    known = "all_labels" in outcomes or "gain" in outcomes
+    if "all_labels" in outcomes: outcome = gain_table(outcomes, outcomes["steps"].max() if steps is None else steps)
+    else: outcome = outcomes.pivot_table("gain" if known else "score", "source", "target")
+    found = {name: judge(guess, outcome) for name, guess in guesses.items()}
+    if outcome.shape[1] > 1:
+        found["source prior"] = judge(source_prior(outcome), outcome, centred(static_list(outcome)))
     rows = {}
     for name, table in found.items():
         _, (low, high) = over_targets(table["tau"])
-        rows[name] = table.mean().to_dict() | dict(tau_low=low, tau_high=high)
+        of_scratch = {} if known else dict(harm3=np.nan, improvement1=np.nan)
+        rows[name] = table.mean().to_dict() | of_scratch | dict(tau_low=low, tau_high=high)
     return pd.DataFrame(rows).T

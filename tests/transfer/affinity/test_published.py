@@ -57,7 +57,7 @@ def test_long_tables_are_read_as_wide_ones(truth, tmp_path):
     truth.to_csv(wide)
     table = truth.rename_axis(index="source", columns="target").stack().rename("value").reset_index()
     table.to_csv(long, index=False)
-    assert np.allclose(read_guesses(wide), read_guesses(long))
+    assert np.allclose(read_guesses(wide)["guesses"], read_guesses(long)["guesses"])
     pd.concat([table, table[:1]]).to_csv(long, index=False)
     with pytest.raises(DataError, match=r"long\.csv") as error: read_guesses(long)
     assert "twice" in str(error.value)
@@ -69,7 +69,32 @@ def test_medmnists_table_has_no_diagonal(truth, tmp_path):
     table.to_csv(file)
     assert read_medmnist(file).isna().sum().sum() == 7
     outcomes = read_outcomes(file)
-    assert len(outcomes) == 42 and judged(truth, outcomes).loc["guesses", "tau"] == pytest.approx(1)
+    found = judged({"truth": truth}, outcomes)
+    assert len(outcomes) == 42 and found.loc["truth", "tau"] == pytest.approx(1)
+    assert found[["harm3", "improvement1"]].isna().all(axis=None)  # nobody knows what a target reaches from scratch
+    shown = CliRunner().invoke(app, ["judge", str(long_file(truth, tmp_path)), "--outcomes", str(file)])
+    assert shown.exit_code == 0 and shown.output.count("–") >= 3 and "backwards" in shown.output
+
+
+def long_file(truth, folder):
+    "Guesses of two selectors in one file."
+    parts = [(sign * truth).rename_axis(index="source", columns="target").stack().rename("value").reset_index()
+             .assign(selector=name) for name, sign in (("truth", 1), ("backwards", -1))]
+    pd.concat(parts).to_csv(folder / "both.csv", index=False)
+    return folder / "both.csv"
+
+
+def test_a_file_of_several_selectors_is_judged_one_by_one(truth, tmp_path, cache):
+    guesses = read_guesses(long_file(truth, tmp_path))
+    assert list(guesses) == ["truth", "backwards"]
+    found = judged(guesses, read_outcomes(cache))
+    assert found.loc["truth", "tau"] > .9 and found.loc["backwards", "tau"] < -.5
+
+
+def test_one_target_is_judged_without_a_list_of_others(truth, cache):
+    outcomes = read_outcomes(cache)
+    found = judged({"truth": truth}, outcomes[outcomes["target"] == NAMES[1]])
+    assert list(found.index) == ["truth"] and found.loc["truth", "tau"] > .9
 
 
 @pytest.mark.parametrize(("content", "word"), [
@@ -84,7 +109,7 @@ def test_bad_guesses_are_refused_by_name(tmp_path, content, word):
 def test_a_last_line_without_an_end_is_a_line(tmp_path):
     file = tmp_path / "mine.csv"
     file.write_text("a,b\nx,1\ny,2")
-    assert read_guesses(file)["b"].tolist() == [1, 2]
+    assert read_guesses(file)["guesses"]["b"].tolist() == [1, 2]
 
 
 def test_missing_files_are_named(tmp_path):

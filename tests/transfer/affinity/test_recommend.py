@@ -20,6 +20,7 @@ from taco.transfer.affinity.grouping import (
     groups_by_chance,
     groups_by_map,
 )
+from taco.transfer.affinity.judge import places
 from taco.transfer.affinity.network import Course
 from taco.transfer.affinity.problems import Problem, problem_pictures, problem_plan
 from taco.transfer.affinity.published import shipped
@@ -253,3 +254,7 @@ def test_the_same_choice_without_the_map_is_judged_beside_ours():
     numbers = transfer_metrics(found, "phantom", 2)
     assert numbers["transfer_tau_minus_theirs"]["value"] > .3 and numbers["transfer_by_chance_taco"]["value"] < .02
     assert "theirs" not in report(pd.DataFrame(rows), {"taco": truth}, 40).judged
+
+
+def test_places_go_from_the_worst_guess_to_the_best():
+    assert places(pd.DataFrame(dict(a=[3., 1, 2], b=[1., 1, 4]))).tolist() == [[1, .25], [0, .25], [.5, 1]]
