@@ -18,7 +18,8 @@ from ...base import TacoError, refusing
 # %% auto #0
 __all__ = ['LEAST', 'USES', 'SHARPNESS', 'LEAST_WEIGHT', 'gains', 'gain_table', 'broken_tau', 'mean_tau', 'centred', 'uses',
            'judge', 'elsewhere', 'source_prior', 'static_list', 'target_weights', 'expected_gain', 'alike',
-           'reliability', 'ceiling', 'over_targets', 'places', 'by_chance', 'summary', 'combined', 'chosen_elsewhere']
+           'reliability', 'ceilings', 'ceiling', 'over_targets', 'places', 'by_chance', 'summary', 'combined',
+           'chosen_elsewhere']
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #636a7a7b
 LEAST = dict(dice=.02, psnr=.3)  # what all labels must gain, in Dice and in decibel
@@ -152,7 +153,7 @@ def target_weights(profiles: pd.DataFrame, asked: pd.Series) -> pd.Series:
     return np.exp((alike.fillna(-1.) - 1) / SHARPNESS) + LEAST_WEIGHT
 
 def expected_gain(gain: pd.DataFrame, weights: pd.Series) -> pd.Series:
-    "(S,): weighted mean over targets (T,); for a source that none of them measured, the mean of all."
+    "(S,): weighted mean over targets (T,); for a source not measured there, the mean of all."
     weighed = gain.notna() * weights
     found = (gain.fillna(0.) * weights).sum(axis=1) / weighed.sum(axis=1).replace(0., np.nan)
     return found.fillna(found.mean())
@@ -182,26 +183,30 @@ def reliability(outcomes: pd.DataFrame, steps: int) -> float:
     return float("nan") if np.isnan(r) else max(-1., 2 * r / (1 + r)) if r > -1 else -1.
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #4659789f
-def ceiling(
+def ceilings(
     outcomes: pd.DataFrame, steps: int, centre: bool = False, draws: int = 20, seed: int = 0,
-) -> float:
-    """Mean tau with the outcomes of a guess that knows the truth behind them; of both tables centred twice, if asked.
+) -> pd.Series:
+    """By target, tau of a guess that knows the truth behind its outcomes; `centre`: of both centred twice.
 
     Only what differs from seed to seed counts as noise: test images are the same for all. NaN with one seed.
     """
     table, rng = gains(outcomes, steps), np.random.default_rng(seed)
-    if table["seed"].nunique() < 2: return float("nan")
+    if table["seed"].nunique() < 2: return pd.Series(np.nan, table["target"].unique())
     alike = table.groupby(["target", "seed"])["gain"].transform("mean")  # what a seed does to all sources
     apart = table.assign(gain=table["gain"] - alike).groupby(["target", "source"])["gain"].agg(["var", "count"])
     noise = (apart["var"] / apart["count"]).groupby("target").mean().fillna(0)
     mean = table.pivot_table("gain", "source", "target")
     if centre: mean = centred(mean)
     kept = np.sqrt((1 - noise / mean.var(ddof=1).clip(lower=1e-12)).clip(0, 1))
-    truth, found = mean.mean() + (mean - mean.mean()) * kept, []
+    truth, found = mean.mean() + (mean - mean.mean()) * kept, []  # found: by draw, by target
     for _ in range(draws):
         measured = truth + rng.normal(size=truth.shape) * np.sqrt(noise[truth.columns].to_numpy())
-        found += [broken_tau(truth[t].to_numpy(), measured[t].to_numpy()) for t in truth]
-    return float(np.mean(found))
+        found.append([broken_tau(truth[t].to_numpy(), measured[t].to_numpy()) for t in truth])
+    return pd.DataFrame(found, columns=list(truth)).mean()
+
+def ceiling(outcomes: pd.DataFrame, steps: int, centre: bool = False) -> float:
+    "The mean of `ceilings` over targets."
+    return float(ceilings(outcomes, steps, centre).mean())
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #325ceb50
 def over_targets(

@@ -45,9 +45,9 @@ def file_name(problem: Problem) -> str:
     return problem.name.replace(" ", "-")
 
 # %% ../../../nbs/transfer/affinity/03_outcomes.ipynb #5d1735f8
-def _origin(name: str) -> str:
+def _origin(name: str, cards: str | Path | None) -> str:
     "One word for all datasets of one source."
-    try: card = load_card(name)
+    try: card = load_card(name, cards)
     except CardError: return name
     return card.origin or card.name
 
@@ -60,13 +60,14 @@ class Matrix:
     source_folders: tuple[str, ...]   # of packed datasets
     target_folders: tuple[str, ...]
     course: Course = field(default_factory=Course)
+    cards: str | None = None          # folder of a user's cards, which say where images come from
 
     def __post_init__(self):
         of = lambda folders: {m["name"]: m for m in map(read_manifest, folders)}
         sources, targets = map(of, (self.source_folders, self.target_folders))
-        origins = {_origin(name) for name, about in sources.items() if about["source"] == "real"}
-        seen = sorted(name for name, about in targets.items()
-                      if name in sources or (about["source"] == "real" and _origin(name) in origins))
+        origin = lambda name, about: _origin(name, self.cards) if about["source"] == "real" else name
+        origins = {origin(*one) for one in sources.items()} | set(sources)
+        seen = sorted(one[0] for one in targets.items() if {one[0], origin(*one)} & origins)
         if seen:
             refusing(DataError)("A target's images are a source's.", "targets", ", ".join(seen),
                                 "datasets that no source has seen", "Ask about another dataset.")

@@ -18,7 +18,7 @@ from taco.transfer.affinity.judge import (
     USES,
     alike,
     by_chance,
-    ceiling,
+    ceilings,
     centred,
     chosen_elsewhere,
     gain_table,
@@ -66,8 +66,11 @@ class Report:
     chosen: dict[str, tuple[str, ...]]  # what ours is made of, by group of targets
     chance: pd.Series                   # USES of a random pick
     reliability: float
-    ceilings: tuple[float, float]       # of tau, and of tau centred twice
+    top: pd.DataFrame                   # ceilings by target: tau, tau_centred
     left_out: list[str]                 # targets that all labels do not help
+
+    @property
+    def ceilings(self) -> tuple[float, float]: return self.top["tau"].mean(), self.top["tau_centred"].mean()
 
 # %% ../../../nbs/transfer/affinity/09_report.ipynb #8608d7ec
 def report(outcomes: pd.DataFrame, guesses: Mapping[str, pd.DataFrame], steps: int,
@@ -92,7 +95,7 @@ def report(outcomes: pd.DataFrame, guesses: Mapping[str, pd.DataFrame], steps: i
     return Report(
         gain, spread, found, {name: judge(g, gain, relations.get(name)) for name, g in found.items()}, chosen,
         pd.DataFrame(nothing).mean(), reliability(outcomes, steps),
-        (ceiling(outcomes, steps), ceiling(outcomes, steps, centre=True)),
+        pd.DataFrame({"tau" + what: ceilings(outcomes, steps, bool(what)) for what in ("", "_centred")}),
         sorted(set(outcomes["target"]) - set(gain)))
 
 # %% ../../../nbs/transfer/affinity/09_report.ipynb #b133264f
@@ -109,12 +112,13 @@ def transfer_metrics(found: Report, data: str, seeds: int) -> dict[str, dict[str
     """
     about = dict(data=data, seeds=seeds, n=found.gain.shape[1])
     def mean(values: pd.Series) -> dict[str, Any]:
+        if values.isna().any(): return one(values.mean())  # with one seed nobody knows
         value, interval = over_targets(values)
         return dict(value=value, ci=interval, **about)
     one = lambda value: dict(value=float(value), **about)
     ours = found.judged["ours"]
-    out = dict(transfer_reliability=one(found.reliability), transfer_ceiling=one(found.ceilings[0]),
-               transfer_ceiling_centred=one(found.ceilings[1]))
+    out = dict(transfer_reliability=one(found.reliability), transfer_ceiling=mean(found.top["tau"]),
+               transfer_ceiling_centred=mean(found.top["tau_centred"]))
     if "taco" in found.guesses:  # not chosen by any outcome, so chance is what sources exchanged give
         out["transfer_by_chance_taco"] = one(by_chance(found.guesses["taco"], found.gain))
     names = dict(tau="tau", tau_centred="tau_centred", percentile3="percentile3", regret3="regret3",

@@ -191,3 +191,13 @@ def test_real_datasets_of_one_source_are_no_strangers(matrix, monkeypatch):
     with pytest.raises(DataError, match="covidquex"): chapter.Matrix(sources, targets, ("a",), ("b",))
     about["b"]["source"] = "phantom"
     chapter.Matrix(sources, targets, ("a",), ("b",))
+
+
+def test_a_users_card_says_that_a_target_is_of_a_sources_origin(root, tmp_path, monkeypatch):
+    card = (root / "tests/cards/acdc_h5.toml").read_text().replace('name = "acdc_h5"', 'name = "my_hearts"')
+    (tmp_path / "my_hearts.toml").write_text(card)
+    monkeypatch.setattr(chapter, "read_manifest", lambda name: dict(name=name, source="real"))
+    of = lambda cards: chapter.Matrix((), (), ("acdc",), ("my_hearts",), cards=cards)
+    assert of(None).target_folders == ("my_hearts",)  # nobody knows it
+    with pytest.raises(DataError, match="images are a source's") as refused: of(str(tmp_path))
+    assert "my_hearts" in str(refused.value)
