@@ -65,9 +65,9 @@ class Matrix:
     def __post_init__(self):
         of = lambda folders: {m["name"]: m for m in map(read_manifest, folders)}
         sources, targets = map(of, (self.source_folders, self.target_folders))
-        origin = lambda name, about: _origin(name, self.cards) if about["source"] == "real" else name
-        origins = {origin(*one) for one in sources.items()} | set(sources)
-        seen = sorted(one[0] for one in targets.items() if {one[0], origin(*one)} & origins)
+        origin = lambda name, about: _origin(name, self.cards) if about["source"] == "real" else ""
+        origins = {*map(origin, sources, sources.values()), *sources} - {""}  # those of phantoms are nowhere
+        seen = sorted(name for name, about in targets.items() if {name, origin(name, about)} & origins)
         if seen:
             refusing(DataError)("A target's images are a source's.", "targets", ", ".join(seen),
                                 "datasets that no source has seen", "Ask about another dataset.")
