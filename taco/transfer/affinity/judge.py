@@ -145,7 +145,7 @@ def static_list(outcome: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({t: mean for t in outcome})
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #191401d2
-SHARPNESS, LEAST_WEIGHT = .2, .01  # of a correlation; and the weight of a target that is like nothing
+SHARPNESS, LEAST_WEIGHT = .2, .01  # of a correlation; and the weight of what is like nothing
 
 def target_weights(profiles: pd.DataFrame, asked: pd.Series) -> pd.Series:
     "(T,): how much each target counts for one with the profile `asked` (S,), of profiles (S, T)."
@@ -186,13 +186,13 @@ def reliability(outcomes: pd.DataFrame, steps: int) -> float:
 def ceilings(
     outcomes: pd.DataFrame, steps: int, centre: bool = False, draws: int = 20, seed: int = 0,
 ) -> pd.Series:
-    """By target, tau of a guess that knows the truth behind its outcomes; `centre`: of both centred twice.
+    """By target, tau of a guess that knows the truth behind its outcomes; `centre`: both centred.
 
-    Only what differs from seed to seed counts as noise: test images are the same for all. NaN with one seed.
+    Only what differs from seed to seed counts as noise: test images are the same. NaN with one seed.
     """
     table, rng = gains(outcomes, steps), np.random.default_rng(seed)
     if table["seed"].nunique() < 2: return pd.Series(np.nan, table["target"].unique())
-    alike = table.groupby(["target", "seed"])["gain"].transform("mean")  # what a seed does to all sources
+    alike = table.groupby(["target", "seed"])["gain"].transform("mean")  # what a seed does to all
     apart = table.assign(gain=table["gain"] - alike).groupby(["target", "source"])["gain"].agg(["var", "count"])
     noise = (apart["var"] / apart["count"]).groupby("target").mean().fillna(0)
     mean = table.pivot_table("gain", "source", "target")

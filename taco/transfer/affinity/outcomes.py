@@ -38,7 +38,7 @@ __all__ = ['SCRATCH', 'ALL', 'file_name', 'Matrix', 'source_pairs', 'source_file
            'write_outcomes']
 
 # %% ../../../nbs/transfer/affinity/03_outcomes.ipynb #c4a9a465
-SCRATCH, ALL = "scratch", "all labels"  # random weights with the few labelled pairs, and with all of them
+SCRATCH, ALL = "scratch", "all labels"  # random weights with few labelled pairs, and with all
 
 def file_name(problem: Problem) -> str:
     "What files of a problem begin with."
@@ -54,7 +54,7 @@ def _origin(name: str, cards: str | Path | None) -> str:
 # %% ../../../nbs/transfer/affinity/03_outcomes.ipynb #b7321d0d
 @dataclass(frozen=True)
 class Matrix:
-    "Sources, targets, and where their images are. Raises `DataError` when a target's images are a source's."
+    "Sources, targets, and where images are. Raises `DataError` when a target's images are a source's."
     sources: tuple[Problem, ...]
     targets: tuple[Problem, ...]
     source_folders: tuple[str, ...]   # of packed datasets
@@ -66,8 +66,8 @@ class Matrix:
         of = lambda folders: {m["name"]: m for m in map(read_manifest, folders)}
         sources, targets = map(of, (self.source_folders, self.target_folders))
         origin = lambda name, about: _origin(name, self.cards) if about["source"] == "real" else ""
-        origins = {*map(origin, sources, sources.values()), *sources} - {""}  # those of phantoms are nowhere
-        seen = sorted(name for name, about in targets.items() if {name, origin(name, about)} & origins)
+        origins = {*map(origin, sources, sources.values()), *sources} - {""}
+        seen = sorted(n for n, about in targets.items() if {n, origin(n, about)} & origins)
         if seen:
             refusing(DataError)("A target's images are a source's.", "targets", ", ".join(seen),
                                 "datasets that no source has seen", "Ask about another dataset.")
