@@ -24,13 +24,14 @@ __all__ = ['recommendations', 'recommend_command', 'judge_command', 'add_transfe
 
 # %% ../../nbs/cli/04_transfer.ipynb #d2e77872
 def recommendations(table: pd.DataFrame) -> Table:
-    "A rich table of `Recommendation.table`."
+    "A rich table of `Recommendation.table`; left out: the range when targets were left out."
     columns = [Column("source", overflow="fold"), Column("gain", justify="right"),
-               Column("8 of 10 cases", no_wrap=True), Column("helped", justify="right"), Column("why", overflow="fold")]
+               Column("left out", no_wrap=True), Column("helped", justify="right"), Column("why", overflow="fold")]
     printed = Table(*columns, box=None)
     for row in table.itertuples(index=False):
-        printed.add_row(row.source, f"{row.gain:+.2f}", f"{row.low:+.2f} – {row.high:+.2f}", f"{row.helped:.0%}",
-                        row.reason)
+        known = row.low == row.low  # not NaN
+        printed.add_row(escape(row.source), f"{row.gain:+.2f}", f"{row.low:+.2f} – {row.high:+.2f}" if known else "–",
+                        f"{row.helped:.0%}" if known else "–", escape(row.reason))
     return printed
 
 # %% ../../nbs/cli/04_transfer.ipynb #8ea8e109
@@ -42,7 +43,7 @@ def recommend_command(
     encoder: Annotated[Path, typer.Option(help="A trained run, for example runs/quick.")] = Path("runs/quick"),
     words: Annotated[str, typer.Option(help=WORDS_HELP)] = "input,output",
     fit: Annotated[str, typer.Option(help="How an image becomes a square: cover, contain or stretch.")] = "cover",
-    most: Annotated[int, typer.Option(help="Sources to list.")] = 5,
+    most: Annotated[int, typer.Option(min=1, help="Sources to list.")] = 5,
 ) -> None:
     "Rank sources to begin with for a task with few labels, with an expected gain and the reason."
     if (folder is None) == (card is None):
@@ -75,7 +76,7 @@ def judge_command(
     shown = ["tau", "tau_low", "tau_high", "tau_centred", "percentile3", "regret3", "harm3"]
     printed = Table("", *(Column(name.replace("_", " "), justify="right") for name in shown), box=None)
     for name, row in found.iterrows():
-        printed.add_row(str(name), *("–" if row.isna()[c] else f"{row[c]:.2f}" for c in shown))
+        printed.add_row(escape(str(name)), *("–" if row.isna()[c] else f"{row[c]:.2f}" for c in shown))
     Console().print(printed)
 
 def add_transfer_commands(app: typer.Typer) -> None:

@@ -222,11 +222,11 @@ ANSWERS += (
 # %% ../../nbs/workflow/04_tables.ipynb #b85874cb
 ANSWERS += (
     ("real/ums_rep_busi_fig10_ums_rep", "ums_rep", "what does one shared representation save?",
-     "95 real breast images: <real/ums_rep_busi_full-all_saved:.0%> of computation "
-     "(<real/ums_rep_busi_full-all_saved.with_stage_1:.0%> with stage 1), AUROC "
-     "<real/ums_rep_busi_full-all_auroc_change:+ci>, Dice <real/ums_rep_busi_full-all_dice_change:+ci>, "
-     "three networks taught by its phantoms <real/ums_rep_busi_taught-all_dice_change:+ci>; "
-     "ten labels: AUROC <real/ums_rep_busi_gain_at_10_over_best_baseline:+ci>"),
+     "95 real breast images: <real/ums_rep_busi_full-all_saved:.0%> of computation saved "
+     "(<real/ums_rep_busi_full-all_saved.with_stage_1:.0%> with stage 1), Dice "
+     "<real/ums_rep_busi_full-all_dice_change:+ci>, <real/ums_rep_busi_full-all_psnr_change:+.1f> dB; "
+     "three networks taught by its phantoms: Dice <real/ums_rep_busi_taught-all_dice_change:+ci>; "
+     "ten labels: AUROC <real/ums_rep_busi_gain_at_10_over_best_baseline:+ci> over these"),
     ("fig11_sequences", "sequence_ssl", "do pretext tasks on slice sequences help?",
      "on phantoms, with one labelled volume: Dice <sequence_mmwhs_CT_all_minus_moco_1:+ci> over MoCo "
      "v2, <sequence_mmwhs_CT_all_minus_scratch_1:+ci> over none, not told from chance; three more labels "

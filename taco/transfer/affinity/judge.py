@@ -16,10 +16,10 @@ from scipy.stats import spearmanr, weightedtau
 from ...base import TacoError, refusing
 
 # %% auto #0
-__all__ = ['LEAST', 'USES', 'SHARPNESS', 'LEAST_WEIGHT', 'gains', 'gain_table', 'broken_tau', 'mean_tau', 'centred', 'uses',
-           'judge', 'elsewhere', 'source_prior', 'static_list', 'target_weights', 'expected_gain', 'alike',
-           'reliability', 'ceilings', 'ceiling', 'over_targets', 'places', 'by_chance', 'summary', 'combined',
-           'chosen_elsewhere']
+__all__ = ['LEAST', 'USES', 'SHARPNESS', 'LEAST_WEIGHT', 'LIKE_ENOUGH', 'LEAST_SHARED', 'gains', 'gain_table', 'broken_tau',
+           'mean_tau', 'centred', 'uses', 'judge', 'elsewhere', 'source_prior', 'static_list', 'profile_likeness',
+           'target_weights', 'expected_gain', 'alike', 'reliability', 'ceilings', 'ceiling', 'over_targets', 'places',
+           'by_chance', 'summary', 'combined', 'chosen_elsewhere']
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #636a7a7b
 LEAST = dict(dice=.02, psnr=.3)  # what all labels must gain, in Dice and in decibel
@@ -126,7 +126,7 @@ def judge(
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #fddc1c2f
 def elsewhere(targets: Iterable[str], target: str) -> list[str]:
     "Those of other images than a target's; where there is none, every other one."
-    images, every = lambda name: name.partition("@")[2] or name, list(targets)
+    images, every = lambda name: str(name).partition("@")[2] or name, list(targets)
     return [o for o in every if images(o) != images(target)] or [o for o in every if o != target]
 
 def source_prior(outcome: pd.DataFrame, of: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -146,14 +146,27 @@ def static_list(outcome: pd.DataFrame) -> pd.DataFrame:
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #191401d2
 SHARPNESS, LEAST_WEIGHT = .2, .01  # of a correlation; and the weight of what is like nothing
+LIKE_ENOUGH, LEAST_SHARED = .5, 4  # a correlation below it is none; sources that two profiles share
+
+def profile_likeness(profiles: pd.DataFrame, asked: pd.Series) -> pd.Series:
+    "(T,): correlation of each profile (S, T) with `asked` (S,); NaN where too few sources or flat."
+    def one(column: pd.Series) -> float:
+        a, b = column[both := column.notna() & asked.notna()], asked[both]
+        return a.corr(b) if len(a) >= LEAST_SHARED and a.std() > 0 and b.std() > 0 else np.nan
+    return profiles.apply(one)
 
 def target_weights(profiles: pd.DataFrame, asked: pd.Series) -> pd.Series:
-    "(T,): how much each target counts for one with the profile `asked` (S,), of profiles (S, T)."
-    alike = profiles.apply(lambda column: column.corr(asked) if column.std() > 0 < asked.std() else np.nan)
-    return np.exp((alike.fillna(-1.) - 1) / SHARPNESS) + LEAST_WEIGHT
+    "(T,), sum 1: how much each target says of one with the profile `asked` (S,)."
+    likeness = profile_likeness(profiles, asked)
+    if not likeness.max() >= LIKE_ENOUGH: return pd.Series(1 / len(likeness), likeness.index)
+    found = np.exp((likeness.fillna(-1.) - 1) / SHARPNESS) + LEAST_WEIGHT
+    return found / found.sum()
 
+# %% ../../../nbs/transfer/affinity/05_judge.ipynb #5ac4ee40
 def expected_gain(gain: pd.DataFrame, weights: pd.Series) -> pd.Series:
-    "(S,): weighted mean over targets (T,); for a source not measured there, the mean of all."
+    """(S,): weighted mean over targets (T,). A source that was measured on none of them is expected
+    to be as good as the others.
+    """
     weighed = gain.notna() * weights
     found = (gain.fillna(0.) * weights).sum(axis=1) / weighed.sum(axis=1).replace(0., np.nan)
     return found.fillna(found.mean())
@@ -188,21 +201,22 @@ def ceilings(
 ) -> pd.Series:
     """By target, tau of a guess that knows the truth behind its outcomes; `centre`: both centred.
 
-    Only what differs from seed to seed counts as noise: test images are the same. NaN with one seed.
+    Only what differs from seed to seed counts as noise: test images are the same. NaN with one seed,
+    and for a target without two.
     """
     table, rng = gains(outcomes, steps), np.random.default_rng(seed)
     if table["seed"].nunique() < 2: return pd.Series(np.nan, table["target"].unique())
     alike = table.groupby(["target", "seed"])["gain"].transform("mean")  # what a seed does to all
     apart = table.assign(gain=table["gain"] - alike).groupby(["target", "source"])["gain"].agg(["var", "count"])
-    noise = (apart["var"] / apart["count"]).groupby("target").mean().fillna(0)
+    noise = (apart["var"] / apart["count"]).groupby("target").mean()
     mean = table.pivot_table("gain", "source", "target")
     if centre: mean = centred(mean)
     kept = np.sqrt((1 - noise / mean.var(ddof=1).clip(lower=1e-12)).clip(0, 1))
     truth, found = mean.mean() + (mean - mean.mean()) * kept, []  # found: by draw, by target
     for _ in range(draws):
         measured = truth + rng.normal(size=truth.shape) * np.sqrt(noise[truth.columns].to_numpy())
-        found.append([broken_tau(truth[t].to_numpy(), measured[t].to_numpy()) for t in truth])
-    return pd.DataFrame(found, columns=list(truth)).mean()
+        found.append([broken_tau(truth[t].dropna().to_numpy(), measured[t].dropna().to_numpy()) for t in truth])
+    return pd.DataFrame(found, columns=list(truth)).mean().where(noise[truth.columns].notna())
 
 def ceiling(outcomes: pd.DataFrame, steps: int, centre: bool = False) -> float:
     "The mean of `ceilings` over targets."
@@ -214,7 +228,7 @@ def over_targets(
 ) -> tuple[float, tuple[float, float]]:
     "Mean over targets and its 95 % interval, targets of one dataset drawn together."
     from taco.atlas.intervals import bootstrap_mean
-    images = np.array([name.partition("@")[2] or name for name in values.index])
+    images = np.array([name.partition("@")[2] or name for name in map(str, values.index)])
     return bootstrap_mean(values.to_numpy(float), images, draws, seed)
 
 def places(guess: pd.DataFrame) -> np.ndarray:

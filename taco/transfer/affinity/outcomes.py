@@ -65,9 +65,9 @@ class Matrix:
     def __post_init__(self):
         of = lambda folders: {m["name"]: m for m in map(read_manifest, folders)}
         sources, targets = map(of, (self.source_folders, self.target_folders))
-        origin = lambda name, about: _origin(name, self.cards) if about["source"] == "real" else ""
-        origins = {*map(origin, sources, sources.values()), *sources} - {""}
-        seen = sorted(n for n, about in targets.items() if {n, origin(n, about)} & origins)
+        real = lambda some: {n: _origin(n, self.cards) for n, about in some.items() if about["source"] == "real"}
+        known, asked = real(sources), real(targets)
+        seen = sorted(n for n in targets if n in sources or asked.get(n) in known.values())
         if seen:
             refusing(DataError)("A target's images are a source's.", "targets", ", ".join(seen),
                                 "datasets that no source has seen", "Ask about another dataset.")

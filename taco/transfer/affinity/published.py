@@ -18,7 +18,8 @@ from ...reading import read_table, read_text
 from .judge import centred, gain_table, judge, over_targets, source_prior, static_list
 
 # %% auto #0
-__all__ = ['LONG', 'read_foreign', 'read_guesses', 'read_fingerprinting', 'read_medmnist', 'shipped', 'read_outcomes', 'judged']
+__all__ = ['LONG', 'LIST', 'read_foreign', 'read_guesses', 'read_fingerprinting', 'read_medmnist', 'shipped', 'read_outcomes',
+           'judged']
 
 # %% ../../../nbs/transfer/affinity/06_published.ipynb #4d49ac58
 def read_foreign(file: str | Path, fix: str, columns: Sequence[str] = ()) -> pd.DataFrame:
@@ -31,7 +32,7 @@ def read_foreign(file: str | Path, fix: str, columns: Sequence[str] = ()) -> pd.
     return table
 
 # %% ../../../nbs/transfer/affinity/06_published.ipynb #0f457479
-LONG = ("source", "target", "value")
+LONG, LIST = ("source", "target", "value"), "source prior"  # columns of a selector's file; who is beside each
 
 def read_guesses(file: str | Path, distances: bool = False) -> dict[str, pd.DataFrame]:
     """(source × target) by selector ("guesses" without a name): a source a row and a target a column, or the
@@ -41,12 +42,14 @@ def read_guesses(file: str | Path, distances: bool = False) -> dict[str, pd.Data
     """
     table = read_foreign(file, "Write it as CSV: a source a row, a target a column.")
     if not {"selector", *LONG} <= set(table.columns): return {"guesses": _one_selector(table, file, distances)}
-    return {str(name): _one_selector(part[[*LONG]], file, distances) for name, part in table.groupby("selector")}
+    selector = table["selector"].fillna("guesses").astype(str).replace(LIST, f"{LIST} of {Path(file).name}")
+    return {str(name): _one_selector(part[[*LONG]], file, distances) for name, part in table.groupby(selector)}
 
 def _one_selector(table: pd.DataFrame, file: str | Path, distances: bool) -> pd.DataFrame:
     "(source × target) of a table of either layout."
     refuse = refusing(DataError, file=file)
     if set(LONG) <= set(table.columns):
+        table = table.astype(dict(source=str, target=str))
         twice = table[table.duplicated(["source", "target"])]
         if len(twice):
             refuse("A cell stands there twice.", "source, target", " → ".join(twice.iloc[0][["source", "target"]]),
@@ -59,6 +62,7 @@ def _one_selector(table: pd.DataFrame, file: str | Path, distances: bool) -> pd.
     if table.index.duplicated().any() or not len(table.columns):
         refuse("Sources are the rows, each once.", table.index.name, f"{len(table)} rows, {table.shape[1]} targets",
                "one row a source, one column a target")
+    table.index, table.columns = table.index.astype(str), table.columns.astype(str)
     return (-table if distances else table).rename_axis(index="source", columns="target")
 
 # %% ../../../nbs/transfer/affinity/06_published.ipynb #33bb9cee
@@ -90,8 +94,13 @@ def read_medmnist(file: str | Path) -> pd.DataFrame:
     `DataError`.
     """
     how = "Give `AUCs_dataset.csv` of that repository."
-    found = read_foreign(file, how, ["source"]).set_index("source")
-    return found[[c for c in found if not str(c).startswith("Unnamed")]].rename_axis(columns="target")
+    found = read_foreign(file, how, ["source"]).astype(dict(source=str)).set_index("source")
+    found = found[[c for c in found if not str(c).startswith("Unnamed")]].rename_axis(columns="target")
+    for name, kind in found.dtypes.items():
+        if not pd.api.types.is_numeric_dtype(kind):
+            refusing(DataError)("A column holds something else.", name, str(found[name].iloc[0])[:40],
+                                "areas under the curve", how, file=file)
+    return found
 
 # %% ../../../nbs/transfer/affinity/06_published.ipynb #7144564e
 def shipped(name: str) -> pd.DataFrame:
@@ -108,9 +117,14 @@ def read_outcomes(place: str | Path | None = None, scenario: str = "pretrain") -
     """
     if place is None: return shipped("outcomes.csv")
     if Path(place).is_dir(): return read_fingerprinting(place, scenario)
-    table = read_foreign(place, "Give outcomes.csv of a run, or a published table.", ["source"])
-    if {"target", "score", "scratch", "all_labels", "steps"} <= set(table.columns): return table
-    return read_medmnist(place).stack().dropna().rename("score").reset_index()
+    fix = "Give outcomes.csv of a run, a table with the columns source, target and gain, or a published one."
+    table = read_foreign(place, fix, ["source"])
+    ours = {"steps", "metric", "score", "scratch", "all_labels"}
+    if "target" not in table: return read_medmnist(place).stack().dropna().rename("score").reset_index()
+    table = table.astype(dict(source=str, target=str))
+    if ours <= set(table.columns) or "gain" in table or ours & set(table.columns) == {"score"}: return table
+    missing = ", ".join(sorted(ours - set(table.columns)))
+    refusing(DataError)("Columns are missing.", "columns", ", ".join(table)[:80], missing, fix, file=place)
 
 # %% ../../../nbs/transfer/affinity/06_published.ipynb #78cc9f0f
 def judged(
@@ -120,17 +134,18 @@ def judged(
 
     `outcomes` as in our matrix (`steps`: None, the longest fine-tuning), or by (source, target) with the column gain,
     or score, where nobody knows what a target reaches without a source: then harm and improvement are NaN. One target
-    has no list of others.
+    has no list of others, no interval and nothing to be centred by.
     """
     known = "all_labels" in outcomes or "gain" in outcomes
     if "all_labels" in outcomes: outcome = gain_table(outcomes, outcomes["steps"].max() if steps is None else steps)
     else: outcome = outcomes.pivot_table("gain" if known else "score", "source", "target")
     found = {name: judge(guess, outcome) for name, guess in guesses.items()}
     if outcome.shape[1] > 1:
-        found["source prior"] = judge(source_prior(outcome), outcome, centred(static_list(outcome)))
+        found[LIST] = judge(source_prior(outcome), outcome, centred(static_list(outcome)))
     rows = {}
     for name, table in found.items():
         _, (low, high) = over_targets(table["tau"])
         of_scratch = {} if known else dict(harm3=np.nan, improvement1=np.nan)
+        if len(table) < 2: low, high, of_scratch = np.nan, np.nan, of_scratch | dict(tau_centred=np.nan)
         rows[name] = table.mean().to_dict() | of_scratch | dict(tau_low=low, tau_high=high)
     return pd.DataFrame(rows).T

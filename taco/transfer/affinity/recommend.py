@@ -17,7 +17,7 @@ import pandas as pd
 
 from ...atlas.task_similarity import centroids
 from ...atlas.use.place import Known, load_run, place
-from ...base import TacoError, refusing
+from ...base import ParameterError, TacoError, refusing
 from ...data.card import data_folder
 from ...data.pack import pack
 from ...data.store import Store
@@ -28,38 +28,44 @@ from .problems import GROUP_OF, GROUPS, Problem, problem_pictures, problem_plan
 from .published import shipped
 
 # %% auto #0
-__all__ = ['LIKE_ENOUGH', 'Precedents', 'precedents', 'shipped_guesses', 'bank_of', 'map_guess', 'Recommendation', 'recommended',
+__all__ = ['Trial', 'Precedents', 'precedents', 'shipped_guesses', 'bank_of', 'map_guess', 'Recommendation', 'recommended',
            'recommend', 'recommend_for_card']
 
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #f3b77f83
 @dataclass(frozen=True)
+class Trial:
+    "Advice about a target that was left out: was another one like it, and by place, what of it came true?"
+    like: bool
+    expected: np.ndarray   # (S,) falling
+    gained: np.ndarray     # (S,) of the same sources; NaN where it was not measured
+
+@dataclass(frozen=True)
 class Precedents:
     "Gains of a measured matrix, and how near a map puts its sources to its targets: both (source × target)."
     gain: pd.DataFrame
-    seen: pd.DataFrame | None = None  # None: nobody knows, each target counts the same
+    seen: pd.DataFrame | None = None  # None: nobody knows
 
-    def weights(self, likeness: pd.Series, targets: Sequence[str] | None = None) -> pd.Series:
-        "(T,) by target, how much each says of one with this likeness (S,) to sources; sum 1."
+    def asked(self, likeness: pd.Series, targets: Sequence[str] | None = None) -> tuple[pd.Series, str | None]:
+        "Expected gains (S,) by these targets, and which of them is most like; None where none is: all count the same."
         names = list(self.gain) if targets is None else list(targets)
-        found = pd.Series(1., names) if self.seen is None else target_weights(self.seen[names], likeness)
-        return found / found.sum()
-
-    def expected(self, likeness: pd.Series) -> pd.Series:
-        "(S,) of shares of what all labels gain."
-        return expected_gain(self.gain, self.weights(likeness))
+        if self.seen is None: return expected_gain(self.gain[names], pd.Series(1 / len(names), names)), None
+        weights = target_weights(self.seen[names], likeness)
+        return expected_gain(self.gain[names], weights), str(weights.idxmax()) if np.ptp(weights) > 0 else None
 
     @cached_property
-    def misses(self) -> np.ndarray:
-        "(N,) measured less expected gain, of every cell, its target's images left out."
+    def trials(self) -> list[Trial]:
+        "One a target, its images left out. Raises `TacoError` where there is one target only."
         if self.gain.shape[1] < 2:
             refusing(TacoError)("A matrix of one target says nothing of another.", "outcomes", "1 target",
-                                "two or more, better six", "Measure further targets.")
+                                "two or more, better ten", "Measure further targets.")
         found = []
         for target in self.gain:
-            others, mine = elsewhere(self.gain, target), (self.gain if self.seen is None else self.seen)[target]
-            expected = expected_gain(self.gain[others], self.weights(mine, others))
-            found.append(self.gain[target] - expected)
-        return pd.concat(found).dropna().to_numpy()
+            mine = (self.gain if self.seen is None else self.seen)[target]
+            expected, like = self.asked(mine, elsewhere(self.gain, target))
+            expected = expected.sort_values(ascending=False, kind="stable")
+            gained = self.gain.loc[expected.index, target].to_numpy()
+            found.append(Trial(like is not None, expected.to_numpy(), gained))
+        return found
 
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #5837aa33
 def precedents(outcomes: pd.DataFrame, guesses: Mapping[str, pd.DataFrame], name: str = "taco") -> Precedents:
@@ -74,20 +80,6 @@ def precedents(outcomes: pd.DataFrame, guesses: Mapping[str, pd.DataFrame], name
         refusing(TacoError)("These guesses do not speak of all sources and targets.", "guesses", name,
                             f"{len(gain)} sources × {gain.shape[1]} targets", "Give a number for each.")
     return Precedents(gain, seen)
-
-LIKE_ENOUGH = .5  # correlation of two profiles below which a target is called unlike
-
-def _usable(known: Precedents, likeness: pd.Series) -> tuple[Precedents, str]:
-    "Precedents as far as they hold for this target, and which of theirs is most like it, in words."
-    weights = known.weights(likeness)
-    if known.seen is None:
-        return known, f"Nothing is known of where the {len(weights)} measured targets lie: all count the same."
-    name = weights.idxmax()
-    r = known.seen[name].corr(likeness)
-    if not r >= LIKE_ENOUGH:
-        said = f"None of the {len(weights)} measured targets lies as yours does"
-        return replace(known, seen=None), f"{said}: all count the same."
-    return known, f"It lies most like {name} (r = {r:.2f}), which has {weights[name]:.0%} of the say."
 
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #5e3ae100
 def shipped_guesses() -> dict[str, pd.DataFrame]:
@@ -122,39 +114,63 @@ def map_guess(
 class Recommendation:
     """Sources in order: `table` has source, gain, low, high, helped and reason; `verdict` is a sentence.
 
-    Gains are shares of what all labels would gain; low and high hold eight of ten cases, helped is
-    the share above 0.
+    Gains are shares of what all labels would gain. low, high and helped (a share) are of sources at
+    this place when targets were left out; NaN where nobody knows.
     """
     table: pd.DataFrame
     verdict: str
 
     def __repr__(self) -> str: return f"{self.verdict}\n{self.table.round(2).to_string(index=False)}"
 
-def _reason(name: str, prior: pd.Series, likeness: pd.Series) -> str:
-    "Why a source stands where it stands."
-    near = "not on this map" if np.isnan(likeness[name]) else f"{likeness[name]:.2f} to your pairs on the map"
-    if name == likeness.idxmax(): near += ", the nearest"
-    return f"{near}; number {prior.rank(ascending=False)[name]:.0f} of {len(prior)} for other targets"
+def _range(misses: np.ndarray) -> tuple[float, float]:
+    """Lowest and highest, of many without one in ten at each end; NaN of fewer than two.
+
+    One more of the kind lies within by 0.71 where there are six, by 0.8 from nine on.
+    """
+    if len(misses) < 2: return float("nan"), float("nan")
+    out = max((len(misses) + 1) // 10, 1)
+    return float(np.sort(misses)[out - 1]), float(np.sort(misses)[-out])
+
+def _at_place(known: Precedents, like: bool, place: int) -> tuple[float, float, float]:
+    "Lowest and highest miss of the sources at a place, of targets that were like another or not; how many helped."
+    trials = [t for t in known.trials if t.like == like and not np.isnan(t.gained[place])]
+    gained = np.array([t.gained[place] for t in trials])
+    misses = gained - [t.expected[place] for t in trials]
+    return *_range(misses), float((gained > 0).mean()) if len(gained) > 1 else float("nan")
+
+# %% ../../../nbs/transfer/affinity/07_recommend.ipynb #05cf2408
+def _verdict(best: dict[str, Any], known: Precedents, like: str | None) -> str:
+    "In sentences: what to begin with, or that nobody knows, and by which targets."
+    count = sum(trial.like == (like is not None) for trial in known.trials)
+    tried = f"{best['low']:+.2f} – {best['high']:+.2f} by {count} targets that were left out"
+    where = f"Most like it is {like}." if like else (
+        f"None of the {known.gain.shape[1]} measured targets lies as yours does: all count the same."
+        if known.seen is not None else "Nothing is known of where the measured targets lie: all count the same.")
+    if best["low"] > 0:
+        gain = f"{best['gain']:.2f} of what all labels gain ({tried})"
+        return f"Begin with {best['source']}: expected to gain {gain}. {where}"
+    why = "nobody has seen how such a target is helped" if np.isnan(best["low"]) else (
+        f"even the best is not sure to help ({tried})")
+    return f"No recommendation: {why}. Begin from random weights. {where}"
 
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #728e7622
-def recommended(
-    prior: pd.Series, likeness: pd.Series, known: Precedents, most: int = 5,
-) -> Recommendation:
-    "From a source's mean rank elsewhere and its likeness to the target, both (S,) by name."
-    usable, about_likeness = _usable(known, likeness)
-    expected, misses = usable.expected(likeness), usable.misses
-    order = expected.sort_values(ascending=False, kind="stable")[:most]
-    low, high = np.quantile(misses, [.1, .9])
-    rows = [dict(source=name, gain=gain, low=gain + low, high=gain + high,
-                 helped=float((gain + misses > 0).mean()), reason=_reason(name, prior, likeness))
-            for name, gain in order.items()]
-    best: dict[str, Any] = rows[0]
-    about = f"{best['low']:+.2f} – {best['high']:+.2f}"
-    said = (f"Begin with {best['source']}: expected to gain {best['gain']:.2f} of what all labels gain "
-            f"({about} in eight of ten cases).") if best["gain"] + low > 0 else (
-            f"No recommendation: even the best is not sure to help ({about} in eight of ten cases). "
-            "Begin from random weights.")
-    return Recommendation(pd.DataFrame(rows), f"{said} {about_likeness}")
+def _reason(name: str, known: Precedents, likeness: pd.Series, like: str | None) -> str:
+    "Why a source stands where it stands."
+    ranks = known.gain.rank().mean(axis=1).rank(ascending=False)
+    helped = f"gained {known.gain.loc[name, like]:+.2f} there" if like else f"number {ranks[name]:.0f} of {len(ranks)}"
+    near = "not on this map" if np.isnan(likeness[name]) else f"{likeness[name]:.2f} to your pairs on the map"
+    return f"{helped}; {near}{', the nearest' if name == likeness.idxmax() else ''}"
+
+def recommended(likeness: pd.Series, known: Precedents, most: int = 5) -> Recommendation:
+    "From the likeness (S,) of sources to a target. Raises `ParameterError` for `most` below 1."
+    if most < 1: refusing(ParameterError)("No source is asked for.", "most", most, "1 or more")
+    expected, like = known.asked(likeness)
+    order, rows = expected.sort_values(ascending=False, kind="stable")[:most], []
+    for at, (name, gain) in enumerate(order.items()):
+        low, high, helped = _at_place(known, like is not None, at)
+        reason = _reason(str(name), known, likeness, like)
+        rows.append(dict(source=name, gain=gain, low=gain + low, high=gain + high, helped=helped, reason=reason))
+    return Recommendation(pd.DataFrame(rows), _verdict(rows[0], known, like))
 
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #1dc85cff
 def recommend(
@@ -168,20 +184,22 @@ def recommend(
 ) -> Recommendation:
     """Which source to begin with for a task that a few pairs show.
 
+    What comes with the package was placed by a run of the profile quick: another run must be of the
+    same recipe, or its likenesses mean something else.
+
     Raises `TacoError` for pairs, runs or outcomes that cannot be used, naming what is wrong.
     """
     found = place(pairs, run, device=device, **reading)
     table = shipped("outcomes.csv") if outcomes is None else outcomes
     if guesses is None: guesses = shipped_guesses() if outcomes is None else {}
     known = precedents(table, guesses)
-    prior = known.gain.rank().mean(axis=1)
     bank = found.known.bank
-    likeness = map_guess(bank[found.known.vectors], bank.table, found.vectors, list(prior.index))
+    likeness = map_guess(bank[found.known.vectors], bank.table, found.vectors, list(known.gain.index))
     if likeness.isna().all():
         refusing(TacoError)("The bank of this run holds none of the sources.", "sources",
-                                      ", ".join(sorted(set(bank.table["dataset"])))[:80], prior.index[0],
+                                      ", ".join(sorted(set(bank.table["dataset"])))[:80], known.gain.index[0],
                                       "Give a run of the profile quick or study.")
-    advice = recommended(prior, likeness, known, most)
+    advice = recommended(likeness, known, most)
     if found.novelty.verdict not in ("unusual", "unlike anything known"): return advice
     warned = f"{advice.verdict} Your pairs are {found.novelty.verdict} on this map: take care."
     return replace(advice, verdict=warned)

@@ -144,7 +144,7 @@ def verdict(found: Report) -> list[str]:
     if np.isnan(found.reliability): sure = "was measured with one seed, so nobody knows how noisy it is"
     made = "; ".join(f"{g}: {' + '.join(selector_look(n).title for n in names)}" for g, names in found.chosen.items())
     return [f"The matrix {sure}: reliability {found.reliability:.2f}, ceiling of tau {found.ceilings[0]:.2f}.",
-            f"Ours {mean['tau']:.2f}, the best rival, {selector_look(best).title}, {taus[best]:.2f}: "
+            f"Ours {mean['tau']:.2f}, the best of the others, {selector_look(best).title}, {taus[best]:.2f}: "
             f"{value:+.2f} ({low:+.2f} – {high:+.2f}); centred twice {mean['tau_centred']:.2f} of "
             f"{found.ceilings[1]:.2f}.",
             f"Three first picks: regret {mean['regret3']:.2f} (at random {found.chance['regret3']:.2f}), worse than "

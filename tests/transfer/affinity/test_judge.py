@@ -10,6 +10,7 @@ from taco.transfer.affinity.judge import (
     broken_tau,
     by_chance,
     ceiling,
+    ceilings,
     centred,
     chosen_elsewhere,
     gain_table,
@@ -175,3 +176,13 @@ def test_one_seed_tells_nothing_of_noise():
     first = two["seed"] == 0
     two.loc[~first, "score"] = 20 - (two.loc[first, "score"].to_numpy() - 20)  # the second says the contrary
     assert reliability(two, 40) == -1
+
+
+def test_a_ceiling_is_of_what_was_measured_and_by_seeds_of_its_own():
+    rng = np.random.default_rng(4)
+    table = outcomes(pd.DataFrame(rng.normal(size=(14, 8)), SOURCES, TARGETS), .8)
+    tops = ceilings(table[(table["target"] != TARGETS[1]) | (table["seed"] == 0)], 40)
+    assert np.isnan(tops[TARGETS[1]]) and tops.drop(TARGETS[1]).notna().all()
+    noise = outcomes(pd.DataFrame(0., SOURCES, TARGETS), 1.)
+    half = noise[(noise["target"] != TARGETS[0]) | noise["source"].isin(SOURCES[:5])]
+    assert ceilings(half, 40)[TARGETS[0]] < .6  # what was not measured is no truth that is known

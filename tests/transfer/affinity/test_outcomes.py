@@ -201,5 +201,7 @@ def test_a_users_card_says_that_a_target_is_of_a_sources_origin(root, tmp_path, 
     assert of(None).target_folders == ("my_hearts",)  # nobody knows it
     with pytest.raises(DataError, match="images are a source's") as refused: of(str(tmp_path))
     assert "my_hearts" in str(refused.value)
-    monkeypatch.setattr(chapter, "read_manifest", lambda name: dict(name=name, source="phantom"))
-    assert of(str(tmp_path)).target_folders == ("my_hearts",)  # drawn images are of nowhere
+    for drawn in ("my_hearts", "acdc"):  # drawn images are of nowhere
+        kind = lambda name, d=drawn: dict(name=name, source="phantom" if name == d else "real")
+        monkeypatch.setattr(chapter, "read_manifest", kind)
+        assert of(str(tmp_path)).target_folders == ("my_hearts",)

@@ -95,6 +95,41 @@ def test_one_target_is_judged_without_a_list_of_others(truth, cache):
     outcomes = read_outcomes(cache)
     found = judged({"truth": truth}, outcomes[outcomes["target"] == NAMES[1]])
     assert list(found.index) == ["truth"] and found.loc["truth", "tau"] > .9
+    assert found[["tau_low", "tau_high", "tau_centred"]].isna().all(axis=None)
+
+
+def test_numbers_are_names_and_a_selector_without_a_name_has_one(tmp_path):
+    table = pd.DataFrame([(s, t, s * t) for s in range(4) for t in range(3)], columns=["source", "target", "value"])
+    table.assign(selector=None).to_csv(tmp_path / "mine.csv", index=False)
+    wide = table.pivot(index="source", columns="target", values="value")
+    wide.to_csv(tmp_path / "AUCs_dataset.csv")
+    guesses = read_guesses(tmp_path / "mine.csv")
+    assert list(guesses) == ["guesses"]
+    assert judged(guesses, read_outcomes(tmp_path / "AUCs_dataset.csv")).loc["guesses", "tau"] > .5
+    table.rename(columns=dict(value="gain")).to_csv(tmp_path / "gains.csv", index=False)
+    assert judged(guesses, read_outcomes(tmp_path / "gains.csv"))["harm3"].notna().all()
+    pd.concat([table, table]).to_csv(tmp_path / "mine.csv", index=False)
+    with pytest.raises(DataError, match="twice"): read_guesses(tmp_path / "mine.csv")
+
+
+def test_a_selector_may_not_take_the_name_of_the_list(truth, tmp_path):
+    long = truth.rename_axis(index="source", columns="target").stack().rename("value").reset_index()
+    long.assign(selector="source prior").to_csv(tmp_path / "mine.csv", index=False)
+    assert list(read_guesses(tmp_path / "mine.csv")) == ["source prior of mine.csv"]
+
+
+@pytest.mark.parametrize(("text", "word"), [
+    ("source,target,score,scratch\na,b,1,0\n", "all_labels"), ("source,a\nx,high\n", "something else")])
+def test_outcomes_that_are_none_are_refused(tmp_path, text, word):
+    (tmp_path / "odd.csv").write_text(text)
+    with pytest.raises(DataError, match=word): read_outcomes(tmp_path / "odd.csv")
+
+
+def test_names_with_brackets_are_printed(truth, tmp_path, cache):
+    long = truth.rename_axis(index="source", columns="target").stack().rename("value").reset_index()
+    long.assign(selector="[/] mine [v2]").to_csv(tmp_path / "mine.csv", index=False)
+    found = CliRunner().invoke(app, ["judge", str(tmp_path / "mine.csv"), "--outcomes", str(cache)])
+    assert found.exit_code == 0 and "[/] mine [v2]" in found.output
 
 
 @pytest.mark.parametrize(("content", "word"), [
