@@ -42,9 +42,11 @@ def read_guesses(file: str | Path, distances: bool = False) -> dict[str, pd.Data
     """
     table = read_foreign(file, "Write it as CSV: a source a row, a target a column.")
     if not {"selector", *LONG} <= set(table.columns): return {"guesses": _one_selector(table, file, distances)}
-    selector = table["selector"].fillna("guesses").astype(str).replace(LIST, f"{LIST} of {Path(file).name}")
+    selector = table["selector"].astype(object).fillna("guesses").astype(str)
+    selector = selector.replace(LIST, f"{LIST} of {Path(file).name}")
     return {str(name): _one_selector(part[[*LONG]], file, distances) for name, part in table.groupby(selector)}
 
+# %% ../../../nbs/transfer/affinity/06_published.ipynb #d510f9c3
 def _one_selector(table: pd.DataFrame, file: str | Path, distances: bool) -> pd.DataFrame:
     "(source × target) of a table of either layout."
     refuse = refusing(DataError, file=file)
@@ -124,7 +126,8 @@ def read_outcomes(place: str | Path | None = None, scenario: str = "pretrain") -
     table = table.astype(dict(source=str, target=str))
     if ours <= set(table.columns) or "gain" in table or ours & set(table.columns) == {"score"}: return table
     missing = ", ".join(sorted(ours - set(table.columns)))
-    refusing(DataError)("Columns are missing.", "columns", ", ".join(table)[:80], missing, fix, file=place)
+    found = ", ".join(table)[:80]
+    refusing(DataError)("Columns are missing.", "columns", found, missing, fix, file=place)
 
 # %% ../../../nbs/transfer/affinity/06_published.ipynb #78cc9f0f
 def judged(

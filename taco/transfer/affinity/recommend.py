@@ -39,6 +39,7 @@ class Trial:
     expected: np.ndarray   # (S,) falling
     gained: np.ndarray     # (S,) of the same sources; NaN where it was not measured
 
+# %% ../../../nbs/transfer/affinity/07_recommend.ipynb #90520603
 @dataclass(frozen=True)
 class Precedents:
     "Gains of a measured matrix, and how near a map puts its sources to its targets: both (source × target)."
@@ -46,11 +47,12 @@ class Precedents:
     seen: pd.DataFrame | None = None  # None: nobody knows
 
     def asked(self, likeness: pd.Series, targets: Sequence[str] | None = None) -> tuple[pd.Series, str | None]:
-        "Expected gains (S,) by these targets, and which of them is most like; None where none is: all count the same."
+        "Expected gains (S,) by these targets, and which is most like; None: all count the same."
         names = list(self.gain) if targets is None else list(targets)
-        if self.seen is None: return expected_gain(self.gain[names], pd.Series(1 / len(names), names)), None
-        weights = target_weights(self.seen[names], likeness)
-        return expected_gain(self.gain[names], weights), str(weights.idxmax()) if np.ptp(weights) > 0 else None
+        weights = pd.Series(1 / len(names), names)
+        if self.seen is not None: weights = target_weights(self.seen[names], likeness)
+        like = str(weights.idxmax()) if np.ptp(weights) > 0 else None
+        return expected_gain(self.gain[names], weights), like
 
     @cached_property
     def trials(self) -> list[Trial]:
@@ -112,7 +114,7 @@ def map_guess(
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #aea72c82
 @dataclass(frozen=True)
 class Recommendation:
-    """Sources in order: `table` has source, gain, low, high, helped and reason; `verdict` is a sentence.
+    """Sources in order: source, gain, low, high, helped, reason; `verdict` is a sentence or two.
 
     Gains are shares of what all labels would gain. low, high and helped (a share) are of sources at
     this place when targets were left out; NaN where nobody knows.
@@ -132,7 +134,7 @@ def _range(misses: np.ndarray) -> tuple[float, float]:
     return float(np.sort(misses)[out - 1]), float(np.sort(misses)[-out])
 
 def _at_place(known: Precedents, like: bool, place: int) -> tuple[float, float, float]:
-    "Lowest and highest miss of the sources at a place, of targets that were like another or not; how many helped."
+    "Lowest and highest miss at a place, of targets that were like another or not; share that helped."
     trials = [t for t in known.trials if t.like == like and not np.isnan(t.gained[place])]
     gained = np.array([t.gained[place] for t in trials])
     misses = gained - [t.expected[place] for t in trials]
