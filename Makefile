@@ -67,7 +67,7 @@ test-long: env  ## what takes long and seldom breaks: the whole smoke profile, c
 
 test-all: test test-long  ## both
 
-bench: env  ## measure speed (under 6 minutes on two quiet cores); prints tables, writes benchmarks/latest.json
+bench: env  ## measure speed (a quarter of an hour on two quiet cores); prints tables, writes benchmarks/latest.json
 	@$(BIN)/python -m benchmarks.bench
 
 chapters: env  ## re-execute the tour, guides and chapters, so that their stored outputs are true

@@ -70,7 +70,7 @@ class Style(ContextDecorator):
 style = Style()
 
 # %% ../nbs/02_style.ipynb #6c4eb49b
-LARGEST_VECTOR = 300_000  # bytes
+LARGEST_VECTOR = 250_000  # bytes
 MOST_PICTURES = 12        # in a vector file, which holds each as a PNG of its own
 
 def few_colours(picture: Image.Image) -> Image.Image:

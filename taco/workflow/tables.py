@@ -225,12 +225,13 @@ ANSWERS += (
      "95 real breast images: <real/ums_rep_busi_full-all_saved:.0%> of computation saved "
      "(<real/ums_rep_busi_full-all_saved.with_stage_1:.0%> with stage 1), Dice "
      "<real/ums_rep_busi_full-all_dice_change:+ci>, <real/ums_rep_busi_full-all_psnr_change:+.1f> dB; "
-     "three networks taught by its phantoms: Dice <real/ums_rep_busi_taught-all_dice_change:+ci>; "
-     "ten labels: AUROC <real/ums_rep_busi_gain_at_10_over_best_baseline:+ci> over these"),
-    ("fig11_sequences", "sequence_ssl", "do pretext tasks on slice sequences help?",
-     "on phantoms, with one labelled volume: Dice <sequence_mmwhs_CT_all_minus_moco_1:+ci> over MoCo "
-     "v2, <sequence_mmwhs_CT_all_minus_scratch_1:+ci> over none, not told from chance; three more labels "
-     "<sequence_mmwhs_CT_scratch_rise:+.3f>"),
+     "networks taught by its phantoms: Dice <real/ums_rep_busi_taught-all_dice_change:+ci>; "
+     "ten labels: AUROC <real/ums_rep_busi_gain_at_10_over_best_baseline:+ci>"),
+    ("real/sequence_acdc_fig11_sequences", "sequence_ssl", "do pretext tasks on slice sequences help?",
+     "real hearts, one label: Dice "
+     "<real/sequence_acdc_all_minus_moco_1:+ci> over MoCo v2, <real/sequence_acdc_all_minus_scratch_1:+ci> over none, "
+     "<real/sequence_acdc_all_minus_masked_1:+ci> over masked images; seven more labels "
+     "<real/sequence_acdc_scratch_rise:+.2f>"),
     ("fig12_transfer", "affinity", "does the map say what transfers?",
      "phantoms: tau <transfer_tau>, by random weights "
      "<transfer_tau_random|transfer_tau_random_kl|transfer_tau_random_fid>, statistics "

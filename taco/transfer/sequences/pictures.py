@@ -81,6 +81,7 @@ def draw_differences(ax: Axes, table: pd.DataFrame, counts: Sequence[str]) -> No
     if len(counts) > 1: ax.legend(lines, counts, **small)
     ax.set_yticks(range(len(names)), [f"− {ARM_TITLES[arm]}" for arm in names], fontsize=6.5)
     ax.set(ylim=(len(names) - .4, -.6), xlabel="all tasks, both: difference of mean Dice")
+    ax.locator_params(axis="x", nbins=5)
     ax.tick_params(axis="y", length=0)
 
 # %% ../../../nbs/transfer/sequences/10_pictures.ipynb #24fb75a7

@@ -21,7 +21,7 @@ from .study import Cell, read_looks
 
 # %% auto #0
 __all__ = ['ARM_TITLES', 'Interval', 'word_for', 'volume_means', 'interval', 'arm_curves', 'paired', 'reach_of_all', 'contrasts',
-           'so_far', 'at_equal_steps', 'Comparison', 'paper_table']
+           'so_far', 'at_equal_steps', 'Comparison', 'paper_table', 'each_score']
 
 # %% ../../../nbs/transfer/sequences/09_results.ipynb #9aacb7ea
 def _title(arm: str) -> str:
@@ -275,3 +275,16 @@ def paper_table(found: Sequence[Comparison], latex: bool = False) -> str:
     flat = whole.reset_index()
     rows = [flat.columns, ["---"] * flat.shape[1], *flat.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in rows) + "\n"
+
+# %% ../../../nbs/transfer/sequences/09_results.ipynb #45672f15
+def each_score(found: Sequence[Comparison]) -> str:
+    "CSV of every score: dataset, arm, labelled, seed, take, subject, volume; dice and hd95 by structure."
+    parts = []
+    for f in found:
+        values = [name for name in ("dice", "hd95") if f.scores[name].notna().any()]
+        by = ["arm", "labelled", "seed", "take", "subject", "volume"]
+        wide = f.scores.pivot_table(values, by, "structure", sort=False)
+        wide.columns = [f"{value} {structure}" for value, structure in wide.columns]
+        parts.append(wide.reset_index().assign(dataset=f.domain.name))
+    whole = pd.concat(parts, ignore_index=True)
+    return whole[["dataset", *whole.columns.drop("dataset")]].to_csv(index=False, float_format="%.3f")
