@@ -157,19 +157,19 @@ def profile_likeness(profiles: pd.DataFrame, asked: pd.Series) -> pd.Series:
 
 def target_weights(profiles: pd.DataFrame, asked: pd.Series) -> pd.Series:
     "(T,), sum 1: how much each target says of one with the profile `asked` (S,)."
-    likeness = profile_likeness(profiles, asked)
-    if not likeness.max() >= LIKE_ENOUGH: return pd.Series(1 / len(likeness), likeness.index)
+    likeness = profile_likeness(profiles, asked) if profiles.shape[1] else pd.Series(dtype=float)
+    if not likeness.max() >= LIKE_ENOUGH: return pd.Series(1 / max(len(likeness), 1), profiles.columns)
     found = np.exp((likeness.fillna(-1.) - 1) / SHARPNESS) + LEAST_WEIGHT
     return found / found.sum()
 
 # %% ../../../nbs/transfer/affinity/05_judge.ipynb #5ac4ee40
 def expected_gain(gain: pd.DataFrame, weights: pd.Series) -> pd.Series:
     """(S,): weighted mean over targets (T,). A source that was measured on none of them is expected
-    to be as good as the others.
+    to be as good as the others; of no targets, nothing: 0.
     """
     weighed = gain.notna() * weights
     found = (gain.fillna(0.) * weights).sum(axis=1) / weighed.sum(axis=1).replace(0., np.nan)
-    return found.fillna(found.mean())
+    return found.fillna(found.mean()).fillna(0.)
 
 def alike(guess: pd.DataFrame, outcome: pd.DataFrame) -> pd.DataFrame:
     "(source × target): gains expected from *other* targets of which a guess says the same."

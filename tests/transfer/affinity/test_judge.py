@@ -7,6 +7,7 @@ from scipy.stats import weightedtau
 from taco.base import TacoError
 from taco.transfer.affinity.judge import (
     USES,
+    alike,
     broken_tau,
     by_chance,
     ceiling,
@@ -186,3 +187,11 @@ def test_a_ceiling_is_of_what_was_measured_and_by_seeds_of_its_own():
     noise = outcomes(pd.DataFrame(0., SOURCES, TARGETS), 1.)
     half = noise[(noise["target"] != TARGETS[0]) | noise["source"].isin(SOURCES[:5])]
     assert ceilings(half, 40)[TARGETS[0]] < .6  # what was not measured is no truth that is known
+
+
+def test_of_one_target_nothing_is_known_by_others():
+    rng = np.random.default_rng(5)
+    one = pd.DataFrame({"x@1": rng.normal(size=6)}, list("abcdef"))
+    assert (alike(one, one) == 0).all(axis=None)
+    two = one.assign(**{"y@2": one["x@1"] + .1})
+    assert np.allclose(alike(two, two)["x@1"], two["y@2"])
