@@ -225,10 +225,10 @@ ANSWERS += (
      "95 real breast images: <real/ums_rep_busi_full-all_saved:.0%> of computation saved "
      "(<real/ums_rep_busi_full-all_saved.with_stage_1:.0%> with stage 1), Dice "
      "<real/ums_rep_busi_full-all_dice_change:+ci>, <real/ums_rep_busi_full-all_psnr_change:+.1f> dB; "
-     "networks taught by its phantoms: Dice <real/ums_rep_busi_taught-all_dice_change:+ci>; "
-     "ten labels: AUROC <real/ums_rep_busi_gain_at_10_over_best_baseline:+ci>"),
+     "networks taught its phantoms: <real/ums_rep_busi_taught-all_dice_change:+ci>; "
+     "ten labels: AUROC <real/ums_rep_busi_gain_at_10_over_best_baseline:+ci> over them"),
     ("real/sequence_acdc_fig11_sequences", "sequence_ssl", "do pretext tasks on slice sequences help?",
-     "real hearts, one label: Dice "
+     "real hearts, one label: all tasks "
      "<real/sequence_acdc_all_minus_moco_1:+ci> over MoCo v2, <real/sequence_acdc_all_minus_scratch_1:+ci> over none, "
      "<real/sequence_acdc_all_minus_masked_1:+ci> over masked images; seven more labels "
      "<real/sequence_acdc_scratch_rise:+.2f>"),
