@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from ..base import ParameterError, pick_device, refusing
+from .ending import tell_troubles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,11 +95,13 @@ def ask_command(
     given |= {f"{step}_run": str(run / step) for step in ("pack", "train", "embed")}
     if cards: given["cards"] = str(cards.absolute())
     execute(find_experiment("real"), given)
-    metrics, base = read_done(Path(given["folder"]), "Run it again.")["metrics"], "task_knn_real_unseen"
+    done, base = read_done(Path(given["folder"]), "Run it again."), "task_knn_real_unseen"
+    metrics = done["metrics"]
     rows = {name.removeprefix(base).strip("_") or "TaCo": m["value"] for name, m in metrics.items() if base in name}
     table = Table(*map(Column, ("of real images", "task kNN")), box=None)
     for name, value in rows.items(): table.add_row(escape(name.replace("_", " ")), f"{value:.2f}")
     Console().print(table)
+    tell_troubles({"real": done.get("troubles", {})})
 
 # %% ../../nbs/cli/02_atlas.ipynb #4667a4ef
 RUN_HELP = "A profile's run folder such as runs/quick, or that of one 'embed' run."

@@ -13,14 +13,17 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
+
+import typer
+from rich.console import Console
 
 from ..base import DISK, TacoError
 
 # %% auto #0
 __all__ = ['READING', 'TYPED', 'SIGNALS', 'of_system', 'typed', 'speak_plainly', 'tell', 'unforeseen', 'status_of', 'ended',
-           'stopped', 'gone', 'at_once', 'answer', 'listen', 'terminated']
+           'stopped', 'gone', 'at_once', 'answer', 'listen', 'terminated', 'tell_troubles']
 
 # %% ../../nbs/cli/03_ending.ipynb #4535f562
 READING = {
@@ -145,3 +148,10 @@ def terminated() -> Generator[list[int]]:
     try: yield came
     finally:
         for n, handler in before.items(): signal.signal(n, handler)
+
+# %% ../../nbs/cli/03_ending.ipynb #573cd720
+def tell_troubles(troubles: Mapping[str, Mapping[str, str]]) -> None:
+    "Say what runs (step → what → why) had to go on without; exit code 1 if there is anything."
+    for step, found in troubles.items():
+        for what, why in found.items(): Console().print(f"{step}: {what}. {why}", markup=False, highlight=False)
+    if any(troubles.values()): raise typer.Exit(1)

@@ -11,8 +11,8 @@ listen()
 
 # %% auto #0
 __all__ = ['app', 'console', 'NAME', 'PAIR', 'AGAIN', 'main', 'called', 'tasks', 'experiments', 'read_value', 'given_parameters',
-           'json_parameters', 'run', 'of_profile', 'publish_profile', 'tell_troubles', 'as_in_profile', 'unfinished',
-           'read_metrics', 'metrics', 'doctor']
+           'json_parameters', 'run', 'of_profile', 'publish_profile', 'as_in_profile', 'unfinished', 'read_metrics',
+           'metrics', 'doctor']
 
 # %% ../../nbs/cli/00_main.ipynb #c3ce9281
 import json
@@ -31,7 +31,7 @@ from rich.table import Column, Table
 from ..base import ParameterError, TacoError, refusing, suggest
 from .atlas import add_atlas_commands
 from .data import data_app
-from .ending import speak_plainly, status_of
+from .ending import speak_plainly, status_of, tell_troubles
 from .transfer import add_transfer_commands
 from ..workflow.execute import execute
 from taco.workflow.parameters import (
@@ -199,15 +199,8 @@ def publish_profile(
     publish(folders, target, keep)
     metrics(target)
     console.print(f"Figures, metrics.json and manifest.json are in [bold]figures/{escape(name)}[/].")
-    tell_troubles(folders)
-
-# %% ../../nbs/cli/00_main.ipynb #a4acadd5
-def tell_troubles(folders: dict[str, Path]) -> None:
-    "Say what runs (step → folder) had to go on without; exit code 1 if there is anything."
-    told = {step: read_done(folder, run_command(folder, step)).get("troubles", {}) for step, folder in folders.items()}
-    for step, troubles in told.items():
-        for what, why in troubles.items(): console.print(f"{step}: {what}. {why}", markup=False, highlight=False)
-    if any(told.values()): raise typer.Exit(1)
+    told = {step: read_done(folder, run_command(folder, step)) for step, folder in folders.items()}
+    tell_troubles({step: done.get("troubles", {}) for step, done in told.items()})
 
 # %% ../../nbs/cli/00_main.ipynb #a5557e3c
 def as_in_profile(profile: dict, runs: dict[str, Path], where: Path) -> None:

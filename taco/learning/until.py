@@ -16,7 +16,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from ..base import EncoderError, ParameterError, atomic, check_fields, number, refusing
+from ..base import EncoderError, ParameterError, atomic, check_fields, number, one_of, refusing
 
 # %% auto #0
 __all__ = ['Patience', 'Until', 'waited_for']
@@ -31,12 +31,13 @@ class Patience:
     factor: float = .3    # of the learning rate, at each fall
     least: float = 0.     # what is better must be so by more than this
     warmup: int = 10      # steps in which the learning rate rises at the beginning
+    back: bool = False    # at a fall, go on from the best weights so far
 
     def __post_init__(self):
         counts = dict(every=number(1, whole=True), looks=number(1, whole=True), falls=number(0, whole=True),
                       warmup=number(0, whole=True))
         amounts = dict(factor=number(0, 1), least=number(0))
-        check_fields(self, counts | amounts, ParameterError, "Impossible patience.")
+        check_fields(self, counts | amounts | dict(back=one_of(True, False)), ParameterError, "Impossible patience.")
 
 # %% ../../nbs/learning/14_until.ipynb #0eeb1db9
 class Until(L.Callback):
@@ -110,7 +111,9 @@ def add(self: Until, step: int, found: dict[str, float], module: nn.Module) -> N
         self.bar[k], self.since[k] = (found[k], 0) if better else (self.bar[k], self.since[k] + 1)
     if min(self.since.values()) < self.patience.looks: return
     self.since, self.over = dict.fromkeys(judged, 0), self.fallen == self.patience.falls
-    if not self.over: self.fallen += 1
+    if self.over: return
+    self.fallen += 1
+    if self.patience.back: self.restore(module)
 
 # %% ../../nbs/learning/14_until.ipynb #4d37c4bd
 @patch

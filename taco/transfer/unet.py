@@ -9,18 +9,28 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
+from monai.networks.blocks.convolutions import Convolution
 from monai.networks.nets.basic_unet import Down, TwoConv, UpCat
 from torch import Tensor, nn
 
-from ..base import EncoderError, refusing
+from ..base import EncoderError, refusing, suggest
 
 # %% auto #0
-__all__ = ['WIDTHS', 'UNetEncoder', 'UNetDecoder', 'pooled']
+__all__ = ['NORMS', 'WIDTHS', 'check_norm', 'UNetEncoder', 'UNetDecoder', 'pooled', 'conv_norms', 'rescale']
 
 # %% ../../nbs/transfer/00_unet.ipynb #348d2ea2
+NORMS = dict(batch="batch", instance=("instance", dict(affine=True)), group=("group", dict(num_groups=4)))
+
+def check_norm(norm: str) -> None:
+    "Raise `EncoderError` for a normalisation that there is not."
+    if norm in NORMS: return
+    refusing(EncoderError)("There is no such normalisation.", "norm", norm, ", ".join(NORMS), suggest(norm, NORMS))
+
 def _style(norm: str) -> dict[str, Any]:
-    "How MONAI's blocks are made, with the mean and spread of a `batch`, or of each `instance`, taken out."
-    kind = dict(batch="batch", instance=("instance", dict(affine=True)))[norm]
+    "How MONAI's blocks are made, with mean and spread of a `batch`, an `instance` or a `group` of its maps taken out."
+    check_norm(norm)
+    kind = NORMS[norm]
     return dict(act=("LeakyReLU", dict(negative_slope=.1, inplace=True)), norm=kind, bias=True)
 
 WIDTHS = (8, 16, 32, 64, 64)  # feature maps of each stage, for small images on a CPU
@@ -69,3 +79,22 @@ class UNetDecoder(nn.Module):
 def pooled(features: list[Tensor]) -> Tensor:
     "The mean over positions of the deepest feature map, (B, widths[-1])."
     return features[-1].mean((2, 3))
+
+# %% ../../nbs/transfer/00_unet.ipynb #d2f80bf3
+def conv_norms(net: nn.Module) -> dict[str, Tensor]:
+    "Norm of the weights of each convolution that a normalisation follows, by the name of its block."
+    blocks = {name: block for name, block in net.named_modules() if isinstance(block, Convolution)}
+    return {name: block.get_parameter("conv.weight").detach().norm() for name, block in blocks.items()}
+
+@torch.no_grad()
+def rescale(net: nn.Module, norms: dict[str, Tensor]) -> None:
+    "Give these convolutions other norms; the network computes the same, but for the epsilon of what follows."
+    for name, norm in norms.items():
+        block = net.get_submodule(name)
+        weight, bias = block.get_parameter("conv.weight"), block.get_parameter("conv.bias")
+        factor = norm / weight.norm()
+        for t in (weight, bias): t.mul_(factor)
+        known = getattr(block.adn, "N", None)
+        if getattr(known, "running_var", None) is None: continue
+        known.running_mean.mul_(factor)  # of a batch norm: what it expects
+        known.running_var.mul_(factor**2)

@@ -33,9 +33,12 @@ def markdown_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 # %% ../../nbs/workflow/04_tables.ipynb #aa5bdb39
 ENCODER_ROWS = {
     "taco": "TaCo", "taco_short": "TaCo, a quarter of the steps",
+    "cross-entropy": "the same network, taught the names of the tasks",
+    "input-only": "TaCo that sees the input alone", "output-only": "TaCo that sees the output alone",
     "statistics-trees": "hand-written statistics of the pair, extra trees",
     "statistics-lda": "the same, linear discriminants", "single-images": "the same of each image alone",
     "imagenet-lite": "ImageNet features", "image-contrast": "contrast of images without tasks", "image_contrast": "",
+    "image-contrast-same": "the same, as many steps as TaCo",
     "pca": "PCA of pixels", "pixels": "raw pixels", "random": "random weights",
 }
 GROUPS = {"seen_datasets": "held-out images", "unseen_datasets": "datasets never seen"}

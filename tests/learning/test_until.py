@@ -48,6 +48,13 @@ def test_the_rule(values, patience, looks, fallen, best):
     assert table["step"].tolist() == [patience.every * (i + 1) for i in range(looks)]
 
 
+def test_a_fall_may_go_back_to_the_best_weights():
+    for back in (False, True):
+        _, module = told([1, 3, 2, 2], Patience(looks=2, falls=1, back=back))
+        assert module.value == (3 if back else 2)
+    with pytest.raises(ParameterError, match="back"): Patience(back="yes")
+
+
 def test_each_name_is_waited_for_as_if_it_were_alone():
     "One that is done early ends nothing; the weights of each are those with which it was best."
     values = dict(early=[1, 5, 4, 3, 2, 1, 1, 1, 1], late=[1, 1, 2, 3, 4, 5, 5, 5, 9])

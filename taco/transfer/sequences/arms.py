@@ -22,7 +22,7 @@ from .finetune import PARTS, save_pretrained
 from .pretext import BINS, PRETEXT_TASKS, Pretext
 from .rivals.register import RIVALS
 from .volumes import Volumes
-from ..unet import UNetDecoder, UNetEncoder
+from ..unet import UNetDecoder, UNetEncoder, check_norm
 
 # %% auto #0
 __all__ = ['PRETRAININGS', 'SEQUENCE_ARMS', 'STRONG', 'check_arms', 'recipe_of', 'SequenceConfig', 'networks', 'pretrain']
@@ -70,12 +70,13 @@ class SequenceConfig:
     pretrain_steps: int = 180
     anchors: int = 8                  # a step of the pretext tasks encodes up to four slices for each
     pretrain_rate: float = 3e-3       # AdamW; of our own tasks
-    moco_batch: int = 32              # slices in a step of MoCo, each in two views, and of other rivals
+    moco_batch: int = 32              # slices in a step of MoCo, each in two views; others encode as many images
     finetune_steps: int = 200         # at most, with `patience`
     finetune_batch: int = 8
     finetune_rate: float = 1e-2       # AdamW
     strength: float = .5              # of the shading while fine-tuning
     patience: Patience | None = None  # fine-tuning until Dice on val gets no better
+    norm: str = "batch"               # what is normalised: batch, instance or group, see `taco.transfer.unet`
     device: str = "auto"
     precision: str = "auto"
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -84,6 +85,7 @@ class SequenceConfig:
     tuning: ClassVar[Callable[[str], tuple[float, float]]]
 
     def __post_init__(self):
+        check_norm(self.norm)
         for name, recipe in self.recipes.items(): _check_recipe(name, recipe)
 
     def fit_config(self, **settings) -> FitConfig:
@@ -108,7 +110,7 @@ def networks(config: SequenceConfig, outputs: int, seed: int) -> tuple[UNetEncod
     "A U-Net's halves with first weights that depend on the seed alone."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return UNetEncoder(1, config.widths), UNetDecoder(outputs, config.widths)
+        return UNetEncoder(1, config.widths, config.norm), UNetDecoder(outputs, config.widths, config.norm)
 
 # %% ../../../nbs/transfer/sequences/05_arms.ipynb #afc6b993
 def _pretrain_moco(
@@ -154,6 +156,7 @@ def pretrain(
     elif rival:
         ours: dict[str, Any] = dict(device=config.device, precision=config.precision)
         how = rival.fit_config(config.pretrain_steps, **ours | config.told(name))
-        found = rival.pretrain(encoder, decoder, volumes, config.moco_batch, how, seed, working)
+        batch = 2 * config.moco_batch // rival.views  # every method encodes as many images in a step
+        found = rival.pretrain(encoder, decoder, volumes, batch, how, seed, working)
     else: found = _pretrain_tasks(name, volumes, config, seed, encoder, decoder, working)
     return save_pretrained(path, *found)

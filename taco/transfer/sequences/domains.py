@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 from fastcore.basics import patch
@@ -18,14 +18,15 @@ from ...base import DataError, ParameterError, TacoError, refusing, suggest
 from ...data.card import SPLITS, Card, load_card
 from ...data.collection import contents, find_datasets
 from ...data.pack import pack
+from ...data.readers.source import READERS
 from ...data.store import Store, read_manifest
 from .arms import SequenceConfig
 from .study import compare
 from .trials import Trials, choose_recipes
-from .volumes import Volumes, load_volumes, rotate_splits
+from .volumes import Volumes, keep_for_val, load_volumes, rotate_splits
 
 # %% auto #0
-__all__ = ['Domain', 'open_domain', 'compare_domain', 'choose_real', 'compare_real']
+__all__ = ['Domain', 'open_domain', 'compare_domain', 'choose_real', 'whole', 'compare_real']
 
 # %% ../../../nbs/transfer/sequences/08_domains.ipynb #2eb84302
 @dataclass
@@ -35,6 +36,7 @@ class Domain:
     packed: Path
     volumes: Volumes
     rule: str = ""    # by which its card splits
+    divided: ClassVar[Callable[..., Volumes]]       # below
 
     @property
     def key(self) -> str: return contents(read_manifest(self.packed))
@@ -52,7 +54,9 @@ class Domain:
     @property
     def division(self) -> str:
         "How it is divided, in words."
-        return "its own division" if self.has_division else "divided anew for each seed"
+        if not self.has_division: return "divided anew for each seed"
+        ours = self.divided(0) is not self.volumes
+        return "its own division" + ", val taken from its training subjects" * ours
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{len(self.volumes.subjects(s))} {s}" for s in SPLITS)
@@ -61,8 +65,9 @@ class Domain:
 # %% ../../../nbs/transfer/sequences/08_domains.ipynb #84ff1549
 @patch
 def divided(self: Domain, seed: int) -> Volumes:
-    "The volumes by their own division, or else by that of a seed."
-    return self.volumes if self.has_division else rotate_splits(self.volumes, seed % 3, 3, val=len(self) >= 8)
+    "The volumes by their own division, with some training subjects as val if it has none; or by that of a seed."
+    if self.has_division: return keep_for_val(self.volumes)
+    return rotate_splits(self.volumes, seed % 3, 3, val=len(self) >= 8)
 
 def open_domain(name: str, stores: Path, **settings) -> Domain:
     """Pack `name` or `name:modality` to a folder of its own in `stores` (`settings` as for
@@ -85,6 +90,7 @@ def compare_domain(
     sets: dict[int | None, int],     # number of labelled subjects → sets of them; too many are left out
     seeds: Sequence[int],
     trials: Trials | None = None,    # recipes to choose from on `val`
+    trial_sets: int = 1,             # sets of labelled subjects that a choice is made by
     anew: bool = True,               # whether to divide it anew for each seed where its own division tests too few
     **how,                           # as for `compare`
 ) -> pd.DataFrame:
@@ -105,7 +111,8 @@ def compare_domain(
     if trials:
         known = {k: ours[k] for k in ("tell", "workers") if k in ours}
         place = Path(folder) / "trials"
-        config = choose_recipes(first, config, place, arms, trials, next(iter(possible)), seeds[0], **known)
+        config = choose_recipes(first, config, place, arms, trials, next(iter(possible)), seeds[0],
+                                trial_sets, **known)
     return compare(volumes, config, folder, arms, list(possible), seeds, **ours)
 
 # %% ../../../nbs/transfer/sequences/08_domains.ipynb #0f28c366
@@ -126,6 +133,11 @@ def choose_real(
     return [known[name] for name in names or own]
 
 # %% ../../../nbs/transfer/sequences/08_domains.ipynb #73ae3d0c
+def whole(card: Card) -> Card:
+    "A card that keeps every slice of its volumes: which show something, only labels say."
+    told = lambda table: table | dict(slices="all") if "slices" in READERS[table["reader"]].options else table
+    return replace(card, read=[told(table) for table in card.read])
+
 def compare_real(
     pairs: Iterable[tuple[Card, Path]],     # cards and folders of real files
     config: SequenceConfig,
@@ -141,7 +153,7 @@ def compare_real(
     found, refused = [], {}
     for card, root in pairs:
         try:
-            packed = pack(card, root=root, source="real", skip_bad=True, **packing)
+            packed = pack(whole(card), root=root, source="real", skip_bad=True, **packing)
             store = Store.open([packed])
             if not named and store.table["slice"].isna().all(): continue  # pictures, not volumes
             domain = Domain(card.name, packed, load_volumes(store), card.split["rule"])

@@ -20,7 +20,7 @@ from ...base import ParameterError, refusing, suggest
 from ...learning.loop import Fit
 from ...learning.weights import load_weights, save_weights
 from .volumes import Volumes
-from ..unet import UNetDecoder, UNetEncoder
+from ..unet import UNetDecoder, UNetEncoder, conv_norms, rescale
 
 # %% auto #0
 __all__ = ['PARTS', 'handed', 'save_pretrained', 'hand_on', 'Segmenter', 'segment', 'dice_scores', 'hausdorff95', 'dense_slices',
@@ -46,7 +46,7 @@ def save_pretrained(path: str | Path, encoder: UNetEncoder, decoder: UNetDecoder
     return save_weights(path, **parts)
 
 def hand_on(path: str | Path, parts: Iterable[str], encoder: UNetEncoder, decoder: UNetDecoder) -> None:
-    """Load the named parts (of `PARTS`) in place.
+    """Load the named parts (of `PARTS`) in place; their convolutions keep the norms that these had before.
 
     Raises `EncoderError` when the file lacks a part or one of its tensors, `ParameterError` for an
     unknown part.
@@ -55,7 +55,10 @@ def hand_on(path: str | Path, parts: Iterable[str], encoder: UNetEncoder, decode
         if name not in PARTS:
             refusing(ParameterError)("A network has no such part.", "parts", name, ", ".join(PARTS),
                                      suggest(name, PARTS))
-    load_weights(path, **{name: encoder if name == "encoder" else handed(decoder) for name in parts})
+    loaded: dict[str, nn.Module] = {name: encoder if name == "encoder" else handed(decoder) for name in parts}
+    norms = {name: conv_norms(part) for name, part in loaded.items()}
+    load_weights(path, **loaded)
+    for name, part in loaded.items(): rescale(part, norms[name])
 
 # %% ../../../nbs/transfer/sequences/04_finetune.ipynb #675f0c38
 class Segmenter(Fit):

@@ -220,8 +220,10 @@ def local_loss(
         return F.normalize(self.project_local(found).float().flatten(0, 1), dim=1)
     sides = of("anchor", seen.one), of("partner", seen.two)
     flat, volume = points.flatten(0, 1), batch.volume.cpu().repeat_interleave(count)
-    height, apart = batch.height[1].cpu().repeat_interleave(count), torch.cdist(flat, flat)
-    level = (height[:, None] - height).abs() < alike
+    apart, heights = torch.cdist(flat, flat), batch.height.cpu()
+    partner = torch.where(seen.left.cpu(), heights[0], heights[2])
+    own, other = (h.repeat_interleave(count) for h in (heights[1], partner))
+    level = (own[:, None] - other).abs() < alike
     close = torch.where(volume[:, None] == volume, apart < near, (apart < around) & level)
     return neighbour_contrast(*sides, close.fill_diagonal_(False), self.temperature)
 

@@ -10,15 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...base import ParameterError, StoreError, pick_device, refusing, write_json
 from ...learning.shares import beside
 from ...reading import read_json
 from .arms import SequenceConfig, recipe_of
-from .study import Cell, read_cell, run_cell
+from .study import Cell, grid, pretrain_cell, read_cell, run_cell
 from .volumes import Volumes
 
 # %% auto #0
-__all__ = ['Trials', 'check_trials', 'choose_recipes', 'known_trials']
+__all__ = ['Trials', 'Tried', 'check_trials', 'try_recipes', 'choose_recipes', 'known_trials']
 
 # %% ../../../nbs/transfer/sequences/07_trials.ipynb #36c4f6c5
 Trials = Mapping[str, Sequence[Mapping[str, Any]]]  # recipes, by the name that `recipe_of` gives
@@ -41,6 +43,29 @@ def check_trials(arms: Iterable[str], trials: Trials) -> dict[str, str]:
     return arm_of
 
 # %% ../../../nbs/transfer/sequences/07_trials.ipynb #da46ea2f
+Tried = tuple[str, int]  # a pre-training and the number of its trial
+
+def try_recipes(
+    volumes: Volumes,
+    config: SequenceConfig,
+    folder: Path,                         # a folder in it for each trial
+    recipes: Mapping[Tried, Mapping[str, Any]],
+    cells: Mapping[str, Sequence[Cell]],  # by which each pre-training is judged
+    workers: int = 1,
+    tell: Callable[[str], None] = print,
+) -> dict[Tried, float]:
+    "Dice on `val` after each recipe, the mean over the cells; what is there is not repeated."
+    place = {t: folder / f"{t[0]}-{t[1]}" for t in recipes}
+    missing = [(t, c) for t in recipes for c in cells[t[0]] if not (place[t] / f"{c.name}.json").exists()]
+    job = lambda t, cell: (cell, volumes, replace(config, recipes={t[0]: recipes[t]}), place[t], "val", False)
+    first = {t: (pretrain_cell, *job(t, cell)) for t, cell in missing}  # all cells of a trial share it
+    for jobs in (list(first.values()), [(run_cell, *job(*m)) for m in missing]):
+        for line in beside(jobs, workers, pick_device(config.device)):
+            if isinstance(line, str): tell(line)
+    of_cell = lambda t, cell: read_cell(place[t], cell).groupby("volume")["dice"].mean().mean()
+    return {t: float(np.mean([of_cell(t, cell) for cell in cells[t[0]]])) for t in recipes}
+
+# %% ../../../nbs/transfer/sequences/07_trials.ipynb #511a0565
 def choose_recipes(
     volumes: Volumes,
     config: SequenceConfig,
@@ -49,31 +74,26 @@ def choose_recipes(
     trials: Trials,
     labelled: int | None,            # subjects; None: all
     seed: int = 0,
-    workers: int = 1,
-    tell: Callable[[str], None] = print,
+    sets: int = 1,                   # of labelled subjects, by the mean over which is chosen
+    **how,                           # as for `try_recipes`
 ) -> SequenceConfig:
     "The configuration with the recipes that `val` likes best; what an earlier call has chosen in this folder stays."
     folder, arm_of = Path(folder), check_trials(arms, trials)
     before = known_trials(folder / "recipes.json")
     kept = {a["name"]: a["recipe"] for a in before if a["chosen"]}
-    tried = [(name, i) for name in arm_of if name not in kept for i in range(len(trials[name]))]
-    place = lambda name, i: folder / f"{name}-{i}"
-    with_recipe = lambda name, i: replace(config, recipes={name: trials[name][i]})
-    cell_of = lambda name: Cell(arm_of[name], labelled, seed)
-    missing = [t for t in tried if not (place(*t) / f"{cell_of(t[0]).name}.json").exists()]
-    job = lambda name, i: (run_cell, cell_of(name), volumes, with_recipe(name, i), place(name, i), "val", False)
-    for line in beside([job(*t) for t in missing], workers, pick_device(config.device)): tell(line)
-    dice = {t: read_cell(place(*t), cell_of(t[0])).groupby("volume")["dice"].mean().mean() for t in tried}
-    new = dict.fromkeys(name for name, _ in tried)
-    best = {name: max(range(len(trials[name])), key=lambda i, n=name: dice[n, i]) for name in new}
-    about = [dict(name=name, recipe=dict(trials[name][i]), dice=float(dice[name, i]), chosen=best[name] == i,
-                  cell=cell_of(name).name) for name, i in tried]
+    new = [name for name in arm_of if name not in kept]
+    cells = {name: grid([arm_of[name]], [labelled], [seed], sets) for name in new}
+    recipes = {(name, i): recipe for name in new for i, recipe in enumerate(trials[name])}
+    dice = try_recipes(volumes, config, folder, recipes, cells, **how)
+    best = {name: max((t for t in dice if t[0] == name), key=lambda t: dice[t]) for name in new}
+    about = [dict(name=t[0], recipe=dict(recipes[t]), dice=d, chosen=best[t[0]] == t,
+                  cells=[cell.name for cell in cells[t[0]]]) for t, d in dice.items()]
     if about: write_json(folder / "recipes.json", dict(trials=before + about), seal=True)
-    return replace(config, recipes=kept | {name: trials[name][i] for name, i in best.items()})
+    return replace(config, recipes=kept | {name: recipes[t] for name, t in best.items()})
 
 # %% ../../../nbs/transfer/sequences/07_trials.ipynb #e4025940
 def known_trials(file: str | Path) -> list[dict]:
-    """Trials of earlier calls: name, recipe, dice on `val`, chosen, cell; none: an empty list.
+    """Trials of earlier calls: name, recipe, dice on `val`, chosen, cells; none: an empty list.
 
     Raises `StoreError` for a damaged file.
     """

@@ -19,7 +19,7 @@ from ...data.card import SPLITS
 from ...data.store import Store
 
 # %% auto #0
-__all__ = ['positions', 'neighbours', 'Volumes', 'load_volumes', 'labelled_subjects', 'rotate_splits']
+__all__ = ['positions', 'neighbours', 'Volumes', 'load_volumes', 'labelled_subjects', 'rotate_splits', 'keep_for_val']
 
 # %% ../../../nbs/transfer/sequences/00_volumes.ipynb #49056e1e
 def positions(slices: Iterable[float]) -> tuple[np.ndarray, float]:
@@ -174,3 +174,15 @@ def rotate_splits(volumes: Volumes, turn: int, parts: int, val: bool = False) ->
     subject = volumes.table["subject"]
     split = np.select([subject.isin(test), subject.isin(looked_at)], ["test", "val"], "train")
     return replace(volumes, table=volumes.table.assign(split=split))
+
+# %% ../../../nbs/transfer/sequences/00_volumes.ipynb #18646766
+def keep_for_val(volumes: Volumes, every: int = 8) -> Volumes:
+    """The same slices with every `every`-th training subject, in an order that is always the same, as `val`.
+
+    Those that have a `val`, or fewer than `every` training subjects, as they are.
+    """
+    train = volumes.subjects("train")
+    if volumes.subjects("val") or len(train) < every: return volumes
+    kept = {train[i] for i in np.random.default_rng(12).permutation(len(train))[::every]}
+    table = volumes.table
+    return replace(volumes, table=table.assign(split=table["split"].mask(table["subject"].isin(kept), "val")))

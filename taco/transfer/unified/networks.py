@@ -19,12 +19,12 @@ from ...learning.loop import FitConfig
 from ...learning.until import Patience
 from ...learning.weights import load_weights, save_weights
 from ...reading import read_json
-from ..unet import WIDTHS
+from ..unet import WIDTHS, conv_norms, rescale
 from .batches import Augment
 from .examples import Examples, choose_labelled
 from .imagenet import ImageNetEncoder
 from .net import ByTarget, UnifiedNet, parts_of
-from .representation import Representation, conv_norms, divided, learn_representation, rescale
+from .representation import Representation, divided, learn_representation
 from .scores import Scored, keep, kept, score_images
 from .targets import Target
 from .tuning import Start, fine_tune

@@ -13,7 +13,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from fastcore.basics import patch
-from monai.networks.blocks.convolutions import Convolution
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +23,7 @@ from ...learning.until import Patience, Until
 from ...learning.weights import load_weights, save_weights
 from ...reading import read_json
 from ...tasks.catalogue import GENERATIVE, TRANSFORMATION, get_task
-from ..unet import WIDTHS
+from ..unet import WIDTHS, conv_norms, rescale
 from .batches import NO_AUGMENT, Augment, UnifiedBatch, batches
 from .examples import Examples
 from .net import UnifiedNet, seeded
@@ -32,8 +31,8 @@ from .targets import STANDARD_NOISE, Noise, Target, add_noise, target_loss, wort
 
 # %% auto #0
 __all__ = ['PRETEXTS', 'TELLABLE', 'RESTORABLE', 'Shown', 'WHOLE', 'HIDDEN', 'pretext_net', 'Pretexts', 'repair', 'hide',
-           'as_records', 'of_tasks', 'Representation', 'conv_norms', 'rescale', 'pretext_losses', 'look_at_pretexts',
-           'divided', 'learn_representation']
+           'as_records', 'of_tasks', 'Representation', 'pretext_losses', 'look_at_pretexts', 'divided',
+           'learn_representation']
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #3fec2255
 PRETEXTS = ("denoising", "masked", "restored", "told", "drawn")
@@ -220,21 +219,6 @@ def load(cls: Representation, folder: str | Path) -> Representation:
     net = pretext_net(about["channels"], about["widths"], about["seed"], about["pretexts"], drawn)
     load_weights(Path(folder) / "weights.safetensors", encoder=net.encoder, **net.heads)
     return Representation(net, about["modality"], about["flops"], tuple(about["pretexts"]), about["looks"], drawn)
-
-# %% ../../../nbs/transfer/unified/05_representation.ipynb #76081d7c
-def conv_norms(net: nn.Module) -> dict[str, Tensor]:
-    "Norm of the weights of each convolution that a normalisation follows, by the name of its block."
-    blocks = {name: block for name, block in net.named_modules() if isinstance(block, Convolution)}
-    return {name: block.get_parameter("conv.weight").detach().norm() for name, block in blocks.items()}
-
-@torch.no_grad()
-def rescale(net: nn.Module, norms: dict[str, Tensor]) -> None:
-    "Give these convolutions other norms; the network computes the same, but for the epsilon of what follows."
-    for name, norm in norms.items():
-        block = net.get_submodule(name)
-        weight, bias = block.get_parameter("conv.weight"), block.get_parameter("conv.bias")
-        factor = norm / weight.norm()
-        for t in (weight, bias): t.mul_(factor)
 
 # %% ../../../nbs/transfer/unified/05_representation.ipynb #b467b2eb
 def pretext_losses(

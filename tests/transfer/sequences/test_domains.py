@@ -5,8 +5,8 @@ import pytest
 
 from taco.base import DataError, ParameterError
 from taco.data.card import load_card
-from taco.transfer.sequences.domains import Domain, choose_real, compare_domain, compare_real, open_domain
-from tests.transfer.sequences.toys import TINY, quiet
+from taco.transfer.sequences.domains import Domain, choose_real, compare_domain, compare_real, open_domain, whole
+from tests.transfer.sequences.toys import TINY, made, quiet
 
 
 def test_a_phantom_is_drawn_in_the_modality_that_is_asked_for(tmp_path):
@@ -27,6 +27,21 @@ def test_its_own_division_is_kept_where_there_is_one(hearts, tmp_path):
     split = hearts.table["subject"].isin(some).map({True: "test", False: "train"})
     own = Domain("x", tmp_path, replace(hearts, table=hearts.table.assign(split=split)))
     assert own.has_division and own.divided(1) is own.volumes and own.division == "its own division"
+
+
+def test_a_division_without_val_gets_one_of_its_training_subjects(tmp_path):
+    split = {f"s{i:02}": "test" if i < 3 else "train" for i in range(20)}
+    domain = Domain("x", tmp_path, made({name: [0, 1, 2] for name in split}, split=split))
+    one, two = domain.divided(0), domain.divided(1)
+    assert one.subjects("val") and one.subjects("val") == two.subjects("val") and "val taken from" in domain.division
+    assert one.subjects("test") == domain.volumes.subjects("test")
+
+
+def test_slices_are_not_chosen_by_their_labels():
+    card = load_card("acdc")
+    assert all(table["slices"] == "all" for table in whole(card).read) and whole(card).name == "acdc"
+    flat = load_card("drive")  # no volumes: nothing to keep
+    assert whole(flat).read == flat.read
 
 
 def test_a_small_dataset_is_asked_for_no_more_labels_than_it_has(hearts, tmp_path):

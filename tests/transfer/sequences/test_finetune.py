@@ -15,14 +15,15 @@ from taco.transfer.sequences.finetune import (
     score_volumes,
 )
 from taco.transfer.sequences.pretext import BINS
-from taco.transfer.unet import UNetDecoder, UNetEncoder
-from tests.transfer.sequences.toys import TINY, equal, made
+from taco.transfer.unet import UNetDecoder, UNetEncoder, conv_norms, rescale
+from tests.transfer.sequences.toys import TINY, alike, made
 
 
 @pytest.fixture
 def pretrained(tmp_path):
     torch.manual_seed(3)
     encoder, decoder = UNetEncoder(1, TINY.widths), UNetDecoder(BINS, TINY.widths)
+    rescale(encoder, {name: 3 * norm for name, norm in conv_norms(encoder).items()})  # weights grow in training
     return encoder, decoder, save_pretrained(tmp_path / "both.safetensors", encoder, decoder)
 
 
@@ -33,8 +34,10 @@ def test_what_is_handed_on_is_really_loaded_and_nothing_else(pretrained, parts):
     new_encoder, new_decoder = UNetEncoder(1, TINY.widths), UNetDecoder(3, TINY.widths)
     last = new_decoder.final.weight.clone()
     finest = {k: t.clone() for k, t in new_decoder.ups[-1].state_dict().items()}
+    norms = conv_norms(new_encoder)
     hand_on(path, parts, new_encoder, new_decoder)
-    assert equal(new_encoder, encoder) and equal(handed(new_decoder), handed(decoder)) == ("decoder" in parts)
+    assert alike(new_encoder, encoder) and alike(handed(new_decoder), handed(decoder)) == ("decoder" in parts)
+    for name, norm in conv_norms(new_encoder).items(): assert float(norm) == pytest.approx(float(norms[name]))
     assert torch.equal(new_decoder.final.weight, last)
     kept = [torch.equal(finest[k], t) for k, t in new_decoder.ups[-1].state_dict().items()]
     assert all(kept), "the finest stage starts afresh"

@@ -45,6 +45,7 @@ def test_val_decides_and_what_is_done_is_kept(hearts, tmp_path, monkeypatch):
     table = lambda folder, cell: pd.DataFrame(dict(volume=["a"], dice=[dice[folder.name]]))
     monkeypatch.setattr(chapter, "run_cell", made)
     monkeypatch.setattr(chapter, "read_cell", table)
+    monkeypatch.setattr(chapter, "pretrain_cell", lambda *of: None)
     given = {"all": TWO, "moco": [{"momentum": .9}, {"momentum": .99}]}
     how = (hearts, TINY, tmp_path, ["moco", "all-encoder", "all"], given, 1)
     found = choose_recipes(*how, seed=3, tell=quiet)
@@ -63,6 +64,25 @@ def test_val_decides_and_what_is_done_is_kept(hearts, tmp_path, monkeypatch):
     assert choose_recipes(*later, seed=4, tell=quiet).recipes == found.recipes | {"masked": TWO[0]}
     assert {a[0].arm for a in asked} == {"masked"}
     assert [a["name"] for a in known_trials(tmp_path / "recipes.json")] == ["moco"] * 2 + ["all"] * 2 + ["masked"] * 2
+
+
+def test_the_mean_over_sets_decides_and_they_share_a_pretraining(hearts, tmp_path, monkeypatch):
+    dice, done = {("all-0", 0): .9, ("all-0", 1): .1, ("all-1", 0): .6, ("all-1", 1): .5}, []
+    def first(cell, volumes, config, folder, *_): done.append((folder.name, "pretraining"))
+    def made(cell, volumes, config, folder, split, distances):
+        done.append((folder.name, cell.take))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{cell.name}.json").write_text("{}")
+        return cell.name
+    table = lambda folder, cell: pd.DataFrame(dict(volume=["a"], dice=[dice[folder.name, cell.take]]))
+    for name, fake in (("pretrain_cell", first), ("run_cell", made), ("read_cell", table)):
+        monkeypatch.setattr(chapter, name, fake)
+    found = choose_recipes(hearts, TINY, tmp_path, ["all"], {"all": TWO}, 1, sets=2, tell=quiet)
+    assert found.recipes == {"all": TWO[1]}, "one lucky set is not enough"
+    assert sorted(done, key=str) == sorted([(f, s) for f in ("all-0", "all-1") for s in (0, 1, "pretraining")], key=str)
+    assert {s for _, s in done[:2]} == {"pretraining"}
+    told = known_trials(tmp_path / "recipes.json")
+    assert [a["dice"] for a in told] == pytest.approx([.5, .55]) and len(told[0]["cells"]) == 2
 
 
 def test_finetuning_ends_on_val_and_its_looks_are_kept(hearts, tmp_path):

@@ -8,7 +8,14 @@ from taco.base import DataError, ParameterError
 from taco.data.card import load_card
 from taco.data.pack import pack
 from taco.data.store import Store
-from taco.transfer.sequences.volumes import labelled_subjects, load_volumes, neighbours, positions, rotate_splits
+from taco.transfer.sequences.volumes import (
+    keep_for_val,
+    labelled_subjects,
+    load_volumes,
+    neighbours,
+    positions,
+    rotate_splits,
+)
 from tests.transfer.sequences.toys import made
 
 
@@ -65,3 +72,13 @@ def test_a_division_may_keep_some_subjects_for_val():
         plain, looked = rotate_splits(several, turn, 3), rotate_splits(several, turn, 3, val=True)
         assert looked.subjects("test") == plain.subjects("test") and len(looked.subjects("val")) == 2
         assert sorted(looked.subjects("val") + looked.subjects("train")) == plain.subjects("train")
+
+
+def test_where_there_is_no_val_some_training_subjects_are_kept_for_it():
+    several = made({f"s{i:02}": [0, 1] for i in range(20)}, split={f"s{i:02}": "test" for i in range(4)})
+    kept = keep_for_val(several)
+    assert len(kept.subjects("val")) == 2 and kept.subjects("test") == several.subjects("test")
+    assert sorted(kept.subjects("val") + kept.subjects("train")) == several.subjects("train")
+    assert keep_for_val(several).subjects("val") == kept.subjects("val") and keep_for_val(kept) is kept
+    few = made({f"s{i}": [0, 1] for i in range(7)})
+    assert keep_for_val(few) is few

@@ -35,4 +35,11 @@ def equal(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
 
 
+def alike(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    "Whether all weights of two networks, and the statistics of their norms, are the same but for their scale."
+    pairs = zip(a.state_dict().values(), b.state_dict().values())
+    flat = [(x.flatten().double(), y.flatten().double()) for x, y in pairs if x.ndim]
+    return all(torch.allclose(x * y.norm(), y * x.norm(), atol=1e-6) for x, y in flat)
+
+
 def quiet(line: str) -> None: "Tell nobody."

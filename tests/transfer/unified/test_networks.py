@@ -9,12 +9,13 @@ import torch
 from taco.base import ParameterError, StoreError
 from taco.learning import checkpoint
 from taco.learning.until import Patience
+from taco.transfer.unet import conv_norms
 from taco.transfer.unified import networks as chapter, tuning
 from taco.transfer.unified.batches import Augment
 from taco.transfer.unified.examples import choose_labelled
 from taco.transfer.unified.imagenet import ImageNetEncoder
 from taco.transfer.unified.networks import Arm, Kind, Workshop, study_arms
-from taco.transfer.unified.representation import Representation, conv_norms
+from taco.transfer.unified.representation import Representation
 from taco.transfer.unified.results import Results, stage_one, value
 from taco.transfer.unified.scores import Scored, image_values, keep, kept, look_at, mean_scores, score_images
 from tests.transfer.unified.toys import WITHIN, equal, setting

@@ -8,6 +8,7 @@ import torch
 from taco.base import EncoderError, ParameterError
 from taco.learning.loop import FitConfig, fit, step_generator
 from taco.learning.until import Patience
+from taco.transfer.unet import conv_norms, rescale
 from taco.transfer.unified import batches as batches_chapter, representation as chapter
 from taco.transfer.unified.batches import Augment, batches
 from taco.transfer.unified.net import UnifiedNet
@@ -17,14 +18,12 @@ from taco.transfer.unified.representation import (
     TELLABLE,
     Pretexts,
     Representation,
-    conv_norms,
     hide,
     learn_representation,
     look_at_pretexts,
     of_tasks,
     pretext_losses,
     pretext_net,
-    rescale,
 )
 from taco.transfer.unified.targets import STANDARD_NOISE, worth
 from tests.transfer.unified.toys import TARGETS, WIDTHS, WITHIN, brief, equal, examples, relabelled, tune

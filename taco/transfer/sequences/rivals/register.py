@@ -37,6 +37,7 @@ class Rival:
     hands_on: tuple[str, ...]     # of PARTS
     train: Callable[..., None]    # of what `pretrain` is given
     outputs: int = 1              # of the decoder that it needs
+    views: int = 2                # of each slice, which its encoder is shown
     optimiser: str = "adamw"
     learning_rate: float = 3e-3   # a first guess, to be tuned
     weight_decay: float = 1e-4
@@ -99,13 +100,13 @@ _FUSION = one_stage(lambda encoder, decoder, seed: VolumeFusion(encoder, decoder
 _RESTORING = one_stage(lambda encoder, decoder, seed: Restoring(encoder, decoder, RestoringConfig(), seed))
 
 RIVALS = {
-    "masked": Rival("masked", "https://arxiv.org/abs/2111.06377", PARTS, _MASKED),
+    "masked": Rival("masked", "https://arxiv.org/abs/2111.06377", PARTS, _MASKED, views=1),
     "simclr": Rival("SimCLR", "https://arxiv.org/abs/2002.05709", ("encoder",), _SIMCLR),
     "positional": Rival("PCL", "https://arxiv.org/abs/2106.09157", ("encoder",), _POSITIONAL),
     "global-local": Rival("global + local", "https://arxiv.org/abs/2006.10511", PARTS, two_stages),
     "volume-fusion": Rival("VolumeFusion", "https://arxiv.org/abs/2306.16925", PARTS, _FUSION,
-                           outputs=FusionConfig().levels + 1),
-    "restoring": Rival("restoring", "https://arxiv.org/abs/1908.06912", PARTS, _RESTORING)}
+                           outputs=FusionConfig().levels + 1, views=1),
+    "restoring": Rival("restoring", "https://arxiv.org/abs/1908.06912", PARTS, _RESTORING, views=1)}
 
 # %% ../../../../nbs/transfer/sequences/rivals/06_register.ipynb #bf0a34fc
 def restoring_of(*tasks: str) -> Rival:
