@@ -20,15 +20,17 @@ from ..base import EncoderError, refusing, suggest
 __all__ = ['NORMS', 'WIDTHS', 'check_norm', 'UNetEncoder', 'UNetDecoder', 'pooled', 'conv_norms', 'rescale']
 
 # %% ../../nbs/transfer/00_unet.ipynb #348d2ea2
-NORMS = dict(batch="batch", instance=("instance", dict(affine=True)), group=("group", dict(num_groups=4)))
+NORMS = dict(
+    batch="batch", instance=("instance", dict(affine=True)), group=("group", dict(num_groups=4)))
 
 def check_norm(norm: str) -> None:
     "Raise `EncoderError` for a normalisation that there is not."
     if norm in NORMS: return
-    refusing(EncoderError)("There is no such normalisation.", "norm", norm, ", ".join(NORMS), suggest(norm, NORMS))
+    refusing(EncoderError)("There is no such normalisation.", "norm", norm, ", ".join(NORMS),
+                           suggest(norm, NORMS))
 
 def _style(norm: str) -> dict[str, Any]:
-    "How MONAI's blocks are made, with mean and spread of a `batch`, an `instance` or a `group` of its maps taken out."
+    "How MONAI's blocks are made, with this normalisation."
     check_norm(norm)
     kind = NORMS[norm]
     return dict(act=("LeakyReLU", dict(negative_slope=.1, inplace=True)), norm=kind, bias=True)

@@ -19,7 +19,7 @@ from ...learning.until import Patience
 from ..moco import MoCo, MoCoConfig, moco_fit_config, scaled_queue
 from .batches import PretextBatches, SliceBatches
 from .finetune import PARTS, save_pretrained
-from .pretext import BINS, PRETEXT_TASKS, Pretext
+from .pretext import BINS, Pretext
 from .rivals.register import RIVALS
 from .volumes import Volumes
 from ..unet import UNetDecoder, UNetEncoder, check_norm
@@ -30,7 +30,7 @@ __all__ = ['PRETRAININGS', 'SEQUENCE_ARMS', 'STRONG', 'check_arms', 'recipe_of',
 # %% ../../../nbs/transfer/sequences/05_arms.ipynb #964d8156
 PRETRAININGS = {
     "contrast": dict(contrast=1., local=1.), "order": dict(order=1.), "reconstruction": dict(slice=1., middle=1.),
-    "all": dict.fromkeys(PRETEXT_TASKS, 1.)}
+    "all": dict(contrast=.3, local=.1, order=1., slice=1., middle=.4)}
 SEQUENCE_ARMS: dict[str, tuple[str | None, tuple[str, ...]]] = {  # what pre-trains an arm, which parts it hands on
     "scratch": (None, ()), "scratch-strong": (None, ()), "moco": ("moco", ("encoder",)),
     "contrast": ("contrast", PARTS), "order": ("order", ("encoder",)),
@@ -70,13 +70,13 @@ class SequenceConfig:
     pretrain_steps: int = 180
     anchors: int = 8                  # a step of the pretext tasks encodes up to four slices for each
     pretrain_rate: float = 3e-3       # AdamW; of our own tasks
-    moco_batch: int = 32              # slices in a step of MoCo, each in two views; others encode as many images
+    moco_batch: int = 32              # slices in a step of MoCo, in two views; others encode as many
     finetune_steps: int = 200         # at most, with `patience`
     finetune_batch: int = 8
     finetune_rate: float = 1e-2       # AdamW
     strength: float = .5              # of the shading while fine-tuning
     patience: Patience | None = None  # fine-tuning until Dice on val gets no better
-    norm: str = "batch"               # what is normalised: batch, instance or group, see `taco.transfer.unet`
+    norm: str = "batch"               # of NORMS in `taco.transfer.unet`
     device: str = "auto"
     precision: str = "auto"
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -110,7 +110,8 @@ def networks(config: SequenceConfig, outputs: int, seed: int) -> tuple[UNetEncod
     "A U-Net's halves with first weights that depend on the seed alone."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return UNetEncoder(1, config.widths, config.norm), UNetDecoder(outputs, config.widths, config.norm)
+        how = config.widths, config.norm
+        return UNetEncoder(1, *how), UNetDecoder(outputs, *how)
 
 # %% ../../../nbs/transfer/sequences/05_arms.ipynb #afc6b993
 def _pretrain_moco(
@@ -156,7 +157,7 @@ def pretrain(
     elif rival:
         ours: dict[str, Any] = dict(device=config.device, precision=config.precision)
         how = rival.fit_config(config.pretrain_steps, **ours | config.told(name))
-        batch = 2 * config.moco_batch // rival.views  # every method encodes as many images in a step
+        batch = 2 * config.moco_batch // rival.views  # as many images for all
         found = rival.pretrain(encoder, decoder, volumes, batch, how, seed, working)
     else: found = _pretrain_tasks(name, volumes, config, seed, encoder, decoder, working)
     return save_pretrained(path, *found)

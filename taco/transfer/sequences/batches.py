@@ -20,7 +20,8 @@ from ...learning.loop import step_generator
 from .volumes import Volumes, neighbours
 
 # %% auto #0
-__all__ = ['moves', 'move', 'shade', 'holes', 'standardised', 'PretextBatch', 'PretextBatches', 'SliceBatches', 'LabelledBatches']
+__all__ = ['moves', 'move', 'shade', 'holes', 'patch_mask', 'masked', 'standardised', 'PretextBatch', 'PretextBatches',
+           'SliceBatches', 'LabelledBatches']
 
 # %% ../../../nbs/transfer/sequences/02_batches.ipynb #accc1115
 def moves(
@@ -59,6 +60,22 @@ def holes(images: Tensor, generator: torch.Generator, count: int = 6, side: floa
     rows, columns = ((line >= corner[:, :, i]) & (line < corner[:, :, i] + side * size) for i in (0, 1))
     hidden = (rows[..., None] & columns[:, :, None]).any(1, keepdim=True).to(images.device)
     return torch.where(hidden, images.mean((1, 2, 3), keepdim=True), images)
+
+# %% ../../../nbs/transfer/sequences/02_batches.ipynb #78fcb629
+def patch_mask(
+    count: int, size: int,        # of the slices
+    generator: torch.Generator,
+    patches: int = 8,             # along a side
+    hidden: float = .65,          # share of them
+) -> Tensor:
+    "Where patches are hidden in each slice: (count, 1, size, size) float, 1 or 0."
+    rank = torch.rand(count, patches**2, generator=generator).argsort(1).argsort(1)
+    which = (rank < round(hidden * patches**2)).float().view(-1, 1, patches, patches)
+    return F.interpolate(which, (size, size))
+
+def masked(images: Tensor, where: Tensor) -> Tensor:
+    "Images (B, 1, S, S) that show their mean `where` (B, 1, S, S) is 1."
+    return torch.where(where > 0, images.mean((2, 3), keepdim=True), images)
 
 # %% ../../../nbs/transfer/sequences/02_batches.ipynb #d0be1993
 def standardised(images: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ class Domain:
     packed: Path
     volumes: Volumes
     rule: str = ""    # by which its card splits
-    divided: ClassVar[Callable[..., Volumes]]       # below
+    divided: ClassVar[Callable[..., Volumes]]       # this and the next below
+    division: ClassVar[str]
 
     @property
     def key(self) -> str: return contents(read_manifest(self.packed))
@@ -51,21 +52,21 @@ class Domain:
         "Whether its own division can be used."
         return len(self.volumes.subjects("train")) >= 2 and len(self.volumes.subjects("test")) >= 3
 
-    @property
-    def division(self) -> str:
-        "How it is divided, in words."
-        if not self.has_division: return "divided anew for each seed"
-        ours = self.divided(0) is not self.volumes
-        return "its own division" + ", val taken from its training subjects" * ours
-
     def __str__(self) -> str:
         sizes = ", ".join(f"{len(self.volumes.subjects(s))} {s}" for s in SPLITS)
         return f"{self.name} ({self.kind}): {self.volumes}; {sizes}"
 
 # %% ../../../nbs/transfer/sequences/08_domains.ipynb #84ff1549
+@patch(as_prop=True)
+def division(self: Domain) -> str:
+    "How it is divided, in words."
+    if not self.has_division: return "divided anew for each seed"
+    ours = self.divided(0) is not self.volumes
+    return "its own division" + ", val taken from its training subjects" * ours
+
 @patch
 def divided(self: Domain, seed: int) -> Volumes:
-    "The volumes by their own division, with some training subjects as val if it has none; or by that of a seed."
+    "The volumes by their own division (val from train if it has none), or by that of a seed."
     if self.has_division: return keep_for_val(self.volumes)
     return rotate_splits(self.volumes, seed % 3, 3, val=len(self) >= 8)
 
@@ -89,8 +90,7 @@ def compare_domain(
     arms: Sequence[str],
     sets: dict[int | None, int],     # number of labelled subjects → sets of them; too many are left out
     seeds: Sequence[int],
-    trials: Trials | None = None,    # recipes to choose from on `val`
-    trial_sets: int = 1,             # sets of labelled subjects that a choice is made by
+    trials: Trials | None = None, trial_sets: int = 1,  # recipes to choose from on `val`, by so many sets
     anew: bool = True,               # whether to divide it anew for each seed where its own division tests too few
     **how,                           # as for `compare`
 ) -> pd.DataFrame:
@@ -110,9 +110,8 @@ def compare_domain(
     ours: dict[str, Any] = dict(tell=partial(print, f"{domain.name}:", flush=True), sets=possible.values()) | how
     if trials:
         known = {k: ours[k] for k in ("tell", "workers") if k in ours}
-        place = Path(folder) / "trials"
-        config = choose_recipes(first, config, place, arms, trials, next(iter(possible)), seeds[0],
-                                trial_sets, **known)
+        config = choose_recipes(first, config, Path(folder) / "trials", arms, trials, next(iter(possible)),
+                                seeds[0], trial_sets, **known)
     return compare(volumes, config, folder, arms, list(possible), seeds, **ours)
 
 # %% ../../../nbs/transfer/sequences/08_domains.ipynb #0f28c366
@@ -135,8 +134,8 @@ def choose_real(
 # %% ../../../nbs/transfer/sequences/08_domains.ipynb #73ae3d0c
 def whole(card: Card) -> Card:
     "A card that keeps every slice of its volumes: which show something, only labels say."
-    told = lambda table: table | dict(slices="all") if "slices" in READERS[table["reader"]].options else table
-    return replace(card, read=[told(table) for table in card.read])
+    knows = lambda table: "slices" in READERS[table["reader"]].options
+    return replace(card, read=[t | dict(slices="all") if knows(t) else t for t in card.read])
 
 def compare_real(
     pairs: Iterable[tuple[Card, Path]],     # cards and folders of real files

@@ -45,8 +45,9 @@ def save_pretrained(path: str | Path, encoder: UNetEncoder, decoder: UNetDecoder
     if decoder is not None: parts["decoder"] = handed(decoder)
     return save_weights(path, **parts)
 
+# %% ../../../nbs/transfer/sequences/04_finetune.ipynb #3cf2745d
 def hand_on(path: str | Path, parts: Iterable[str], encoder: UNetEncoder, decoder: UNetDecoder) -> None:
-    """Load the named parts (of `PARTS`) in place; their convolutions keep the norms that these had before.
+    """Load the named parts (of `PARTS`) in place; convolutions keep the norms that they had.
 
     Raises `EncoderError` when the file lacks a part or one of its tensors, `ParameterError` for an
     unknown part.
@@ -55,7 +56,8 @@ def hand_on(path: str | Path, parts: Iterable[str], encoder: UNetEncoder, decode
         if name not in PARTS:
             refusing(ParameterError)("A network has no such part.", "parts", name, ", ".join(PARTS),
                                      suggest(name, PARTS))
-    loaded: dict[str, nn.Module] = {name: encoder if name == "encoder" else handed(decoder) for name in parts}
+    own = lambda name: encoder if name == "encoder" else handed(decoder)
+    loaded: dict[str, nn.Module] = {name: own(name) for name in parts}
     norms = {name: conv_norms(part) for name, part in loaded.items()}
     load_weights(path, **loaded)
     for name, part in loaded.items(): rescale(part, norms[name])

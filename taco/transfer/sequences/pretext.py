@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...base import ParameterError, refusing, suggest
 from ...learning.loop import Fit
-from .batches import PretextBatch, holes, move, moves, shade, standardised
+from .batches import PretextBatch, holes, masked, move, moves, patch_mask, shade, standardised
 from ..unet import UNetDecoder, UNetEncoder, pooled
 
 # %% auto #0
@@ -42,13 +42,15 @@ def grey_bins(images: Tensor, low: float = -1.2, high: float = 3.) -> Tensor:
     inside = (images[:, 0] - low) / (high - low) * BINS
     return inside.long().clamp(0, BINS - 1)
 
-def bin_loss(scores: Tensor, images: Tensor) -> Tensor:
+def bin_loss(scores: Tensor, images: Tensor, where: Tensor | None = None) -> Tensor:
     """Cross-entropy of scores (B, BINS, S, S) for the bins of `standardised` images (B, 1, S, S).
 
-    Rare bins weigh as in `class_weights`.
+    Rare bins weigh as in `class_weights`. With `where` (B, 1, S, S): where that is 1.
     """
     target = grey_bins(images)
-    return F.cross_entropy(scores.float(), target, weight=class_weights(target, BINS).to(scores.device))
+    weights = class_weights(target, BINS).to(scores.device)
+    if where is not None: target = target.masked_fill(where[:, 0] == 0, -100)  # left out
+    return F.cross_entropy(scores.float(), target, weight=weights)
 
 # %% ../../../nbs/transfer/sequences/03_pretext.ipynb #909d1dbf
 def no_negatives(
@@ -135,6 +137,8 @@ class Views:
     low: Tensor       # the neighbours, moved by `two` and shaded
     high: Tensor
     anchor: Tensor    # moved by `one`, shaded, with holes
+    hidden: Tensor    # the same, of which most patches are hidden
+    where: Tensor     # (B, 1, S, S) 1 where it is hidden, else 0
     other: Tensor     # moved in a third way and shaded
     whole: Tensor     # target of `slice`: the anchor moved by `one`, standardised
     between: Tensor   # target of `middle`: the anchor moved by `two`, standardised
@@ -152,19 +156,20 @@ def views(self: Pretext, batch: PretextBatch) -> Views:
         whole, between = standardised(move(x[1], one)), standardised(move(x[1], two))
         moved = torch.cat([move(x[0], two), move(x[1], one), move(x[2], two), move(x[3], three)])
         low, anchor, high, other = shade(moved, g, self.strength).unflatten(0, (4, b))
-        anchor = holes(anchor, g)
+        anchor, where = holes(anchor, g), patch_mask(b, x.shape[-1], g).to(device)
     left = (torch.rand(b, generator=g) < .5).to(device)
-    return Views(low, high, anchor, other, whole, between, one, two, left)
+    shown = masked(anchor, where)
+    return Views(low, high, anchor, shown, where, other, whole, between, one, two, left)
 
 # %% ../../../nbs/transfer/sequences/03_pretext.ipynb #e67ae2b9
-Features = dict[str, list[Tensor]]  # of the slices anchor, low, high, partner, other: maps of each stage
+Features = dict[str, list[Tensor]]  # of anchor, hidden, low, high, partner, other: each stage's maps
 
 @patch
 def encode(self: Pretext, seen: Views) -> Features:
     "Features of the slices that the tasks with a weight need."
     asked = self.weights.keys()
     both = "middle" in asked
-    need = dict(anchor=asked & {"contrast", "local", "order", "slice"}, low=both, high=both,
+    need = dict(anchor=asked & {"contrast", "local", "order"}, hidden="slice" in asked, low=both, high=both,
                 partner=asked & {"contrast", "local"} and not both, other="order" in asked)
     names, left = [n for n in need if need[n]], seen.left[:, None, None, None]
     slices = dict(vars(seen), partner=torch.where(left, seen.low, seen.high))
@@ -244,8 +249,8 @@ def cut_skips(features: list[Tensor], chance: float, generator: torch.Generator)
 
 @patch
 def slice_loss(self: Pretext, batch: PretextBatch, seen: Views, parts: Features) -> Tensor:
-    "`bin_loss` of the anchor, reconstructed from what was disturbed."
-    return bin_loss(self.decoder(cut_skips(parts["anchor"], self.cut, batch.generator)), seen.whole)
+    "`bin_loss` of the anchor where it was hidden, from the rest, which was disturbed."
+    return bin_loss(self.decoder(parts["hidden"]), seen.whole, seen.where)
 
 # %% ../../../nbs/transfer/sequences/03_pretext.ipynb #89fcca52
 @patch

@@ -56,9 +56,11 @@ def try_recipes(
 ) -> dict[Tried, float]:
     "Dice on `val` after each recipe, the mean over the cells; what is there is not repeated."
     place = {t: folder / f"{t[0]}-{t[1]}" for t in recipes}
-    missing = [(t, c) for t in recipes for c in cells[t[0]] if not (place[t] / f"{c.name}.json").exists()]
-    job = lambda t, cell: (cell, volumes, replace(config, recipes={t[0]: recipes[t]}), place[t], "val", False)
-    first = {t: (pretrain_cell, *job(t, cell)) for t, cell in missing}  # all cells of a trial share it
+    done = lambda t, cell: (place[t] / f"{cell.name}.json").exists()
+    missing = [(t, cell) for t in recipes for cell in cells[t[0]] if not done(t, cell)]
+    of = {t: replace(config, recipes={t[0]: recipe}) for t, recipe in recipes.items()}
+    job = lambda t, cell: (cell, volumes, of[t], place[t], "val", False)
+    first = {t: (pretrain_cell, *job(t, cell)) for t, cell in missing}  # shared by its cells
     for jobs in (list(first.values()), [(run_cell, *job(*m)) for m in missing]):
         for line in beside(jobs, workers, pick_device(config.device)):
             if isinstance(line, str): tell(line)

@@ -25,6 +25,7 @@ def test_its_own_division_is_kept_where_there_is_one(hearts, tmp_path):
     assert tested[0] == tested[3] and not tested[0] & tested[1] and not tested[1] & tested[2]
     some = hearts.subjects("train")[:3]
     split = hearts.table["subject"].isin(some).map({True: "test", False: "train"})
+    split = split.mask(hearts.table["subject"] == hearts.subjects("train")[3], "val")
     own = Domain("x", tmp_path, replace(hearts, table=hearts.table.assign(split=split)))
     assert own.has_division and own.divided(1) is own.volumes and own.division == "its own division"
 

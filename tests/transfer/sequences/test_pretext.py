@@ -19,6 +19,8 @@ def test_middle_averages_the_neighbours_features(monkeypatch):
     "With the same slice three times over and nothing moved or shaded, both reconstructions are one and the same."
     monkeypatch.setattr(pretext, "moves", lambda n, g: torch.eye(2, 3).repeat(n, 1, 1))
     monkeypatch.setattr(pretext, "holes", lambda images, g: images)
+    monkeypatch.setattr(pretext, "patch_mask", lambda count, size, g: torch.ones(count, 1, size, size))
+    monkeypatch.setattr(pretext, "masked", lambda images, where: images)
     v = made({"a": list(range(8))})
     torch.manual_seed(0)
     model = network(dict(slice=1., middle=1.), strength=0., cut=0.).eval()
@@ -47,6 +49,22 @@ def test_a_weight_of_zero_switches_a_task_off_with_its_cost(task, encoded):
     model.loss(batch(), 0).backward()
     trained = any(p.grad is not None for p in model.decoder.parameters())
     assert trained == (task in ("local", "slice", "middle"))
+
+
+def test_a_slice_is_drawn_where_it_was_hidden_and_nowhere_else(monkeypatch):
+    v = made({"a": list(range(8))})
+    model, kept = network(dict(slice=1.)).eval(), {}
+    def watched(self, features):
+        kept["scores"] = torch.zeros(4, BINS, 32, 32, requires_grad=True)
+        return kept["scores"]
+    monkeypatch.setattr(UNetDecoder, "forward", watched)
+    seen = model.views(PretextBatches(v, ["a"], 4, 0)(0))
+    monkeypatch.setattr(Pretext, "views", lambda self, batch: seen)
+    model.loss(PretextBatches(v, ["a"], 4, 0)(0), 0).backward()
+    asked = kept["scores"].grad.abs().sum(1) > 0
+    assert torch.equal(asked, seen.where[:, 0] > 0) and .6 < asked.float().mean() < .7
+    flat = seen.hidden[:, 0][asked].view(4, -1)
+    assert torch.allclose(flat, flat[:, :1].expand_as(flat)), "one grey for all that is hidden in a slice"
 
 
 def test_the_loss_is_the_weighted_sum_of_the_tasks():

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from ....base import ParameterError, check_fields, number, one_of, refusing
 from ....learning.loop import Fit, step_generator
-from ..batches import move, moves, shade, standardised
+from ..batches import masked, move, moves, patch_mask, shade, standardised
 from ...unet import UNetDecoder, UNetEncoder
 
 # %% auto #0
-__all__ = ['MaskedConfig', 'varied', 'patch_mask', 'masked', 'hidden_error', 'check_outputs', 'visible_features', 'Masked']
+__all__ = ['MaskedConfig', 'varied', 'hidden_error', 'check_outputs', 'visible_features', 'Masked']
 
 # %% ../../../../nbs/transfer/sequences/rivals/00_masked.ipynb #9c9318fe
 @dataclass(frozen=True)
@@ -48,15 +48,7 @@ def varied(images: Tensor, generator: torch.Generator, strength: float) -> Tenso
     with torch.autocast(images.device.type, enabled=False):  # positions need more than 8 bits
         return shade(move(images, moves(len(images), generator)), generator, strength)
 
-def patch_mask(count: int, size: int, recipe: MaskedConfig, generator: torch.Generator) -> Tensor:
-    "Where patches are hidden in `count` slices of `size` pixels: (B, 1, S, S) float, 1 or 0."
-    rank = torch.rand(count, recipe.patches**2, generator=generator).argsort(1).argsort(1)
-    hidden = (rank < recipe.count).float().view(-1, 1, recipe.patches, recipe.patches)
-    return F.interpolate(hidden, (size, size))
 
-def masked(images: Tensor, where: Tensor) -> Tensor:
-    "Images (B, 1, S, S) that show their mean `where` (B, 1, S, S) is 1."
-    return torch.where(where > 0, images.mean((2, 3), keepdim=True), images)
 
 # %% ../../../../nbs/transfer/sequences/rivals/00_masked.ipynb #6f73f842
 def hidden_error(answer: Tensor, images: Tensor, where: Tensor) -> Tensor:
@@ -99,7 +91,8 @@ class Masked(Fit):
     def loss(self, batch: Tensor, step: int) -> Tensor:
         generator = step_generator(self.seed, step, 20)
         images = varied(batch, generator, self.recipe.strength)
-        where = patch_mask(len(images), images.shape[-1], self.recipe, generator).to(images.device)
+        how = images.shape[-1], generator, self.recipe.patches, self.recipe.hidden
+        where = patch_mask(len(images), *how).to(images.device)
         shown = masked(images, where)
         if self.recipe.sparse: features = visible_features(self.encoder, shown, where, self.tokens)
         else: features = self.encoder(shown)

@@ -5,14 +5,12 @@ import pytest
 import torch
 
 from taco.base import ParameterError
-from taco.transfer.sequences.batches import SliceBatches, standardised
+from taco.transfer.sequences.batches import SliceBatches, masked, patch_mask, standardised
 from taco.transfer.sequences.rivals import masked as module
 from taco.transfer.sequences.rivals.masked import (
     Masked,
     MaskedConfig,
     hidden_error,
-    masked,
-    patch_mask,
     varied,
     visible_features,
 )
@@ -40,7 +38,7 @@ def test_a_decoder_of_other_outputs_is_refused():
 
 
 def test_whole_patches_are_hidden_as_many_in_every_slice_and_others_in_each():
-    where = patch_mask(6, 32, MaskedConfig(patches=4, hidden=.5), torch.Generator().manual_seed(0))
+    where = patch_mask(6, 32, torch.Generator().manual_seed(0), patches=4, hidden=.5)
     blocks = where.view(6, 4, 8, 4, 8)
     assert torch.equal(blocks.amin((2, 4)), blocks.amax((2, 4))) and (where.sum((1, 2, 3)) == 8 * 64).all()
     assert len(where.flatten(1).unique(dim=0)) == 6
