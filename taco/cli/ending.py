@@ -16,9 +16,6 @@ import traceback
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
-import typer
-from rich.console import Console
-
 from ..base import DISK, TacoError
 
 # %% auto #0
@@ -152,6 +149,8 @@ def terminated() -> Generator[list[int]]:
 # %% ../../nbs/cli/03_ending.ipynb #573cd720
 def tell_troubles(troubles: Mapping[str, Mapping[str, str]]) -> None:
     "Say what runs (step → what → why) had to go on without; exit code 1 if there is anything."
+    import typer
+    from rich.console import Console
     for step, found in troubles.items():
         for what, why in found.items(): Console().print(f"{step}: {what}. {why}", markup=False, highlight=False)
     if any(troubles.values()): raise typer.Exit(1)

@@ -221,4 +221,6 @@ def moco_fit_config(recipe: MoCoConfig, batch: int, steps: int, **settings) -> F
     official: dict[str, Any] = dict(
         steps=steps, optimiser="sgd", learning_rate=scaled_rate(recipe, batch),
         weight_decay=recipe.weight_decay, warmup=0., clip=0.)
+    if settings.get("optimiser", "sgd") != "sgd":  # another optimiser begins and is bounded as everywhere else
+        official = dict(steps=steps, weight_decay=recipe.weight_decay)
     return FitConfig(**official | settings)

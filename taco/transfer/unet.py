@@ -20,8 +20,7 @@ from ..base import EncoderError, refusing, suggest
 __all__ = ['NORMS', 'WIDTHS', 'check_norm', 'UNetEncoder', 'UNetDecoder', 'pooled', 'conv_norms', 'rescale']
 
 # %% ../../nbs/transfer/00_unet.ipynb #348d2ea2
-NORMS = dict(
-    batch="batch", instance=("instance", dict(affine=True)), group=("group", dict(num_groups=4)))
+NORMS = dict(batch="batch", instance=("instance", dict(affine=True)))
 
 def check_norm(norm: str) -> None:
     "Raise `EncoderError` for a normalisation that there is not."

@@ -30,6 +30,7 @@ COMMANDS = {
     "place": ["nowhere"],
     "recommend": ["nowhere"],
     "judge": ["nowhere"],
+    "together": ["nowhere"],
     "data list": [],
     "data fetch": ["drive"],
     "data new": ["nowhere"],
@@ -94,6 +95,7 @@ def test_every_argument(command, word, capsys, tmp_path, monkeypatch):
         "data new": ["-o", str(tmp_path / "new.toml")],
         "place": ["--encoder", str(tmp_path)],
         "recommend": ["--encoder", str(tmp_path)],
+        "together": ["--encoder", str(tmp_path)],
     }.get(command, [])
     for others in range(len(COMMANDS[command])):  # a command of several arguments is given the word as each of them
         words = [*COMMANDS[command][:others], word, *COMMANDS[command][others + 1:]]

@@ -1,4 +1,6 @@
 "taco.learning.until: one rule ends every training of a comparison, with the best weights, killed or not."
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,9 +130,9 @@ CONFIG = FitConfig(steps=400, learning_rate=.1, checkpoint_every=7, log_every=10
 RULE = Patience(every=10, looks=3, falls=1)
 
 
-def trained(folder=None, stop=None, **more):
+def trained(folder=None, stop=None, rule=RULE, **more):
     line, (x, y) = Line(), points(10_000)
-    until = Until(lambda: -(line.layer(x) - y).square().mean().item(), RULE)
+    until = Until(lambda: -(line.layer(x) - y).square().mean().item(), rule)
     history = fit(line, lambda step: points(step, stop), CONFIG, folder, until=until, **more)
     return line, until, history, until.look()
 
@@ -145,13 +147,15 @@ def test_a_training_ends_by_the_rule_with_its_best_weights(tmp_path):
     assert table["step"].tolist() == until.table()["step"].tolist() and not (tmp_path / "training.ckpt").exists()
 
 
+@pytest.mark.parametrize("back", [False, True])
 @pytest.mark.parametrize("part", [.3, .6, .95])
-def test_a_killed_training_ends_as_it_would_have(part, tmp_path):
-    line, until, history, value = trained(tmp_path / "whole")
+def test_a_killed_training_ends_as_it_would_have(part, back, tmp_path):
+    rule = replace(RULE, back=back)
+    line, until, history, value = trained(tmp_path / "whole", rule=rule)
     stop = int(part * until.rows[-1]["step"])
-    with pytest.raises((KeyboardInterrupt, SystemExit)): trained(tmp_path / "killed", stop)
+    with pytest.raises((KeyboardInterrupt, SystemExit)): trained(tmp_path / "killed", stop, rule)
     assert (tmp_path / "killed/training.ckpt").exists()
-    again, other, _, _ = trained(tmp_path / "killed")
+    again, other, _, _ = trained(tmp_path / "killed", rule=rule)
     assert all(torch.equal(a, b) for a, b in zip(line.state_dict().values(), again.state_dict().values()))
     assert other.rows == until.rows
     assert (tmp_path / "killed/looks.csv").read_text() == (tmp_path / "whole/looks.csv").read_text()

@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor
 
-from ...base import ParameterError, StoreError, TacoError, refusing, write_json
+from ...atlas.task_similarity import centroids
+from ...atlas.use.place import Known, load_run
+from ...base import ParameterError, StoreError, TacoError, refusing, suggest, write_json
 from ...data.store import Store
 from ...learning.shares import beside
 from ...reading import read_json
@@ -25,10 +27,11 @@ from ...style import OKABE_ITO, style
 from ...tasks.task import get_task
 from .network import Course, Translator, picture_score, trained
 from .problems import Problem, problem_pictures, problem_plan
+from .published import shipped
 
 # %% auto #0
 __all__ = ['Groups', 'groups_by_map', 'groups_by_chance', 'Family', 'group_file', 'learn_group', 'compare_groups', 'group_gains',
-           'draw_groups']
+           'draw_groups', 'Together', 'worth_grouping', 'together']
 
 # %% ../../../nbs/transfer/affinity/10_grouping.ipynb #97f76c6e
 Groups = tuple[tuple[str, ...], ...]  # of tasks
@@ -150,3 +153,46 @@ def draw_groups(table: pd.DataFrame, groups: Groups, division: str = "map") -> F
     ax.set_ylabel("dB to one network for all")
     ax.legend(fontsize=6, frameon=False, ncols=3)
     return figure
+
+# %% ../../../nbs/transfer/affinity/10_grouping.ipynb #efb2cb01
+@dataclass(frozen=True)
+class Together:
+    "Groups of tasks, each for a network of its own, and whether such groups were worth it where it was measured."
+    groups: Groups
+    verdict: str
+
+    def __repr__(self) -> str:
+        return "\n".join([self.verdict, *(", ".join(group) for group in self.groups)])
+
+def worth_grouping(table: pd.DataFrame) -> str:
+    "What a comparison (see `compare_groups`) that has `map` and `all` says of groups by the map, in a sentence."
+    gains = group_gains(table)
+    told = {k: f"{v:+.2f} dB ({low:+.2f} – {high:+.2f})" for k, (v, (low, high)) in gains.items()}
+    low, high = gains["all"][1]
+    advice = "Learn each group in a network of its own" if low > 0 else (
+        "Learn all in one network" if high < 0 else "One network or several: it could not be told apart")
+    beside = f", and {told['chance']} of groups by chance" if "chance" in told else ""
+    return (f"{advice}: of {table['task'].nunique()} restorations, networks of the map's groups came to {told['all']} "
+            f"of one network for all{beside}.")
+
+# %% ../../../nbs/transfer/affinity/10_grouping.ipynb #e6a2eff9
+def together(
+    tasks: Sequence[str] | None = None,       # None: all that the map has
+    run: str | Path | Known = "runs/quick",   # a trained run, whose map is asked
+    groups: int = 2,
+    measured: pd.DataFrame | None = None,     # see `compare_groups`; None: what comes with the package
+) -> Together:
+    """Which tasks to learn in one network, by the map of a run.
+
+    Raises `ParameterError` for a task that the map has not, and for more groups than tasks.
+    """
+    known = load_run(run) if isinstance(run, (str, Path)) else run
+    bank, there = known.bank, known.bank.table["task"].unique().tolist()
+    names = list(dict.fromkeys(tasks or there))
+    for wrong in [name for name in names if name not in there]:
+        refusing(ParameterError)("The map has no pairs of this task.", "tasks", wrong, ", ".join(sorted(there)),
+                                 suggest(wrong, there))
+    mine = bank.table["task"].isin(names).to_numpy()
+    middle = centroids(bank[known.vectors][mine], bank.table["task"].to_numpy()[mine], names)
+    table = shipped("groups.csv") if measured is None else measured
+    return Together(groups_by_map(middle @ middle.T, names, groups), worth_grouping(table))

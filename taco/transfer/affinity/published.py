@@ -106,7 +106,7 @@ def read_medmnist(file: str | Path) -> pd.DataFrame:
 
 # %% ../../../nbs/transfer/affinity/06_published.ipynb #7144564e
 def shipped(name: str) -> pd.DataFrame:
-    """A table that comes with this package: outcomes.csv or guesses.csv. Raises `DataError` where
+    """A table that comes with this package: outcomes.csv, guesses.csv or groups.csv. Raises `DataError` where
     there is none.
     """
     file = Path(str(files("taco.transfer.affinity"))) / name

@@ -55,7 +55,7 @@ _OF_FIT = ("learning_rate", "optimiser", "weight_decay")
 _OF_MOCO = ("momentum", "queue", "temperature")
 
 def _check_recipe(name: str, recipe: Iterable[str]) -> None:
-    known = ["finetune_rate"]
+    known = ["finetune_rate", "norm"]
     if not name.startswith("scratch"): known += _OF_FIT
     if name == "moco": known += _OF_MOCO
     for wrong in sorted(set(recipe) - set(known)):
@@ -68,7 +68,7 @@ class SequenceConfig:
     "One configuration for all arms; sizes for small images on a CPU. Raises `ParameterError` for a wrong recipe."
     widths: tuple[int, ...] = (16, 32, 64, 64)
     pretrain_steps: int = 180
-    anchors: int = 8                  # a step of the pretext tasks encodes up to four slices for each
+    anchors: int = 8                  # a step of the pretext tasks encodes up to five slices for each
     pretrain_rate: float = 3e-3       # AdamW; of our own tasks
     moco_batch: int = 32              # slices in a step of MoCo, in two views; others encode as many
     finetune_steps: int = 200         # at most, with `patience`
@@ -76,7 +76,7 @@ class SequenceConfig:
     finetune_rate: float = 1e-2       # AdamW
     strength: float = .5              # of the shading while fine-tuning
     patience: Patience | None = None  # fine-tuning until Dice on val gets no better
-    norm: str = "batch"               # of NORMS in `taco.transfer.unet`
+    norm: str = "batch"               # of NORMS in `taco.transfer.unet`; a recipe's comes first
     device: str = "auto"
     precision: str = "auto"
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -85,8 +85,8 @@ class SequenceConfig:
     tuning: ClassVar[Callable[[str], tuple[float, float]]]
 
     def __post_init__(self):
-        check_norm(self.norm)
         for name, recipe in self.recipes.items(): _check_recipe(name, recipe)
+        for norm in (self.norm, *(r["norm"] for r in self.recipes.values() if "norm" in r)): check_norm(norm)
 
     def fit_config(self, **settings) -> FitConfig:
         "How something is fitted: these settings, on the device and in the precision of the configuration."
@@ -106,11 +106,13 @@ def tuning(self: SequenceConfig, arm: str) -> tuple[float, float]:
     return rate, self.strength * (STRONG if arm == "scratch-strong" else 1.)
 
 # %% ../../../nbs/transfer/sequences/05_arms.ipynb #903576b5
-def networks(config: SequenceConfig, outputs: int, seed: int) -> tuple[UNetEncoder, UNetDecoder]:
+def networks(
+    config: SequenceConfig, outputs: int, seed: int, name: str = "",  # whose recipe may have a norm of its own
+) -> tuple[UNetEncoder, UNetDecoder]:
     "A U-Net's halves with first weights that depend on the seed alone."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        how = config.widths, config.norm
+        how = config.widths, config.recipes.get(name, {}).get("norm", config.norm)
         return UNetEncoder(1, *how), UNetDecoder(outputs, *how)
 
 # %% ../../../nbs/transfer/sequences/05_arms.ipynb #afc6b993
@@ -151,7 +153,7 @@ def pretrain(
     "Pre-train on the training subjects and write the parts to `path`; at once when that is there."
     path, rival = Path(path), RIVALS.get(name)
     if path.exists(): return path
-    encoder, decoder = networks(config, rival.outputs if rival else BINS, seed)
+    encoder, decoder = networks(config, rival.outputs if rival else BINS, seed, name)
     working = path.with_suffix("")
     if name == "moco": found = _pretrain_moco(volumes, config, seed, encoder, working)
     elif rival:

@@ -79,7 +79,7 @@ def open_domain(name: str, stores: Path, **settings) -> Domain:
     if modality and len(card.modality) > 1 and card.phantom:
         options = dict(card.phantom.get("options", {}), appearance=modality)
         card = replace(card, phantom=dict(card.phantom, options=options))
-    packed = pack(card, out=Path(stores) / name.replace(":", "-"), **settings)
+    packed = pack(whole(card), out=Path(stores) / name.replace(":", "-"), **settings)
     return Domain(name, packed, load_volumes(Store.open([packed]), modality=modality or None), card.split["rule"])
 
 # %% ../../../nbs/transfer/sequences/08_domains.ipynb #be7f1a76
@@ -95,13 +95,13 @@ def compare_domain(
     **how,                           # as for `compare`
 ) -> pd.DataFrame:
     "`compare` on a dataset, after its recipes were chosen."
-    volumes = domain.divided if anew else lambda _: domain.volumes
+    volumes = domain.divided if anew else lambda _: keep_for_val(domain.volumes)
     first = volumes(seeds[0])
     if (trials or config.patience) and not first.subjects("val"):
         refusing(DataError)(f"{domain.name} has no subject for val.", "split", "train and test", "train, val and test",
                             "Add subjects, or ask for no trials and a fixed number of steps (patience: null).")
     few = len(first.rows(first.subjects("train"))) // 4  # MoCo's queue is a quarter of the slices, a batch at least
-    config = replace(config, moco_batch=max(2, min(config.moco_batch, few)))
+    config = replace(config, moco_batch=max(2, min(config.moco_batch, few)), anchors=min(config.anchors, max(2, few)))
     there = len(first.subjects("train"))
     possible = {n: k for n, k in sets.items() if n is None or n <= there}
     if not possible:
@@ -133,8 +133,9 @@ def choose_real(
 
 # %% ../../../nbs/transfer/sequences/08_domains.ipynb #73ae3d0c
 def whole(card: Card) -> Card:
-    "A card that keeps every slice of its volumes: which show something, only labels say."
-    knows = lambda table: "slices" in READERS[table["reader"]].options
+    "A card by which no slice is left out for showing nothing labelled: only labels know that."
+    def knows(table: dict) -> bool:  # single DICOM files are no volumes
+        return "slices" in READERS[table["reader"]].options and (table["reader"] != "dicom" or table.get("series"))
     return replace(card, read=[t | dict(slices="all") if knows(t) else t for t in card.read])
 
 def compare_real(

@@ -100,7 +100,7 @@ class Pretext(Fit):
         weights: dict[str, float],      # of PRETEXT_TASKS; absent or 0: left out
         temperature: float = .2,        # of the contrasts
         strength: float = 1.,           # of the shading
-        cut: float = .25,               # chance of a skip connection while reconstructing
+        cut: float = .25,               # chance of a skip connection in `middle`
     ):
         super().__init__()
         self.weights = _checked_weights(weights)

@@ -21,7 +21,7 @@ from ...learning.loop import fit
 from ...learning.shares import beside
 from ...learning.until import Until
 from ...reading import read_json, read_table
-from .arms import SEQUENCE_ARMS, SequenceConfig, check_arms, networks, pretrain
+from .arms import SEQUENCE_ARMS, SequenceConfig, check_arms, networks, pretrain, recipe_of
 from .batches import LabelledBatches
 from .finetune import Segmenter, hand_on, score_volumes, segment
 from .pretext import class_weights
@@ -57,7 +57,7 @@ def finetune(
 ) -> tuple[Segmenter, pd.DataFrame | None]:
     "A segmenter of this arm after fine-tuning on labelled training subjects, and its looks at val, if any."
     check_arms([arm])
-    encoder, decoder = networks(config, max(volumes.classes) + 1, seed)
+    encoder, decoder = networks(config, max(volumes.classes) + 1, seed, recipe_of(arm))
     if parts := SEQUENCE_ARMS[arm][1]:
         assert weights is not None  # what hands on parts was pre-trained
         hand_on(weights, parts, encoder, decoder)

@@ -177,12 +177,13 @@ def rotate_splits(volumes: Volumes, turn: int, parts: int, val: bool = False) ->
 
 # %% ../../../nbs/transfer/sequences/00_volumes.ipynb #18646766
 def keep_for_val(volumes: Volumes, every: int = 8) -> Volumes:
-    """The same slices with every `every`-th training subject, in a fixed order, as `val`.
+    """The same slices with one training subject in `every`, one at least, by a fixed order as `val`.
 
-    Those that have a `val`, or fewer than `every` training subjects, as they are.
+    Those that have a `val`, or fewer than three training subjects, as they are.
     """
     train = volumes.subjects("train")
-    if volumes.subjects("val") or len(train) < every: return volumes
-    kept = {train[i] for i in np.random.default_rng(12).permutation(len(train))[::every]}
+    if volumes.subjects("val") or len(train) < 3: return volumes
+    first = np.random.default_rng(12).permutation(len(train))[:max(1, len(train) // every)]
+    kept = {train[i] for i in first}
     split = volumes.table["split"].mask(volumes.table["subject"].isin(kept), "val")
     return replace(volumes, table=volumes.table.assign(split=split))

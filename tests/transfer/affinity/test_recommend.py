@@ -19,6 +19,8 @@ from taco.transfer.affinity.grouping import (
     group_gains,
     groups_by_chance,
     groups_by_map,
+    together,
+    worth_grouping,
 )
 from taco.transfer.affinity.judge import alike, places
 from taco.transfer.affinity.network import Course
@@ -283,3 +285,38 @@ def test_the_same_choice_without_the_map_is_judged_beside_ours():
 
 def test_places_go_from_the_worst_guess_to_the_best():
     assert places(pd.DataFrame(dict(a=[3., 1, 2], b=[1., 1, 4]))).tolist() == [[1, .25], [0, .25], [.5, 1]]
+
+
+def measured(of_map: float, of_all: float, tasks: str = "abcd") -> pd.DataFrame:
+    "What networks of the map's groups and one for all came to, the same for each task."
+    rows = [dict(division=d, task=t, seed=0, psnr=v) for d, v in (("map", of_map), ("all", of_all)) for t in tasks]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("of_map, of_all, begin", [(21., 20., "Learn each group"), (20., 21., "Learn all"),
+                                                   (20., 20., "One network or several")])
+def test_whether_groups_are_worth_it_is_measured(of_map, of_all, begin):
+    sentence = worth_grouping(measured(of_map, of_all))
+    assert sentence.startswith(begin) and f"{of_map - of_all:+.2f} dB" in sentence and "of 4 restorations" in sentence
+
+
+def test_tasks_are_divided_by_the_map(known):
+    bank = known.bank
+    far = np.zeros((len(bank), 2), np.float32)
+    far[:, 0] = bank.table["task"].isin(["shear", "despeckling"])
+    far[:, 1] = 1 - far[:, 0]
+    two = Known(known.encoder, Embeddings(bank.table, dict(taco=far)))
+    found = together(None, two, 2, measured(20., 21.))
+    assert {frozenset(g) for g in found.groups} == {frozenset(["shear", "despeckling"]),
+                                                    frozenset(["intensity_inversion", "outpainting"])}
+    assert str(found).startswith("Learn all") and "shear" in str(found)
+    some = together(["shear", "shear", "outpainting"], two, 2, measured(20., 21.))
+    assert sorted(some.groups) == [("outpainting",), ("shear",)]
+    with pytest.raises(ParameterError, match="despeckling"): together(["despekling"], two)
+    with pytest.raises(ParameterError, match="So many groups"): together(["shear"], two, 2)
+
+
+def test_what_was_measured_of_groups_comes_with_the_package():
+    table = shipped("groups.csv")
+    assert {"map", "all", "alone"} <= set(table["division"]) and table["task"].nunique() >= 8
+    assert "restorations" in worth_grouping(table)

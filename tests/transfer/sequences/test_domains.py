@@ -43,6 +43,9 @@ def test_slices_are_not_chosen_by_their_labels():
     assert all(table["slices"] == "all" for table in whole(card).read) and whole(card).name == "acdc"
     flat = load_card("drive")  # no volumes: nothing to keep
     assert whole(flat).read == flat.read
+    single, series = ({"reader": "dicom", "files": "*.dcm"}, {"reader": "dicom", "files": "*.dcm", "series": True})
+    found = whole(replace(flat, read=[single, series])).read
+    assert found == [single, series | {"slices": "all"}]
 
 
 def test_a_small_dataset_is_asked_for_no_more_labels_than_it_has(hearts, tmp_path):

@@ -15,6 +15,7 @@ from taco.transfer.sequences.batches import PretextBatches
 from taco.transfer.sequences.finetune import PARTS, hand_on, handed
 from taco.transfer.sequences.pretext import BINS
 from taco.transfer.sequences.results import volume_means
+from taco.transfer.sequences.rivals.register import RIVALS
 from taco.transfer.sequences.study import compare, finetune
 from taco.transfer.unet import UNetDecoder, UNetEncoder
 from tests.transfer.sequences.toys import TINY, alike, equal, quiet
@@ -128,3 +129,15 @@ def test_several_sets_of_labels_share_a_pretraining(hearts, tmp_path, monkeypatc
     for wrong in ((1,), 0):
         with pytest.raises(ParameterError, match="How many sets"):
             compare(hearts, TINY, tmp_path, ("scratch",), counts, (0,), sets=wrong)
+
+
+@pytest.mark.parametrize("name", ["moco", "all", *RIVALS])
+def test_every_method_encodes_as_many_images_in_a_step(name, hearts, tmp_path, monkeypatch):
+    counted, forward = [], UNetEncoder.forward
+    def watched(self, x):
+        counted.append(len(x))
+        return forward(self, x)
+    monkeypatch.setattr(UNetEncoder, "forward", watched)
+    config = replace(TINY, pretrain_steps=2, moco_batch=10, anchors=4)
+    pretrain(name, hearts, config, 0, tmp_path / f"{name}.safetensors")
+    assert sum(counted) == 2 * 20

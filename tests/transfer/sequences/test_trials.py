@@ -4,10 +4,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from taco.base import ParameterError
+from taco.base import EncoderError, ParameterError
 from taco.learning.until import Patience
 from taco.transfer.sequences import trials as chapter
-from taco.transfer.sequences.arms import SequenceConfig
+from taco.transfer.sequences.arms import SequenceConfig, networks
 from taco.transfer.sequences.study import Cell, compare, grid, read_looks
 from taco.transfer.sequences.trials import check_trials, choose_recipes, known_trials
 from tests.transfer.sequences.toys import TINY, quiet
@@ -32,6 +32,13 @@ def test_a_rival_with_fewer_trials_is_refused(trials, word):
 def test_a_setting_that_a_method_does_not_have_is_refused(name, wrong):
     with pytest.raises(ParameterError, match=rf"recipes\.{name}(.|\n)*{wrong}"):
         SequenceConfig(recipes={name: {wrong: 1.}})
+
+
+def test_a_recipe_may_have_a_norm_of_its_own():
+    config = SequenceConfig((4, 8, 8), norm="instance", recipes={"moco": {"norm": "batch"}})
+    kind = lambda name: type(networks(config, 3, 0, name)[0].stages[0].conv_0.adn.N).__name__
+    assert kind("moco") == "BatchNorm2d" and kind("all") == kind("") == "InstanceNorm2d"
+    with pytest.raises(EncoderError, match="norm"): SequenceConfig(recipes={"all": {"norm": "layer"}})
 
 
 def test_val_decides_and_what_is_done_is_kept(hearts, tmp_path, monkeypatch):

@@ -80,5 +80,5 @@ def test_where_there_is_no_val_some_training_subjects_are_kept_for_it():
     assert len(kept.subjects("val")) == 2 and kept.subjects("test") == several.subjects("test")
     assert sorted(kept.subjects("val") + kept.subjects("train")) == several.subjects("train")
     assert keep_for_val(several).subjects("val") == kept.subjects("val") and keep_for_val(kept) is kept
-    few = made({f"s{i}": [0, 1] for i in range(7)})
-    assert keep_for_val(few) is few
+    few, pair = (made({f"s{i}": [0, 1] for i in range(count)}) for count in (3, 2))
+    assert len(keep_for_val(few).subjects("val")) == 1 and keep_for_val(pair) is pair

@@ -39,7 +39,8 @@ def alike(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     "Whether all weights of two networks, and the statistics of their norms, are the same but for their scale."
     pairs = zip(a.state_dict().values(), b.state_dict().values())
     flat = [(x.flatten().double(), y.flatten().double()) for x, y in pairs if x.ndim]
-    return all(torch.allclose(x * y.norm(), y * x.norm(), atol=1e-6) for x, y in flat)
+    same = lambda x, y: torch.allclose(x * y.norm(), y * x.norm(), atol=1e-6) and bool(x.norm()) == bool(y.norm())
+    return all(same(x, y) for x, y in flat)
 
 
 def quiet(line: str) -> None: "Tell nobody."
