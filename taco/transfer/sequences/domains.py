@@ -135,7 +135,8 @@ def choose_real(
 def whole(card: Card) -> Card:
     "A card by which no slice is left out for showing nothing labelled: only labels know that."
     def knows(table: dict) -> bool:  # single DICOM files are no volumes
-        return "slices" in READERS[table["reader"]].options and (table["reader"] != "dicom" or table.get("series"))
+        if table["reader"] == "dicom" and not table.get("series"): return False
+        return "slices" in READERS[table["reader"]].options
     return replace(card, read=[t | dict(slices="all") if knows(t) else t for t in card.read])
 
 def compare_real(
