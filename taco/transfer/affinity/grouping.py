@@ -194,5 +194,5 @@ def together(
                                  suggest(wrong, there))
     mine = bank.table["task"].isin(names).to_numpy()
     middle = centroids(bank[known.vectors][mine], bank.table["task"].to_numpy()[mine], names)
-    table = shipped("groups.csv") if measured is None else measured
-    return Together(groups_by_map(middle @ middle.T, names, groups), worth_grouping(table))
+    found = groups_by_map(middle @ middle.T, names, groups)
+    return Together(found, worth_grouping(shipped("groups.csv") if measured is None else measured))
