@@ -26,7 +26,7 @@ from .trials import Trials, choose_recipes
 from .volumes import Volumes, keep_for_val, load_volumes, rotate_splits
 
 # %% auto #0
-__all__ = ['Domain', 'open_domain', 'compare_domain', 'choose_real', 'whole', 'compare_real']
+__all__ = ['Domain', 'whole', 'open_domain', 'compare_domain', 'choose_real', 'compare_real']
 
 # %% ../../../nbs/transfer/sequences/08_domains.ipynb #2eb84302
 @dataclass
@@ -55,6 +55,14 @@ class Domain:
     def __str__(self) -> str:
         sizes = ", ".join(f"{len(self.volumes.subjects(s))} {s}" for s in SPLITS)
         return f"{self.name} ({self.kind}): {self.volumes}; {sizes}"
+
+# %% ../../../nbs/transfer/sequences/08_domains.ipynb #b46db93e
+def whole(card: Card) -> Card:
+    "A card by which no slice is left out for showing nothing labelled: only labels know that."
+    def knows(table: dict) -> bool:  # single DICOM files are no volumes
+        if table["reader"] == "dicom" and not table.get("series"): return False
+        return "slices" in READERS[table["reader"]].options
+    return replace(card, read=[t | dict(slices="all") if knows(t) else t for t in card.read])
 
 # %% ../../../nbs/transfer/sequences/08_domains.ipynb #84ff1549
 @patch(as_prop=True)
@@ -132,13 +140,6 @@ def choose_real(
     return [known[name] for name in names or own]
 
 # %% ../../../nbs/transfer/sequences/08_domains.ipynb #73ae3d0c
-def whole(card: Card) -> Card:
-    "A card by which no slice is left out for showing nothing labelled: only labels know that."
-    def knows(table: dict) -> bool:  # single DICOM files are no volumes
-        if table["reader"] == "dicom" and not table.get("series"): return False
-        return "slices" in READERS[table["reader"]].options
-    return replace(card, read=[t | dict(slices="all") if knows(t) else t for t in card.read])
-
 def compare_real(
     pairs: Iterable[tuple[Card, Path]],     # cards and folders of real files
     config: SequenceConfig,
