@@ -8,6 +8,7 @@ settings = ConfigParser(delimiters=["="])
 settings.read("settings.ini", encoding="utf-8")
 cfg = settings["DEFAULT"]
 readme = Path("README.md")
+PACKED = [f"**/*.{kind}" for kind in "toml html csv md json safetensors npy npz jpg".split()]  # all that is no Python
 
 setup(
     name=cfg["lib_name"], version=cfg["version"], description=cfg["description"],
@@ -16,7 +17,7 @@ setup(
     classifiers=["Programming Language :: Python :: 3", "Intended Audience :: Science/Research"],
     long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
     long_description_content_type="text/markdown",
-    packages=find_packages(include=["taco", "taco.*"]), package_data={"taco": ["**/*.toml", "**/*.html", "**/*.csv"]},
+    packages=find_packages(include=["taco", "taco.*"]), package_data={"taco": PACKED},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(), "clip": cfg.get("clip_requirements", "").split(),

@@ -24,6 +24,7 @@ DOOR = {
     "taco.atlas.relations": "relations",
     "taco.atlas.figures": "draw_map",
     "taco.atlas.use.place": "place",
+    "taco.atlas.use.own": "embed_pair",
     "taco.transfer.affinity.recommend": "recommend",
     "taco.transfer.affinity.grouping": "together",
     "taco.workflow.page": "write_atlas",
@@ -37,8 +38,8 @@ def __getattr__(name: str):
     "A name of the door, imported when first asked for."
     from importlib import import_module
     if name in _WHERE:
-        # `get_task` and the like look tasks up by name, so whoever asks for one gets all thirty.
-        if _WHERE[name] == "taco.tasks.task": import_module("taco.tasks.catalogue")
+        # `get_task` and the like look tasks up by name, so whoever asks for one gets all thirty, and their `on`.
+        if _WHERE[name] == "taco.tasks.task": import_module("taco.atlas.use.own")
         value = getattr(import_module(_WHERE[name]), name)
         globals()[name] = value  # the next time, without this function
         return value

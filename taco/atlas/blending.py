@@ -5,7 +5,8 @@
 # %% ../../nbs/atlas/07_blending.ipynb #821628f9
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import matplotlib as mpl
 import numpy as np
@@ -13,15 +14,18 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from .embedding import Embeddings
 from .figures import as_tasks, colour_names
 from .intervals import jackknife, jackknife_over_seeds, share_over_seeds
+from .neighbours import weighted_knn
 from .task_similarity import task_similarity
 from ..base import TacoError, refusing
 from ..style import FAMILY_COLOURS, style
 from ..tasks.task import Task
 
 # %% auto #0
-__all__ = ['confusion', 'blending_scores', 'blend_by_neighbours', 'blend_by_centroids', 'verdicts', 'draw_blending']
+__all__ = ['confusion', 'blending_scores', 'blend_by_neighbours', 'blend_by_centroids', 'verdicts', 'blend_others',
+           'blending_metrics', 'draw_blending']
 
 # %% ../../nbs/atlas/07_blending.ipynb #44412bf8
 def confusion(true: np.ndarray, predicted: np.ndarray, classes: list[str]) -> np.ndarray:
@@ -100,6 +104,26 @@ def verdicts(scores: dict[str, dict], limit: float) -> dict[str, str]:
         return "distinct" if high < limit else "blending" if low > limit else "undecided"
     return {task: verdict(*s["ci"]) for task, s in scores.items()}
 
+# %% ../../nbs/atlas/07_blending.ipynb #ee708291
+def blend_others(
+    names: Sequence[str], bank: Embeddings, queries: Embeddings, units: np.ndarray, tasks: list[str],
+    draws: int = 1000, k: int = 20, temperature: float = .07,
+) -> dict[str, dict[str, dict]]:
+    """Scores of `blend_by_neighbours` by encoder, for those of `names` that were embedded; the least
+    blended first.
+    """
+    found, known, labels = {}, bank.table["task"].to_numpy(), queries.table["task"].to_numpy()
+    for name in (name for name in names if name in queries.vectors):
+        answer = weighted_knn(np.asarray(bank[name]), known, np.asarray(queries[name]), k, temperature)
+        found[name] = blend_by_neighbours([answer], labels, units, tasks, draws)[1]
+    return dict(sorted(found.items(), key=lambda item: blending_metrics(item[1], .1)["blending_mean"]))
+
+def blending_metrics(scores: dict[str, dict], limit: float) -> dict[str, float]:
+    "How many tasks are distinct, blending and undecided, and the mean score."
+    said = list(verdicts(scores, limit).values())
+    counts = {f"tasks_{word}": float(said.count(word)) for word in ("distinct", "blending", "undecided")}
+    return counts | dict(blending_mean=float(np.mean([s["value"] for s in scores.values()])))
+
 # %% ../../nbs/atlas/07_blending.ipynb #764b87b7
 def _confusion_panel(figure: Figure, ax, matrix: np.ndarray, tasks: list[Task]) -> None:
     "The matrix, its rows and columns in the order of `tasks`."
@@ -115,13 +139,17 @@ def _confusion_panel(figure: Figure, ax, matrix: np.ndarray, tasks: list[Task]) 
     figure.colorbar(image, ax=ax, location="bottom", shrink=.5, aspect=25, pad=.01,
                     ticks=[0, .05, .2, .5, 1], label="share of a task's held-out pairs")
 
-def _score_column(ax, tasks: list[Task], rows: dict[str, tuple]) -> None:
-    "A mark, its interval and, to the right, a partner's name for each task: rows of (value, ci, name)."
+def _score_column(ax, tasks: list[Task], rows: dict[str, tuple], beside: Mapping[str, float]) -> None:
+    """A mark, its interval and, to the right, a partner's name for each task: rows of (value, ci, name);
+    `beside`: of a rival, in grey.
+    """
     ax.set_ylim(len(tasks) - .5, -.5)
     ax.set_yticks([])
     for y, task in enumerate(tasks):
         (value, ci, partner), colour = rows[task.name], FAMILY_COLOURS[task.family]
         ax.axhline(y, color="0.95", lw=.5, zorder=0)
+        if task.name in beside:
+            ax.plot(beside[task.name], y, "o", mec="0.55", mfc="none", mew=.7, markersize=3.4)
         ax.plot(ci, [y, y], color=colour, lw=.9)
         ax.plot(value, y, "o", color=colour, markersize=2.8)
         ax.text(1.03, y, partner, transform=ax.get_yaxis_transform(), va="center", fontsize=5.2,
@@ -136,6 +164,7 @@ def draw_blending(
     tasks: Sequence[Task | str],
     scores: dict[str, dict],       # by task: value, ci, partner, cosine, cosine_ci, nearest
     limit: float,                  # the blending score below which a task counts as distinct
+    beside: Mapping[str, float] = MappingProxyType({}),  # blending scores by a rival, by task
 ) -> Figure:
     "Confusion, blending scores and nearest centroids."
     tasks = as_tasks(tasks)
@@ -147,10 +176,10 @@ def draw_blending(
     for name, s in scores.items():
         blended[name] = s["value"], s["ci"], title[s["partner"]] if s["value"] else ""
         nearest[name] = s["cosine"], s["cosine_ci"], title[s["nearest"]]
-    _score_column(middle, ordered, blended)
+    _score_column(middle, ordered, blended, beside)
     middle.axvline(limit, color="0.3", lw=.7, ls=":")
     middle.set_xlim(-.03, 1.03)
     middle.set_title("b  blending score", loc="left")
-    _score_column(right, ordered, nearest)
+    _score_column(right, ordered, nearest, {})
     right.set_title("c  nearest centroid", loc="left")
     return figure

@@ -232,7 +232,10 @@ ARMS = dict(  # title, colour, mark
     without=("TaCo", "#222222", "o"), longer=("trained on as before", "#888888", "D"),
     negatives=("all failures as negatives", OKABE_ITO["blue"], "s"),
     classes=("all failures as classes", OKABE_ITO["vermilion"], "^"),
-    statistics=("statistics, discriminants", OKABE_ITO["orange"], "P"), pixels=("raw pixels", "#BBBBBB", "v"))
+    cross_entropy=("cross-entropy", OKABE_ITO["green"], "p"),
+    statistics=("statistics, discriminants", OKABE_ITO["orange"], "P"),
+    statistics_trees=("statistics, trees", OKABE_ITO["orange"], "X"),
+    single_images=("statistics of each image", OKABE_ITO["sky"], "d"), pixels=("raw pixels", "#BBBBBB", "v"))
 
 def _arms_legend(ax: Axes, arms: list[str]) -> None:
     "The arms, and what a filled and an open mark mean."

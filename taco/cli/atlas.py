@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['PAIRS_HELP', 'WORDS_HELP', 'DATA_HELP', 'RUN_HELP', 'shown_table', 'split_words', 'place_command', 'check_asked',
-           'ask_command', 'atlas_command', 'add_atlas_commands']
+__all__ = ['PAIRS_HELP', 'WORDS_HELP', 'ENCODER_HELP', 'DATA_HELP', 'RUN_HELP', 'shown_table', 'split_words', 'place_command',
+           'check_asked', 'ask_command', 'atlas_command', 'demo_command', 'add_atlas_commands']
 
 # %% ../../nbs/cli/02_atlas.ipynb #d49f8ca3
 def shown_table(table: pd.DataFrame, title: str) -> Table:
@@ -42,10 +42,11 @@ def split_words(words: str) -> tuple[str, str]:
 # %% ../../nbs/cli/02_atlas.ipynb #459723ae
 PAIRS_HELP = "Folder of your pairs: sub-folders input/ and output/, or files *_input.png and *_output.png."
 WORDS_HELP = "The two words that mark inputs and outputs, with a comma."
+ENCODER_HELP = "A trained run such as runs/quick; else the encoder that comes with taco."
 
 def place_command(
     folder: Annotated[Path, typer.Argument(help=PAIRS_HELP)],
-    encoder: Annotated[Path, typer.Option(help="A trained run, for example runs/quick.")] = Path("runs/quick"),
+    encoder: Annotated[Path, typer.Option(help=ENCODER_HELP)] = Path("pretrained"),
     out: Annotated[Path | None, typer.Option(help="Write tables and the map into this folder.")] = None,
     k: Annotated[int, typer.Option(help="Neighbours that vote.")] = 20,
     words: Annotated[str, typer.Option(help=WORDS_HELP)] = "input,output",
@@ -104,10 +105,10 @@ def ask_command(
     tell_troubles({"real": done.get("troubles", {})})
 
 # %% ../../nbs/cli/02_atlas.ipynb #4667a4ef
-RUN_HELP = "A profile's run folder such as runs/quick, or that of one 'embed' run."
+RUN_HELP = "A profile's run folder such as runs/quick, or that of one 'embed' run; else what comes with taco."
 
 def atlas_command(
-    run: Annotated[Path, typer.Argument(help=RUN_HELP)],
+    run: Annotated[Path, typer.Argument(help=RUN_HELP)] = Path("pretrained"),
     out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file to write.")] = Path("atlas.html"),
     encoder: Annotated[str, typer.Option(help="Whose space to show: an encoder of the 'embed' run.")] = "taco",
     limit: Annotated[int, typer.Option(help="Most pairs on the page.")] = 5000,
@@ -118,8 +119,38 @@ def atlas_command(
     path = write_atlas(run, out, encoder, limit, thumbnail, typer.echo)
     typer.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB; open it in a browser.")
 
+# %% ../../nbs/cli/02_atlas.ipynb #a7f2425d
+def demo_command(
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for pairs, maps and the page.")] = Path("taco-demo"),
+) -> None:
+    """An answer before any training: place real pictures that come with packages, and write the map
+    as a page.
+    """
+    if out.is_file():
+        refusing(ParameterError, file=out)(
+            "The demonstration is a folder.", "out", "a file", "a folder, or nothing",
+            "taco demo -o FOLDER, with another name")
+    from taco.atlas.use.own import write_demo
+    from taco.atlas.use.place import load_run, place
+    from taco.workflow.page import write_atlas
+    known, console = load_run("pretrained"), Console()
+    table = Table("pictures", "what was done", "nearest task", "votes", "is it known?", box=None)
+    for name, task in write_demo(out).items():
+        found = place(out / name, known)
+        found.save(out / name / "placed")
+        first = found.tasks.iloc[0]
+        words = (task.replace("_", " "), str(first["task"]).replace("_", " "), f"{first['share']:.0%}")
+        table.add_row(name, *words, found.novelty.verdict)
+    console.print(table)
+    page = write_atlas("pretrained", out / "atlas.html")
+    console.print(f"Open {escape(str(page))} in a browser. Yours: taco place FOLDER, with input/ and output/ in it.",
+                  soft_wrap=True)
+
+# %% ../../nbs/cli/02_atlas.ipynb #883a339f
 def add_atlas_commands(app: typer.Typer) -> None:
     "Enter the commands."
     app.command("ask")(ask_command)
+    app.command("demo")(demo_command)
     app.command("atlas")(atlas_command)
     app.command("place")(place_command)

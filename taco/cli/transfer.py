@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from ..base import ParameterError, refusing
-from .atlas import PAIRS_HELP, WORDS_HELP, split_words
+from .atlas import ENCODER_HELP, PAIRS_HELP, WORDS_HELP, split_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ def recommend_command(
     card: Annotated[str | None, typer.Option(help="Instead of a folder: a card, shipped or a file.")] = None,
     task: Annotated[str | None, typer.Option(help="What is wanted of the card's images; none: every task.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of real datasets for --card; else phantoms.")] = None,
-    encoder: Annotated[Path, typer.Option(help="A trained run, for example runs/quick.")] = Path("runs/quick"),
+    encoder: Annotated[Path, typer.Option(help=ENCODER_HELP)] = Path("pretrained"),
     words: Annotated[str, typer.Option(help=WORDS_HELP)] = "input,output",
     fit: Annotated[str, typer.Option(help="How an image becomes a square: cover, contain or stretch.")] = "cover",
     most: Annotated[int, typer.Option(min=1, help="Sources to list.")] = 5,
@@ -61,7 +61,7 @@ def recommend_command(
 # %% ../../nbs/cli/04_transfer.ipynb #eaa1ddc4
 def together_command(
     tasks: Annotated[list[str] | None, typer.Argument(help="Tasks to be learnt; none: all that the map has.")] = None,
-    encoder: Annotated[Path, typer.Option(help="A trained run, for example runs/quick.")] = Path("runs/quick"),
+    encoder: Annotated[Path, typer.Option(help=ENCODER_HELP)] = Path("pretrained"),
     groups: Annotated[int, typer.Option(min=1, help="How many networks.")] = 2,
 ) -> None:
     "Divide tasks into groups by the map, and say whether such groups were better than one network for all."

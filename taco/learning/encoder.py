@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 
 # %% auto #0
-__all__ = ['BACKBONES', 'FUSIONS', 'BEYOND', 'FILES', 'EncoderConfig', 'edge_channel', 'grey_channel', 'channels', 'Block',
-           'ResNet', 'make_backbone', 'check_images', 'PairEncoder', 'encode', 'save_encoder']
+__all__ = ['BACKBONES', 'FUSIONS', 'BEYOND', 'FILES', 'SHIPPED', 'EncoderConfig', 'edge_channel', 'grey_channel', 'channels',
+           'Block', 'ResNet', 'make_backbone', 'check_images', 'PairEncoder', 'encode', 'save_encoder']
 
 # %% ../../nbs/learning/03_encoder.ipynb #7f6027de
 from taco.base import (
@@ -317,3 +318,11 @@ def load(cls: PairEncoder, folder: str | Path, device: str = "auto") -> PairEnco
         fix = f"Give the encoder.json saved with these weights, not of {encoder.config}; or train an older one again."
         return restore(encoder, read_weights(file), file, fix)
     return steadily(folder, read).to(pick_device(device)).eval()
+
+# %% ../../nbs/learning/03_encoder.ipynb #90f7eab5
+SHIPPED = Path(str(resources.files("taco"))) / "pretrained"
+
+@patch(cls_method=True)
+def pretrained(cls: PairEncoder, device: str = "auto") -> PairEncoder:
+    "The trained encoder that comes with the package, in evaluation mode."
+    return PairEncoder.load(SHIPPED / "train/encoder", device)

@@ -10,17 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from ..atlas.embedding import Embeddings
 from ..atlas.neighbours import umap_of
-from ..atlas.use.explorer import MAP_NAMES, even_part, explorer, shown_vectors, thumbnails
+from ..atlas.use.explorer import MAP_NAMES, even_part, explorer, from_sheet, shown_vectors, thumbnails
 from ..base import ParameterError, StoreError, atomic, refusing
 from ..data.store import Store
+from ..learning.encoder import SHIPPED
 from .parameters import project_root, run_command
 from .seal import finished, packed_folders
 
 # %% auto #0
-__all__ = ['embed_folder', 'held_out_pairs', 'packed_data', 'coordinates', 'write_atlas']
+__all__ = ['embed_folder', 'held_out_pairs', 'packed_data', 'kept_thumbnails', 'coordinates', 'write_atlas']
 
 # %% ../../nbs/workflow/06_page.ipynb #28f55757
 def embed_folder(run: Path) -> Path:
@@ -69,19 +71,26 @@ def packed_data(folder: Path, pairs: Embeddings) -> Store:
             "other datasets or keys at the same positions", fix=f"Run it again: {run_command(folder, 'embed')}")
     return store
 
+# %% ../../nbs/workflow/06_page.ipynb #d8451ea6
+def kept_thumbnails(folder: Path, count: int) -> np.ndarray | None:
+    "(count, 2, T, T, 3) uint8: small pictures that lie beside the embeddings; None where there are none."
+    file = folder / "thumbnails.jpg"
+    return from_sheet(np.asarray(Image.open(file)), count) if file.exists() else None
+
 # %% ../../nbs/workflow/06_page.ipynb #be9333da
 def coordinates(
     folder: Path,                # of the run 'map'
     pairs: Embeddings,
     encoder: str,
     say: Callable[[str], None],  # told what takes long
+    whose: str = "",             # encoder of the map, where no run says it
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Maps of all pairs, and whether they are those of the run.
 
     A run's map of another encoder is not used.
     """
     file = folder / "coordinates.npz"
-    if not file.exists() or finished(folder, "map")["parameters"]["encoder"] != encoder:
+    if not file.exists() or (whose or finished(folder, "map")["parameters"]["encoder"]) != encoder:
         say(f"This run holds no map of the encoder {encoder!r}; computing UMAP of {len(pairs)} pairs.")
         return dict(umap=umap_of(shown_vectors(pairs, encoder))), False
     with np.load(file) as arrays: maps = {n: arrays[n] for n in MAP_NAMES if n in arrays}
@@ -93,7 +102,7 @@ def coordinates(
 
 # %% ../../nbs/workflow/06_page.ipynb #c41da473
 def write_atlas(
-    run_folder: str | Path,           # a profile's (runs/quick) or that of one `embed` run
+    run_folder: str | Path = "pretrained",  # a profile's (runs/quick) or that of one `embed` run; else the package's
     out: str | Path = "atlas.html",
     encoder: str = "taco",            # whose space to show
     limit: int = 5000,                # most pairs on the page
@@ -108,15 +117,17 @@ def write_atlas(
     out = Path(out)
     _check_page(out, limit=(limit, 2, 50_000), thumbnail=(thumbnail, 8, 256))
     run = Path(run_folder).resolve() if Path(run_folder).exists() else project_root() / run_folder
+    if str(run_folder) == "pretrained": run = SHIPPED
     folder = embed_folder(run)
     pairs = held_out_pairs(folder, encoder)
-    vectors, store = shown_vectors(pairs, encoder), packed_data(folder, pairs)
-    maps, theirs = coordinates(run / "map", pairs, encoder, say)
+    kept = kept_thumbnails(folder, len(pairs))
+    vectors, images = shown_vectors(pairs, encoder), packed_data(folder, pairs) if kept is None else kept
+    maps, theirs = coordinates(run / "map", pairs, encoder, say, "" if kept is None else "taco")
     rows, file = even_part(pairs.table, limit), run / "alterations" / "paths.csv"
     part = Embeddings(pairs.table.iloc[rows].reset_index(drop=True), {encoder: vectors[rows]})
     paths = pd.read_csv(file) if theirs and file.exists() else None
-    thumbs, maps = thumbnails(store, part.table, thumbnail), {n: a[rows] for n, a in maps.items()}
-    page = explorer(part, maps, thumbs, encoder, paths, f"Task atlas: {run.name}")
+    thumbs = images[rows] if isinstance(images, np.ndarray) else thumbnails(images, part.table, thumbnail)
+    page = explorer(part, {n: a[rows] for n, a in maps.items()}, thumbs, encoder, paths, f"Task atlas: {run.name}")
     with atomic(out) as spare: spare.write_text(page, encoding="utf-8")
     return out
 

@@ -236,7 +236,7 @@ ANSWERS += (
      "<real/sequence_acdc_all_minus_masked_1:+ci> over masked images; seven more labels "
      "<real/sequence_acdc_scratch_rise:+.2f>"),
     ("fig12_transfer", "affinity", "does the map say what transfers?",
-     "phantoms: tau <transfer_tau>, by random weights "
+     "phantoms: tau <transfer_tau>, the same choice without the map <transfer_tau_theirs>, random weights "
      "<transfer_tau_random|transfer_tau_random_kl|transfer_tau_random_fid>, statistics "
      "<transfer_tau_statistics|transfer_tau_statistics_kl|transfer_tau_statistics_share>, a list "
      "<transfer_tau_prior> (ceiling <transfer_ceiling>)"),

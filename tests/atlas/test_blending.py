@@ -1,16 +1,20 @@
 "taco.atlas.blending by hand."
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
 from taco.atlas.blending import (
     blend_by_centroids,
     blend_by_neighbours,
+    blend_others,
+    blending_metrics,
     blending_scores,
     confusion,
     draw_blending,
     verdicts,
 )
+from taco.atlas.embedding import Embeddings
 from taco.atlas.task_similarity import task_similarity
 from taco.base import TacoError
 
@@ -61,3 +65,19 @@ def test_the_figure_names_partners_only_where_tasks_blend(vectors):
     assert [t.get_text() for t in figure.axes[1].texts] == ["", "inpainting", ""]
     assert len([t for t in figure.axes[2].texts if t.get_text()]) == 3
     plt.close(figure)
+
+
+def test_others_are_counted_and_the_least_blended_comes_first():
+    rng = np.random.default_rng(3)
+    tasks = ["deblurring", "inpainting", "horizontal_flip"]
+    table = pd.DataFrame(dict(task=np.repeat(tasks, 40)))
+    centres = np.eye(3)[np.repeat(np.arange(3), 40)]
+    def vectors(spread):
+        made = centres + spread * rng.normal(size=centres.shape)
+        return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    bank, queries = (Embeddings(table, dict(random=vectors(9.), statistics=vectors(.1))) for _ in range(2))
+    found = blend_others(["random", "absent", "statistics"], bank, queries, np.arange(120), tasks, 50)
+    assert list(found) == ["statistics", "random"]
+    good, bad = (blending_metrics(found[name], .1) for name in found)
+    assert good == dict(tasks_distinct=3, tasks_blending=0, tasks_undecided=0, blending_mean=0)
+    assert bad["tasks_blending"] == 3 and bad["blending_mean"] > .3

@@ -27,6 +27,7 @@ COMMANDS = {
     "doctor": ["nowhere"],
     "atlas": ["nowhere"],
     "ask": ["nowhere", "nowhere"],
+    "demo": [],
     "place": ["nowhere"],
     "recommend": ["nowhere"],
     "judge": ["nowhere"],

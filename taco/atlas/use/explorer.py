@@ -33,7 +33,7 @@ from ...tasks.task import FAMILIES, TASKS
 
 # %% auto #0
 __all__ = ['PER_ROW', 'PER_SHEET', 'COLUMN_TITLES', 'MAP_NAMES', 'DASHES', 'PATH_COLOURS', 'thumbnails', 'sprite_sheets',
-           'script_json', 'shown_vectors', 'explorer', 'even_part']
+           'from_sheet', 'script_json', 'shown_vectors', 'explorer', 'even_part']
 
 # %% ../../../nbs/atlas/use/02_explorer.ipynb #1c63c4c6
 @torch.inference_mode()
@@ -72,6 +72,12 @@ def sprite_sheets(thumbs: np.ndarray, quality: int = 90) -> list[str]:
         Image.fromarray(full.reshape(rows * side, -1, 3)).save(buffer, "JPEG", quality=quality, subsampling=0)
         sheets.append("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode())
     return sheets
+
+def from_sheet(sheet: np.ndarray, count: int) -> np.ndarray:
+    "The (count, 2, T, T, 3) thumbnails of one sheet (rows × T, `PER_ROW` × 2 × T, 3) of `sprite_sheets`."
+    side = sheet.shape[1] // (2 * PER_ROW)
+    apart = sheet.reshape(-1, side, PER_ROW, 2, side, 3).transpose(0, 2, 3, 1, 4, 5)
+    return apart.reshape(-1, 2, side, side, 3)[:count]
 
 # %% ../../../nbs/atlas/use/02_explorer.ipynb #bf25e99e
 COLUMN_TITLES = dict(task="Task", family="Family", dataset="Dataset", modality="Modality", source="Kind of data")

@@ -20,7 +20,8 @@ from ...data.readers.pixels import finite, to_unit
 from ...data.record import Record
 
 # %% auto #0
-__all__ = ['SUFFIXES', 'WORDS', 'ALONE', 'LABELS_BELOW', 'FEW', 'find_pairs', 'unit_pair', 'to_square', 'read_folder']
+__all__ = ['SUFFIXES', 'WORDS', 'ALONE', 'LABELS_BELOW', 'FEW', 'find_pairs', 'unit_pair', 'to_square', 'square_pair',
+           'read_folder']
 
 # %% ../../../nbs/atlas/use/00_pair_folder.ipynb #b9cbdfc4
 SUFFIXES = (*PICTURES, ".npz")
@@ -159,7 +160,7 @@ def to_square(unit: np.ndarray, file: Path, size: int, fit: str) -> np.ndarray:
             return colours[:, fit_square(drawn, size, fit).semantic]
     return fit_square(Record(unit, file=str(file)), size, fit).image
 
-def _square_pair(name: str, arrays: Sequence[np.ndarray], files: Sequence[Path], size: int, fit: str) -> Tensor:
+def square_pair(name: str, arrays: Sequence[np.ndarray], files: Sequence[Path], size: int, fit: str) -> Tensor:
     "(2, 3, S, S) float32. Raises `DataError` when the two sides differ in height or width."
     units = unit_pair(arrays, files)
     if units[0].shape[1:] != units[1].shape[1:]:
@@ -188,5 +189,5 @@ def read_folder(
     found = [(name, arrays, (p, p)) for p in archives for name, arrays in _stacked(p, words)]
     if not found:
         found = [(name, [_array(f) for f in files], files) for name, *files in find_pairs(folder, words)]
-    pairs = torch.stack([_square_pair(name, arrays, files, size, fit) for name, arrays, files in found])
+    pairs = torch.stack([square_pair(name, arrays, files, size, fit) for name, arrays, files in found])
     return [name for name, _, _ in found], pairs[:, 0], pairs[:, 1]

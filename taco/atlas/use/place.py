@@ -24,7 +24,7 @@ from ..neighbours import nearest, project
 from ..task_similarity import centroids
 from .pair_folder import WORDS, read_folder
 from ...base import DataError, ParameterError, StoreError, TacoError, atomic, refusing
-from ...learning.encoder import PairEncoder
+from ...learning.encoder import SHIPPED, PairEncoder
 from ...style import FAMILY_COLOURS, save_figure, style
 from ...tasks.catalogue import ALL_TASKS  # and with it the thirty tasks by name
 from ...tasks.task import get_task
@@ -147,11 +147,11 @@ def _sound(self: Known, split: str) -> Embeddings:
 
 # %% ../../../nbs/atlas/use/01_place.ipynb #d1cb0244
 def load_run(folder: str | Path) -> Known:
-    """Encoder, embeddings and map of a run folder.
+    """Encoder, embeddings and map of a run folder; "pretrained" is the one that comes with the package.
 
     Raises `StoreError` naming what is missing and what makes it.
     """
-    folder = Path(folder)
+    folder = SHIPPED if str(folder) == "pretrained" else Path(folder)
     for name, file in (("train", "train/encoder/encoder.json"), ("embed", "embed/embeddings/pairs.csv")):
         if (folder / file).exists(): continue
         fix, profile = "Give the runs of a trained profile: --encoder runs/quick", folder.resolve().name
@@ -237,7 +237,7 @@ def _given(pairs) -> tuple[list[str], Tensor, Tensor]:
 # %% ../../../nbs/atlas/use/01_place.ipynb #b86a4bfc
 def place(
     pairs,                 # a folder (`find_pairs`); or (input, output), (N, 3, S, S) float in [0, 1] each; or Pairs
-    encoder,               # a trained run's folder; or an encoder, or its folder, together with embeddings
+    encoder="pretrained",  # or a trained run's folder; or an encoder, or its folder, together with embeddings
     embeddings: Embeddings | str | Path | None = None,
     k: int = 20,           # neighbours that vote
     *,

@@ -178,7 +178,7 @@ def worth_grouping(table: pd.DataFrame) -> str:
 # %% ../../../nbs/transfer/affinity/10_grouping.ipynb #e6a2eff9
 def together(
     tasks: Sequence[str] | None = None,       # None: all that the map has
-    run: str | Path | Known = "runs/quick",   # a trained run, whose map is asked
+    run: str | Path | Known = "pretrained",   # a trained run, whose map is asked
     groups: int = 2,
     measured: pd.DataFrame | None = None,     # see `compare_groups`; None: what comes with the package
 ) -> Together:

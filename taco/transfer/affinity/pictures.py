@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from ...base import TacoError
 from ...style import OKABE_ITO, style
@@ -22,8 +22,8 @@ from .problems import GROUPS, Problem
 from .selectors import selector_look
 
 # %% auto #0
-__all__ = ['SHORT', 'KINDS', 'KIND_TITLES', 'problem_title', 'draw_matrix', 'kind_of', 'draw_selectors', 'draw_predicted',
-           'draw_uses', 'draw_transfer']
+__all__ = ['SHORT', 'KINDS', 'KIND_TITLES', 'problem_title', 'draw_matrix', 'kind_of', 'selector_title', 'strongest',
+           'draw_selectors', 'draw_predicted', 'draw_transfer']
 
 # %% ../../../nbs/transfer/affinity/08_pictures.ipynb #71dd65ee
 SHORT = dict(zip(GROUPS, ("radiology", "microscopy, photos")))
@@ -61,29 +61,41 @@ def draw_matrix(ax: Axes, gain: pd.DataFrame, error: pd.DataFrame | None = None)
 # %% ../../../nbs/transfer/affinity/08_pictures.ipynb #2a4004aa
 def kind_of(name: str) -> str: return "ours" if name == "ours" else selector_look(name).kind
 
-def draw_selectors(
-    ax: Axes, judged: Mapping[str, pd.DataFrame], what: str, top: float, xlabel: str,
-) -> None:
-    """Means over targets with 95 % intervals, best first; a line at the ceiling. `judged`: tables
-    of `judge` by name.
-    """
-    found = {name: over_targets(table[what]) for name, table in judged.items()}
-    order = sorted(found, key=lambda name: found[name][0])
-    for at, name in enumerate(order):
-        value, interval = found[name]
-        colour = KINDS[kind_of(name)]
-        ax.hlines(at, *interval, color=colour, lw=.8, alpha=.6)
-        ax.plot(value, at, "o", ms=3.2, color=colour)
-    titles = ["ours" if name == "ours" else selector_look(name).title for name in order]
-    ax.set_yticks(range(len(order)), titles, fontsize=5)
-    ax.set_ylim(-1.4, len(order) - .4)
-    ax.axvline(0, color="0.7", lw=.6, zorder=0)
-    if np.isfinite(top):
-        ax.axvline(top, color="0.3", lw=.8, ls=":", zorder=0)
-        ax.text(top, -.9, "ceiling ", fontsize=5, ha="right", va="center", color="0.3")
-    ax.set_xlabel(xlabel)
+def selector_title(name: str) -> str: return "ours" if name == "ours" else selector_look(name).title
 
-def _legend(figure: Figure, names: Sequence[str]) -> None:
+def strongest(judged: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """Of each encoder, and of each list, the way of comparing whose tau is largest: titles by
+    selector, worst first.
+    """
+    tau = {name: float(table["tau"].mean()) for name, table in judged.items()}
+    ways: dict[str, list[str]] = {}
+    for name in sorted(tau, key=lambda n: np.nan_to_num(tau[n], nan=-9.)):
+        ways.setdefault(selector_title(name).partition(";")[0].removesuffix(", features"), []).append(name)
+    best = {some[-1]: f"{selector_title(some[-1])} ({len(some)})" if len(some) > 1 else selector_title(some[-1])
+            for some in ways.values()}
+    return dict(sorted(best.items(), key=lambda item: np.nan_to_num(tau[item[0]], nan=-9.)))
+
+# %% ../../../nbs/transfer/affinity/08_pictures.ipynb #4e969ebb
+def draw_selectors(
+    ax: Axes, judged: Mapping[str, pd.DataFrame], names: Mapping[str, str], what: str, line: float, said: str,
+) -> None:
+    """Means of a column of `judge` over targets with 95 % intervals, one row for each of `names`
+    (titles by selector, from below), and a line that is said to be something.
+    """
+    for at, name in enumerate(names):
+        value, interval = over_targets(judged[name][what])
+        colour = KINDS[kind_of(name)]
+        ax.hlines(at, *interval, color=colour, lw=1, alpha=.6)
+        ax.plot(value, at, "o", ms=3.6, color=colour)
+    ax.set_yticks(range(len(names)), list(names.values()), fontsize=6)
+    ax.set_ylim(-.6, len(names) + .5)
+    ax.axvline(0, color="0.7", lw=.6, zorder=0)
+    if np.isfinite(line):
+        ax.axvline(line, color="0.3", lw=.8, ls=":", zorder=0)
+        ax.annotate(said, (line, len(names) - .1), fontsize=5.5, ha="center", va="center", color="0.3")
+    ax.tick_params(axis="x", labelsize=6)
+
+def _legend(figure: FigureBase, names: Sequence[str]) -> None:
     kinds = [kind for kind in KINDS if kind in {kind_of(name) for name in names}]
     marks = [plt.Line2D([], [], marker="o", ls="", ms=3.5, color=KINDS[k], label=KIND_TITLES[k]) for k in kinds]
     figure.legend(handles=marks, fontsize=6, loc="outside lower center", frameon=False, ncols=len(marks),
@@ -99,19 +111,12 @@ def draw_predicted(ax: Axes, place: np.ndarray, gain: np.ndarray) -> None:
     ax.plot(*zip(*middle), "o-", color=KINDS["ours"], ms=4)
     ax.set(xlabel="place given by ours (1: first)", ylabel="measured gain", ylim=(-1.6, 1.6))
 
-def draw_uses(ax: Axes, judged: Mapping[str, pd.DataFrame], chance: pd.Series) -> None:
-    "Regret and harm of the three first picks against a random pick, by selector."
-    names = list(judged)
-    means = pd.DataFrame({name: judged[name].mean() for name in names})
-    width = .38
-    for k, (what, title) in enumerate(dict(regret3="regret", harm3="worse than scratch").items()):
-        at = np.arange(len(names)) + (k - .5) * width
-        ax.bar(at, means.loc[what], width * .9, color=[KINDS[kind_of(n)] for n in names], alpha=1 - .5 * k)
-        ax.axhline(chance[what], color="0.3", lw=.8, ls="-" if k == 0 else "--")
-        ax.text(1.01, chance[what], f"{title},\nat random", fontsize=5, va="center", transform=ax.get_yaxis_transform())
-    titles = ["ours" if n == "ours" else selector_look(n).title for n in names]
-    ax.set_xticks(range(len(names)), titles, rotation=40, ha="right", fontsize=5.5)
-    ax.set_ylabel("of the three first: regret (dark),\nworse than scratch (light)")
+def _lines_of(ceilings: tuple[float, float], chance: pd.Series) -> dict[str, tuple[str, float, str]]:
+    "By column of `judge`: its title, where its line stands and what that is."
+    return dict(tau=("weighted tau,\nties at random", ceilings[0], "ceiling"),
+                tau_centred=("the same without means\nof sources and targets", ceilings[1], "ceiling"),
+                regret3=("regret of the\nfirst three", chance["regret3"], "at random"),
+                harm3=("first three worse\nthan scratch", chance["harm3"], "at random"))
 
 # %% ../../../nbs/transfer/affinity/08_pictures.ipynb #4ba344d0
 @style
@@ -123,18 +128,20 @@ def draw_transfer(
     ceilings: tuple[float, float],         # of tau, and centred
     chance: pd.Series,                     # USES of a random pick
 ) -> Figure:
-    "Figure 12: the matrix; tau, and tau centred twice; predicted and measured; what picks bring."
-    figure = plt.figure(figsize=(7.2, 8.4), layout="constrained")
-    grid = figure.add_gridspec(3, 2, height_ratios=[1.35, 1.25, .9])
-    matrix, tau, level = (figure.add_subplot(grid[p]) for p in ((0, slice(None)), (1, 0), (1, 1)))
+    "Figure 12: the matrix; predicted and measured; by selector tau, tau centred twice, what picks bring."
+    names = strongest(judged)
+    heights = .17 * len(gain) + 1.3, .17 * len(names) + .9
+    figure = plt.figure(figsize=(7.2, sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(2, 1, height_ratios=heights)
+    upper, lower = (figure.add_subfigure(grid[row]) for row in range(2))
+    matrix, predicted = upper.subplots(1, 2, width_ratios=[2.2, 1])
     draw_matrix(matrix, gain, error)
-    draw_selectors(tau, judged, "tau", ceilings[0], "weighted tau, ties at random")
-    draw_selectors(level, judged, "tau_centred", ceilings[1], "the same, sources' and targets' means taken out")
-    _legend(figure, list(judged))
-    predicted, used = figure.add_subplot(grid[2, 0]), figure.add_subplot(grid[2, 1])
     draw_predicted(predicted, place, gain.to_numpy())
-    best = sorted(judged, key=lambda n: -judged[n]["tau"].mean())[:6]
-    draw_uses(used, {n: judged[n] for n in dict.fromkeys(["ours", *best])}, chance)
-    for letter, ax in zip("abcde", (matrix, tau, level, predicted, used)):
+    axes = lower.subplots(1, 4, sharey=True)
+    for ax, (what, (title, line, said)) in zip(axes, _lines_of(ceilings, chance).items()):
+        draw_selectors(ax, judged, names, what, line, said)
+        ax.set_xlabel(title, fontsize=6.5)
+    _legend(lower, list(names))
+    for letter, ax in zip("abcdef", (matrix, predicted, *axes)):
         ax.set_title(letter, loc="left", fontweight="bold", fontsize=8)
     return figure

@@ -177,7 +177,7 @@ def recommended(likeness: pd.Series, known: Precedents, most: int = 5) -> Recomm
 # %% ../../../nbs/transfer/affinity/07_recommend.ipynb #1dc85cff
 def recommend(
     pairs,                                 # a folder of pairs, or two stacks (N, 3, S, S), as for `taco.place`
-    run: str | Path | Known = "runs/quick",  # a trained run, whose map is asked
+    run: str | Path | Known = "pretrained",  # a trained run, whose map is asked
     outcomes: pd.DataFrame | None = None,  # None: the matrix that comes with the package
     guesses: dict[str, pd.DataFrame] | None = None,  # about its targets; None: what comes with that matrix, or nothing
     most: int = 5,
@@ -210,7 +210,7 @@ def recommend(
 def recommend_for_card(
     card: str,                        # its name, or file
     task: str | None = None,          # None: each semantic and generative one that its images allow
-    run: str | Path | Known = "runs/quick",
+    run: str | Path | Known = "pretrained",
     data: str | Path | None = None,   # folder of real datasets; None: TACO_DATA, else phantoms
     most: int = 5,
     count: int = 16,                  # pairs

@@ -119,8 +119,8 @@ def transfer_metrics(found: Report, data: str, seeds: int) -> dict[str, dict[str
     ours = found.judged["ours"]
     out = dict(transfer_reliability=one(found.reliability), transfer_ceiling=mean(found.top["tau"]),
                transfer_ceiling_centred=mean(found.top["tau_centred"]))
-    if "taco" in found.guesses:  # not chosen by any outcome, so chance is what sources exchanged give
-        out["transfer_by_chance_taco"] = one(by_chance(found.guesses["taco"], found.gain))
+    for name in found.guesses.keys() & {"ours", "theirs", "taco", "random"}:  # chance: sources exchanged
+        out[f"transfer_by_chance_{name}"] = one(by_chance(found.guesses[name], found.gain))
     names = dict(tau="tau", tau_centred="tau_centred", percentile3="percentile3", regret3="regret3",
                  improvement1="improvement1", harm3="worse_than_scratch")
     out |= {f"transfer_{name}": mean(ours[what]) for what, name in names.items()}
