@@ -49,8 +49,9 @@ THREADS |= dict.fromkeys(TRAININGS, max(1, min(2, workflow.cores // 2) if ON_CPU
 
 def code_of(name):
     "What the experiment computes with: its own code, and for packing the cards as well."
-    cards = sorted(Path("taco/data/cards").glob("*.toml")) if name == "pack" else []
-    return fingerprint(find_experiment(name)) + sha256(b"".join(c.read_bytes() for c in cards)).hexdigest()[:8]
+    files = sorted(Path("taco/data/cards").glob("*.toml")) if name == "pack" else []
+    files += map(Path, PROFILE["shared"].get("modules") or [])  # tasks of one's own
+    return fingerprint(find_experiment(name)) + sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:8]
 
 
 @functools.cache

@@ -10,9 +10,9 @@ from .ending import listen
 listen()
 
 # %% auto #0
-__all__ = ['app', 'console', 'NAME', 'PAIR', 'AGAIN', 'main', 'called', 'tasks', 'experiments', 'read_value', 'given_parameters',
-           'json_parameters', 'run', 'of_profile', 'publish_profile', 'as_in_profile', 'unfinished', 'read_metrics',
-           'metrics', 'doctor']
+__all__ = ['app', 'console', 'NAME', 'PAIR', 'AGAIN', 'everywhere', 'main', 'called', 'tasks', 'experiments', 'read_value',
+           'given_parameters', 'json_parameters', 'run', 'of_profile', 'publish_profile', 'as_in_profile', 'unfinished',
+           'read_metrics', 'metrics', 'doctor']
 
 # %% ../../nbs/cli/00_main.ipynb #c3ce9281
 import json
@@ -58,12 +58,21 @@ from ..workflow.seal import read_done
 
 # %% ../../nbs/cli/00_main.ipynb #7c94f353
 app = typer.Typer(
-    name="taco", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="How do medical vision tasks relate to each other? Run and inspect the experiments of taco.")
+    name="taco", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(data_app, name="data")
 add_atlas_commands(app)
 add_transfer_commands(app)
 console = Console()
+
+@app.callback()
+def everywhere(
+    modules: Annotated[
+        list[Path] | None, typer.Option("--modules", "-m", help="Python file with tasks of your own.")] = None,
+) -> None:
+    "How do medical vision tasks relate to each other? Run and inspect the experiments of taco."
+    if not modules: return
+    from taco.tasks.catalogue import use_modules
+    use_modules(modules)
 
 def main(words: list[str] | None = None) -> NoReturn:
     "Entry point: the words of the command line, or these; always ends the process, see `taco.cli.ending`."
@@ -83,11 +92,11 @@ def called(words: list[str] | None) -> int | None:
 # %% ../../nbs/cli/00_main.ipynb #30c58d7e
 @app.command()
 def tasks() -> None:
-    "List the thirty tasks: family, what they need of a record, their parameters."
-    from taco.tasks.catalogue import ALL_TASKS
+    "List the thirty tasks, and yours: family, what they need of a record, their parameters."
+    from taco.tasks.catalogue import ALL_TASKS, own_tasks
     from taco.tasks.task import get_task
     table = Table("task", "family", "needs", "parameters", "what it shows")
-    for task in map(get_task, ALL_TASKS):
+    for task in map(get_task, [*ALL_TASKS, *own_tasks()]):
         needs = " ".join(sorted(task.needs - {"image"}))
         table.add_row(task.name, task.family, needs, " ".join(task.parameters), task.summary)
     console.print(table)
@@ -143,6 +152,7 @@ def run(
 ) -> None:
     "Run one experiment; the executed notebook lands in the run's folder."
     typed = json_parameters(given_json) | given_parameters(parameter or [], file)
+    if own := os.environ.get("TACO_MODULES"): typed.setdefault("modules", own.split(os.pathsep))  # of taco --modules
     given = of_profile(profile, experiment, typed) if profile else typed
     notebook = find_experiment(experiment) if not profile else find_experiment(given.pop("experiment"))
     waits = 60. if given_json != "{}" else 0.  # Snakemake may follow upon another that is just ending

@@ -17,7 +17,7 @@ from ..base import ParameterError, TacoError, refusing, suggest
 from ..fingerprint import notebook_cells
 
 # %% auto #0
-__all__ = ['ExperimentError', 'project_root', 'known_experiments', 'find_experiment', 'run_command', 'Parameter',
+__all__ = ['EVERYWHERE', 'ExperimentError', 'project_root', 'known_experiments', 'find_experiment', 'run_command', 'Parameter',
            'read_parameters', 'parameters_cell', 'declared_parameters', 'links', 'all_needs', 'fits_type',
            'check_parameters', 'check_injected']
 
@@ -103,10 +103,12 @@ def parameters_cell(notebook: str | Path) -> str:
     refuse("This notebook has no cell tagged 'parameters'.",
            fix="Tag its parameter cell in JupyterLab, or choose a notebook of nbs/experiments.")
 
+EVERYWHERE = {"modules": Parameter("modules", "list[str]", [], "Python files with tasks of your own")}
+
 def declared_parameters(experiment: str | Path) -> dict[str, Parameter]:
-    "The parameters of an experiment given by name or path. Raises `ExperimentError`."
+    "The parameters of an experiment given by name or path, and those of all. Raises `ExperimentError`."
     path = find_experiment(experiment)
-    return read_parameters(parameters_cell(path), path)
+    return read_parameters(parameters_cell(path), path) | EVERYWHERE
 
 # %% ../../nbs/workflow/00_parameters.ipynb #02b24d39
 def links(experiment: str | Path) -> dict[str, str]:
@@ -184,4 +186,4 @@ def check_injected(namespace: dict) -> None:
     for declared, given in zip(history, history[1:]):
         if not given.lstrip().startswith("# Parameters"): continue
         values = {name: p.default for name, p in read_parameters(given).items()}
-        return check_parameters(read_parameters(declared), values)
+        return check_parameters(read_parameters(declared) | EVERYWHERE, values)
