@@ -8,7 +8,7 @@ PYTHON  ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'imp
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help env reproduce unified sequences transfer all real atlas test test-long test-all bench \
-        chapters readme lint check lab hooks lock clean
+        chapters readme lint check lab hooks lock wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -34,7 +34,7 @@ define run
 	@$(BIN)/taco publish $(PROFILE)
 endef
 
-reproduce: env  ## train TaCo and draw its figures of PROFILE (quick: about 30 minutes on two cores)
+reproduce: env  ## train TaCo and draw its figures of PROFILE (quick: about 35 minutes on two cores)
 	$(call run,taco)
 
 unified: env  ## UMS-Rep: one representation, three tasks; figure 10 (quick: about 15 minutes on two cores)
@@ -95,6 +95,10 @@ hooks: env  ## on commit: clean notebooks, lint; merge notebooks cell by cell (f
 
 lock:  ## write requirements.lock anew from the ranges in settings.ini
 	@$(PYTHON) tools/lock.py
+
+wheel: env  ## the package as one file in dist/, encoder included, to be installed anywhere with pip
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@rm -rf build && ls dist
 
 clean:  ## remove runs and caches; figures and the environment stay
 	rm -rf runs .snakemake .pytest_cache

@@ -8,7 +8,7 @@ settings = ConfigParser(delimiters=["="])
 settings.read("settings.ini", encoding="utf-8")
 cfg = settings["DEFAULT"]
 readme = Path("README.md")
-PACKED = [f"**/*.{kind}" for kind in "toml html csv md json safetensors npy npz jpg".split()]  # all that is no Python
+PACKED = ["py.typed", *(f"**/*.{kind}" for kind in "toml html csv md json safetensors npy npz jpg".split())]
 
 setup(
     name=cfg["lib_name"], version=cfg["version"], description=cfg["description"],

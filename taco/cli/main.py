@@ -10,9 +10,9 @@ from .ending import listen
 listen()
 
 # %% auto #0
-__all__ = ['app', 'console', 'NAME', 'PAIR', 'AGAIN', 'everywhere', 'main', 'called', 'tasks', 'experiments', 'read_value',
-           'given_parameters', 'json_parameters', 'run', 'of_profile', 'publish_profile', 'as_in_profile', 'unfinished',
-           'read_metrics', 'metrics', 'doctor']
+__all__ = ['app', 'console', 'NAME', 'PAIR', 'AGAIN', 'tell_version', 'everywhere', 'main', 'called', 'tasks', 'experiments',
+           'read_value', 'given_parameters', 'json_parameters', 'run', 'of_profile', 'publish_profile', 'as_in_profile',
+           'unfinished', 'read_metrics', 'metrics', 'doctor']
 
 # %% ../../nbs/cli/00_main.ipynb #c3ce9281
 import json
@@ -28,6 +28,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 # %% ../../nbs/cli/00_main.ipynb #39af1cae
+import taco
 from ..base import ParameterError, TacoError, refusing, suggest
 from .atlas import add_atlas_commands
 from .data import data_app
@@ -58,14 +59,22 @@ from ..workflow.seal import read_done
 
 # %% ../../nbs/cli/00_main.ipynb #7c94f353
 app = typer.Typer(
-    name="taco", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    name="taco", no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(data_app, name="data")
 add_atlas_commands(app)
 add_transfer_commands(app)
 console = Console()
 
+def tell_version(asked: bool) -> None:
+    "Print the version, and end."
+    if not asked: return
+    typer.echo(f"taco {taco.__version__}")
+    raise typer.Exit
+
 @app.callback()
 def everywhere(
+    version: Annotated[bool, typer.Option(
+        "--version", callback=tell_version, is_eager=True, help="Show the version and exit.")] = False,
     modules: Annotated[
         list[Path] | None, typer.Option("--modules", "-m", help="Python file with tasks of your own.")] = None,
 ) -> None:
@@ -278,10 +287,17 @@ def metrics(
 # %% ../../nbs/cli/00_main.ipynb #d236419d
 @app.command()
 def doctor(
-    run: Annotated[Path, typer.Argument(help="A run's folder, a profile's (runs/quick or quick), or figures/quick.")],
+    run: Annotated[Path | None, typer.Argument(
+        help="A run's folder, a profile's (runs/quick or quick), or figures/quick; none: the machine.")] = None,
 ) -> None:
-    "Compare every file of runs with what they were, and name what is damaged, missing, unfinished, locked or stale."
-    from taco.workflow.doctor import cost, examine, wrong
+    """Compare every file of runs with what they were, and name what is damaged, missing, unfinished, locked or stale;
+    without a run: what is installed and at hand.
+    """
+    from taco.workflow.doctor import cost, examine, machine, wrong
+    if run is None:
+        for name, words in machine().items():
+            console.print(f"{name:<13} {escape(words)}", highlight=False, soft_wrap=True)
+        return
     found = examine(run)
     for name, findings in found.items():
         if not findings:

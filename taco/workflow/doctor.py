@@ -5,21 +5,28 @@
 # %% ../../nbs/workflow/08_doctor.ipynb #67d2fdf6
 from __future__ import annotations
 
+import os
+import platform
+import shutil
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
-from ..base import TacoError, refusing
+import taco
+from ..base import TacoError, limit_threads, refusing
 from ..disk import file_digest
 from ..fingerprint import fingerprint
+from ..learning.encoder import SHIPPED
 from ..lock import holder, in_words
 from ..reading import check_files, read_json
 from .parameters import ExperimentError, find_experiment, project_root, run_command
 from .profile import differences, load_profile, profile_folders
 from .publish import DIGESTS
-from .seal import DONE, faults, read_done
+from .seal import DONE, PACKAGES, faults, read_done
 
 # %% auto #0
-__all__ = ['Finding', 'wrong', 'examine_run', 'stale', 'place_of', 'examine', 'is_run', 'cost', 'examine_published']
+__all__ = ['Finding', 'wrong', 'examine_run', 'stale', 'place_of', 'examine', 'is_run', 'cost', 'examine_published', 'machine',
+           'installed']
 
 # %% ../../nbs/workflow/08_doctor.ipynb #d5a7c6d5
 @dataclass(frozen=True)
@@ -125,3 +132,34 @@ def examine_published(folder: Path) -> list[Finding]:
             kind = "damaged" if (folder / name).exists() else "missing"
             found.append(Finding(kind, name, error.what, again))
     return found
+
+# %% ../../nbs/workflow/08_doctor.ipynb #a53e4a6d
+def machine() -> dict[str, str]:
+    "What is installed and at hand, in words; what is absent is said, and is no error."
+    import psutil
+    import torch
+    here, data = Path.cwd(), os.environ.get("TACO_DATA")
+    gpu = torch.cuda.is_available()
+    known = (SHIPPED / "train/encoder/encoder.safetensors").is_file()
+    return {
+        "taco": f"{taco.__version__}, in {Path(taco.__file__).parent}",
+        **{name: installed(name) for name in ("python", *PACKAGES)},
+        "cores": f"{limit_threads()} of {os.cpu_count()} may be used",
+        "memory": f"{psutil.virtual_memory().available / 2**30:.1f} GiB of "
+                  f"{psutil.virtual_memory().total / 2**30:.1f} are free",
+        "gpu": torch.cuda.get_device_name() if gpu else "none: everything runs on the CPU",
+        "bfloat16": "yes" if gpu and torch.cuda.is_bf16_supported() else "not used",
+        "encoder": "comes with the package" if known else "absent: install the package anew",
+        "datasets": f"TACO_DATA is {data}" if data and Path(data).is_dir() else
+                    f"TACO_DATA is {data}, which is no folder" if data else
+                    "TACO_DATA is not set: phantoms and packaged images",
+        "experiments": str(project_root()) if (project_root() / "nbs/experiments").is_dir() else
+                       "not here: they are notebooks of the repository",
+        "this folder": f"{here}, {'can be written' if os.access(here, os.W_OK) else 'cannot be written'}, "
+                       f"{shutil.disk_usage(here).free / 2**30:.0f} GiB free"}
+
+def installed(name: str) -> str:
+    "The version of a package, or that it is absent."
+    if name == "python": return platform.python_version()
+    try: return metadata.version(name)
+    except metadata.PackageNotFoundError: return "absent"

@@ -21,9 +21,9 @@ from ..reading import read_json, read_text
 from .parameters import ExperimentError, links, project_root, run_command
 
 # %% auto #0
-__all__ = ['DONE', 'FINISHING', 'BEFORE', 'NOTES', 'LARGE', 'SHOWN', 'files_of', 'seal', 'read_done', 'fault_of', 'faults',
-           'check_sealed', 'finished', 'peak_memory', 'versions', 'git_commit', 'check_needs', 'packed_folders',
-           'content_key']
+__all__ = ['DONE', 'FINISHING', 'BEFORE', 'NOTES', 'LARGE', 'SHOWN', 'PACKAGES', 'files_of', 'seal', 'read_done', 'fault_of',
+           'faults', 'check_sealed', 'finished', 'peak_memory', 'versions', 'git_commit', 'check_needs',
+           'packed_folders', 'content_key']
 
 # %% ../../nbs/workflow/07_seal.ipynb #b0e7c9a7
 DONE = "done.json"
@@ -122,10 +122,11 @@ def peak_memory() -> dict[str, int]:
     return dict(own=round(own), largest=round(largest))
 
 # %% ../../nbs/workflow/07_seal.ipynb #386d796c
+PACKAGES = "torch monai lightning numpy scipy scikit-image scikit-learn umap-learn matplotlib".split()
+
 def versions() -> dict[str, str]:
     "Versions of what the numbers depend on."
-    names = "torch monai lightning numpy scipy scikit-image scikit-learn umap-learn matplotlib".split()
-    return {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in names}}
+    return {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in PACKAGES}}
 
 def git_commit(root: Path) -> str:
     "The commit of the working tree, with '+' when files differ from it; 'unknown' outside git, or without the program."

@@ -168,7 +168,9 @@ ANSWERS = (  # figure, experiment, question, answer
      "of each image alone <real/encoders_task_knn_unseen_datasets_single-images>; ImageNet "
      "<real/encoders_task_knn_unseen_datasets_imagenet-lite>, pixels <real/encoders_task_knn_unseen_datasets_pixels>"),
     ("real/fig5_blending", "blending", "which tasks are distinct?",
-     "<real/tasks_distinct:.0f>; <real/tasks_blending:.0f> blend, <real/tasks_undecided:.0f> are undecided"),
+     "<real/tasks_distinct:.0f>; <real/tasks_blending:.0f> blend, <real/tasks_undecided:.0f> are undecided "
+     "(phantoms <tasks_distinct:.0f>, by statistics <tasks_distinct_statistics_lda:.0f>, of each image alone "
+     "<tasks_distinct_single_images:.0f>)"),
     ("real/fig6_datasets", "datasets", "how do datasets lie within a task?",
      "the dataset is named for <real/datasets_knn_within_task_taco_longer> of pairs, "
      "with (task, dataset) as positives for <real/datasets_knn_within_task_taco_dataset>"),
@@ -177,8 +179,11 @@ ANSWERS = (  # figure, experiment, question, answer
 # %% ../../nbs/workflow/04_tables.ipynb #edac2c66
 ANSWERS += (
     ("real/fig7_alterations", "alterations", "what happens as a pair is altered?",
-     "the strength of <real/alterations_readable:.0f> of twelve can be read from the features (R² ≥ 0.9): of "
-     "brightness <real/readable_brightness_up>, noise <real/readable_noise>, a rotation <real/readable_rotation>"),
+     "its strength can be read from the features, R²: brightness up <real/readable_brightness_up>, down "
+     "<real/readable_brightness_down>, noise <real/readable_noise>, blur <real/readable_blur>, undersampling "
+     "<real/readable_undersampling>, rotation <real/readable_rotation>, zoom in <real/readable_zoom_in>, out "
+     "<real/readable_zoom_out>, shift <real/readable_translation>, elastic <real/readable_elastic>, masks eroded "
+     "<real/readable_mask_erosion>, dilated <real/readable_mask_dilation>"),
     ("real/fig8_failures", "failures", "can a failed output be told?",
      "AUROC of what is typical <real/failures_auroc> (statistics <real/failures_auroc_statistics>), of the output of "
      "another image <real/failures_auroc_other_image> (<real/failures_auroc_other_image_statistics>; phantoms "

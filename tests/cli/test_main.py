@@ -6,6 +6,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from taco import __version__ as version
 from taco.cli.main import app, main
 
 
@@ -20,6 +21,18 @@ def test_help_names_every_command():
     assert shown.exit_code == 0
     for name in ("tasks", "experiments", "run", "data", "atlas", "place", "publish", "metrics"):
         assert name in shown.output
+
+
+def test_the_version_and_what_the_machine_has(tmp_path, monkeypatch):
+    told = CliRunner().invoke(app, ["--version"])
+    assert told.exit_code == 0 and told.output == f"taco {version}\n"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TACO_DATA", str(tmp_path / "nowhere"))
+    told = CliRunner().invoke(app, ["doctor"])
+    assert told.exit_code == 0
+    for words in (f"taco          {version}", "torch         2", "comes with the package", "which is no folder",
+                  "not here: they are notebooks", "can be written"):
+        assert words in told.output
 
 
 COMMANDS = [(("place",), "encoder"), (("atlas",), "thumbnail"), (("data", "pack"), "workers"), (("run",), "profile")]
