@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import importlib.util
 import math
 import re
@@ -36,10 +37,13 @@ def known_experiments() -> dict[str, Path]:
     if folder.is_dir(): return {p.stem: p for p in sorted(folder.glob("*.ipynb"))}
     spec = importlib.util.find_spec("taco")
     home = Path(spec.origin).parent.parent if spec and spec.origin else Path()
-    place = str(home) if (home / "nbs/experiments").is_dir() else "to the folder that holds settings.ini and nbs/"
+    there = (home / "nbs/experiments").is_dir()
+    page = "" if there else importlib.metadata.metadata("taco").get("Home-page", "")
     raise ExperimentError(
         "This is not the folder of the project.", file=Path.cwd(), found="no nbs/experiments here or above",
-        expected="a folder with settings.ini and nbs/experiments", fix=f"Change the folder first: cd {place}")
+        expected="a folder with settings.ini and nbs/experiments",
+        fix=f"Change the folder first: cd {home}" if there else
+            f"Experiments are notebooks of the repository, not of the wheel: git clone {page}, and work in its folder.")
 
 def find_experiment(name: str | Path) -> Path:
     "Path of an experiment given by name or path. Raises `ExperimentError` with the nearest known name."

@@ -157,9 +157,9 @@ def study_tables(experiment: str, metrics: dict) -> list[str]:
 ANSWERS = (  # figure, experiment, question, answer
     ("fig1_gallery", "gallery", "what are the thirty tasks?",
      "ten semantic, ten generative, ten transformations"),
-    ("real/fig2_map", "map", "what does the space look like?", "clusters of tasks, datasets mixed inside them"),
+    ("real/fig2_map", "map", "what does the space look like?", "clusters of tasks, datasets mixed inside"),
     ("real/fig3_similarity", "similarity", "which tasks are alike?",
-     "those of a family (AUC of cosines within over between <real/family_auc_taco>); but so they are for raw pixels "
+     "those of a family (AUC of cosines within over between <real/family_auc_taco>); but so for raw pixels "
      "(<real/family_auc_pixels>) and random weights (<real/family_auc_random>)"),
     ("real/fig4_encoders", "encoders", "do other encoders see tasks, too?",
      "on datasets never seen: <real/encoders_task_knn_unseen_datasets_taco> (kNN; phantoms "
@@ -179,7 +179,7 @@ ANSWERS = (  # figure, experiment, question, answer
 # %% ../../nbs/workflow/04_tables.ipynb #edac2c66
 ANSWERS += (
     ("real/fig7_alterations", "alterations", "what happens as a pair is altered?",
-     "its strength can be read from the features, R²: brightness up <real/readable_brightness_up>, down "
+     "its strength is read from the features, R²: brightness up <real/readable_brightness_up>, down "
      "<real/readable_brightness_down>, noise <real/readable_noise>, blur <real/readable_blur>, undersampling "
      "<real/readable_undersampling>, rotation <real/readable_rotation>, zoom in <real/readable_zoom_in>, out "
      "<real/readable_zoom_out>, shift <real/readable_translation>, elastic <real/readable_elastic>, masks eroded "
