@@ -8,7 +8,7 @@ PYTHON  ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'imp
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help env reproduce unified sequences transfer all real atlas test test-long test-all bench \
-        chapters readme lint check lab hooks lock wheel clean
+        chapters readme lint check lab hooks lock wheel book clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -95,6 +95,16 @@ hooks: env  ## on commit: clean notebooks, lint; merge notebooks cell by cell (f
 
 lock:  ## write requirements.lock anew from the ranges in settings.ini
 	@$(PYTHON) tools/lock.py
+
+$(VENV)-book/.ready: $(VENV)/.ready
+	@$(BIN)/python -m venv $(VENV)-book
+	@$(VENV)-book/bin/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^book_requirements *= *//p' settings.ini)"
+	@where='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	  $(BIN)/python -c "$$where" > "$$($(VENV)-book/bin/python -c "$$where")/taco.pth"
+	@touch $@
+
+book: $(VENV)-book/.ready  ## the notebooks as a site with a search, the atlas and all docstrings: book/_build/html/index.html
+	@$(VENV)-book/bin/python -m tools.book
 
 wheel: env  ## the package as one file in dist/, encoder included, to be installed anywhere with pip
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
