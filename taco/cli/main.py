@@ -12,7 +12,7 @@ listen()
 # %% auto #0
 __all__ = ['app', 'console', 'NAME', 'PAIR', 'AGAIN', 'tell_version', 'everywhere', 'main', 'called', 'tasks', 'experiments',
            'read_value', 'given_parameters', 'json_parameters', 'run', 'of_profile', 'publish_profile', 'as_in_profile',
-           'unfinished', 'read_metrics', 'metrics', 'doctor']
+           'unfinished', 'read_metrics', 'metrics', 'table', 'doctor']
 
 # %% ../../nbs/cli/00_main.ipynb #c3ce9281
 import json
@@ -285,6 +285,16 @@ def metrics(
     (Console(width=500) if wide else console).print(table)
 
 # %% ../../nbs/cli/00_main.ipynb #d236419d
+@app.command()
+def table(
+    folder: Annotated[Path, typer.Argument(help="A folder with metrics.json, for example figures/quick.")],
+    only: Annotated[list[str] | None, typer.Option(help="Patterns of names: --only 'task_knn_*'.")] = None,
+    latex: Annotated[bool, typer.Option("--latex", help="For LaTeX with booktabs; else Markdown.")] = False,
+) -> None:
+    "Print metrics with their intervals as a table for a paper."
+    from taco.workflow.tables import paper_table
+    typer.echo(paper_table(read_metrics(folder), only or ["*"], latex))
+
 @app.command()
 def doctor(
     run: Annotated[Path | None, typer.Argument(

@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
+
+from ..base import ParameterError, refusing, suggest
 
 # %% auto #0
 __all__ = ['ENCODER_ROWS', 'GROUPS', 'ARMS', 'SCORES', 'STUDY_TABLES', 'ANSWERS', 'PLACE', 'CLAUSE', 'with_interval',
-           'markdown_table', 'encoders_table', 'modalities_of', 'ums_rep_table', 'few_labels_table', 'not_worse_table',
-           'sequence_tables', 'data_table', 'study_tables', 'fill_in_metrics', 'answers_table']
+           'markdown_table', 'paper_table', 'encoders_table', 'modalities_of', 'ums_rep_table', 'few_labels_table',
+           'not_worse_table', 'sequence_tables', 'data_table', 'study_tables', 'fill_in_metrics', 'answers_table']
 
 # %% ../../nbs/workflow/04_tables.ipynb #8a0e3854
 def with_interval(metric: dict | None, digits: int = 3, sign: str = "") -> str:
@@ -29,6 +32,21 @@ def markdown_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     if not rows: return ""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+# %% ../../nbs/workflow/04_tables.ipynb #efb5525d
+def paper_table(metrics: dict, only: Iterable[str] = ("*",), latex: bool = False) -> str:
+    """The metrics whose names match one of the patterns (`task_knn_*`), with intervals. Raises
+    `ParameterError` where none does.
+    """
+    names = [name for name in metrics if any(fnmatchcase(name, pattern) for pattern in only)]
+    if not names:
+        refusing(ParameterError)("No metric has such a name.", "only", ", ".join(only), "a pattern such as task_knn_*",
+                                 suggest(next(iter(only), ""), metrics))
+    heads = ["metric", "value (95 % interval)", "n", "seeds", "data"]
+    rows = [[name, with_interval(m := metrics[name], 3), m["n"], m["seeds"], m["data"]] for name in names]
+    if not latex: return markdown_table(heads, [[f"`{row[0]}`", *map(str, row[1:])] for row in rows])
+    import pandas as pd
+    return pd.DataFrame(rows, columns=heads).to_latex(index=False, escape=True, column_format="llrrl").rstrip()
 
 # %% ../../nbs/workflow/04_tables.ipynb #aa5bdb39
 ENCODER_ROWS = {

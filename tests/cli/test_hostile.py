@@ -24,6 +24,7 @@ COMMANDS = {
     "run": ["pack"],
     "publish": ["quick"],
     "metrics": ["nowhere"],
+    "table": ["nowhere"],
     "doctor": ["nowhere"],
     "atlas": ["nowhere"],
     "ask": ["nowhere", "nowhere"],
