@@ -98,7 +98,8 @@ lock:  ## write requirements.lock anew from the ranges in settings.ini
 
 $(VENV)-book/.ready: $(VENV)/.ready
 	@$(BIN)/python -m venv $(VENV)-book
-	@$(VENV)-book/bin/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^book_requirements *= *//p' settings.ini)"
+	@need="$$(sed -n 's/^book_requirements *= *//p' settings.ini)"; \
+	  cd $(VENV)-book && bin/python -m pip install --quiet --disable-pip-version-check "$$need"
 	@where='import sysconfig; print(sysconfig.get_path("purelib"))'; \
 	  $(BIN)/python -c "$$where" > "$$($(VENV)-book/bin/python -c "$$where")/taco.pth"
 	@touch $@

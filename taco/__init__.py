@@ -25,6 +25,7 @@ DOOR = {
     "taco.atlas.figures": "draw_map",
     "taco.atlas.use.place": "place",
     "taco.atlas.use.own": "embed_pair",
+    "taco.atlas.use.compare": "compare",
     "taco.transfer.affinity.recommend": "recommend",
     "taco.transfer.affinity.grouping": "together",
     "taco.workflow.page": "write_atlas",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PAIRS_HELP', 'WORDS_HELP', 'ENCODER_HELP', 'DATA_HELP', 'RUN_HELP', 'shown_table', 'split_words', 'place_command',
-           'check_asked', 'ask_command', 'atlas_command', 'demo_command', 'add_atlas_commands']
+           'check_asked', 'ask_command', 'atlas_command', 'demo_command', 'compare_command', 'add_atlas_commands']
 
 # %% ../../nbs/cli/02_atlas.ipynb #d49f8ca3
 def shown_table(table: pd.DataFrame, title: str) -> Table:
@@ -147,10 +147,29 @@ def demo_command(
     console.print(f"Open {escape(str(page))} in a browser. Yours: taco place FOLDER, with input/ and output/ in it.",
                   soft_wrap=True)
 
+# %% ../../nbs/cli/02_atlas.ipynb #b683958c
+def compare_command(
+    cards: Annotated[list[str], typer.Argument(help="Two cards or more, shipped or files.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of all datasets; else phantoms.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="A task to ask about; none: all.")] = None,
+    encoder: Annotated[Path, typer.Option(help=ENCODER_HELP)] = Path("pretrained"),
+    subjects: Annotated[int, typer.Option(min=2, help="Subjects of each dataset, at most.")] = 40,
+    packed: Annotated[Path, typer.Option(help="Where packed data is kept.")] = Path("data/packed"),
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write tables and a picture here.")] = None,
+) -> None:
+    "Which datasets look alike, and for which task?"
+    from taco.atlas.use.compare import compare
+    from taco.tasks.catalogue import ALL_TASKS
+    found, console = compare(cards, root, packed, task or ALL_TASKS, encoder, subjects), Console()
+    console.print(shown_table(found.datasets.astype(str), "Datasets"))
+    for sentence in found.sentences(): console.print(escape(sentence), highlight=False)
+    if out: console.print(f"Tables and compared.png are in {escape(str(found.save(out)))}", soft_wrap=True)
+
 # %% ../../nbs/cli/02_atlas.ipynb #883a339f
 def add_atlas_commands(app: typer.Typer) -> None:
     "Enter the commands."
     app.command("ask")(ask_command)
     app.command("demo")(demo_command)
+    app.command("compare")(compare_command)
     app.command("atlas")(atlas_command)
     app.command("place")(place_command)

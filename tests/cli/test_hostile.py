@@ -29,6 +29,7 @@ COMMANDS = {
     "atlas": ["nowhere"],
     "ask": ["nowhere", "nowhere"],
     "demo": [],
+    "compare": ["nowhere", "nowhere"],
     "place": ["nowhere"],
     "recommend": ["nowhere"],
     "judge": ["nowhere"],
