@@ -35,7 +35,7 @@ def text_of(file) -> str:
 def test_every_notebook_has_one_place_in_the_book(made):
     folder, contents = made
     named = files_of(contents)
-    assert len(named) == len(set(named))
+    assert len(named) == len(set(named)) and "[]" not in json.dumps(contents), "the builder takes no empty list"
     notebooks = {p.relative_to(folder).with_suffix("").as_posix() for p in (folder / "nbs").rglob("*.ipynb")}
     assert notebooks <= set(named)
     for name in named: assert (folder / f"{name}.md").exists() or (folder / f"{name}.ipynb").exists(), name

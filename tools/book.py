@@ -117,14 +117,18 @@ def atlas_page() -> None:
     (BOOK / "atlas.md").write_text(f"# The atlas\n\n{text} {alone}\n\n{frame}\n")
 
 
+def with_tables(folder: str) -> dict:
+    "The results of a profile, and below them its tables, where it has some."
+    tables = [dict(file=at(p.with_suffix(""))) for p in sorted((BOOK / folder).glob("tables/*.md"))]
+    return dict(file=f"{folder}/README") | (dict(sections=tables) if tables else {})
+
+
 def table_of_contents() -> dict:
     "The whole book, in the order of its reading."
     file = lambda path: dict(file=path)
     floor = [file(at(p.with_suffix(""))) for p in sorted((BOOK / "nbs").glob("0*.ipynb"))]
     rooms = [contents(BOOK / "nbs" / folder, title) for folder, title in ROOMS.items()]
-    results = [dict(file=f"figures/{profile}/README", sections=[
-        file(at(p.with_suffix(""))) for p in sorted((BOOK / f"figures/{profile}").glob("tables/*.md"))])
-        for profile in PROFILES]
+    results = [with_tables(f"figures/{profile}") for profile in PROFILES]
     parts = {
         "Begin": [file("nbs/tour"), file("atlas"), file("taco/pretrained/README"),
                   *(file(f"nbs/guides/{name}") for name in GUIDES)],
