@@ -104,14 +104,14 @@ def begin(cls: Run, name: str, namespace: dict) -> Run:
     `ExperimentError` when another run works in the folder, or one that is needed has not finished.
     """
     check_injected(namespace)
-    parameters = {n: namespace[n] for n in declared_parameters(name) if n in namespace or n not in EVERYWHERE}
+    parameters = {n: namespace[n] for n in declared_parameters(name) if n not in EVERYWHERE}
     folder = run_folder(project_root(), parameters["folder"])
     run = Run(name, folder, parameters)
     if "device" in parameters: run.device = str(pick_device(parameters["device"]))
     run.settled = _settled(parameters, run.device)
-    if parameters.get("modules"):
+    if files := namespace.get("modules"):
         from taco.tasks.catalogue import use_modules
-        run.settled["modules"] = use_modules(project_root() / file for file in parameters["modules"])
+        run.settled["modules"] = use_modules(project_root() / file for file in files)
     run.needs = check_needs(name, parameters)
     folder.mkdir(parents=True, exist_ok=True)
     run.lock = take(folder)
