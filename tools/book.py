@@ -27,11 +27,19 @@ ANCHOR = r"(\]\((?:[\w./-]+\.ipynb)?#)([\w-]+)(?=\))"
 CONFIG = dict(
     title="taco", author="The taco authors", copyright="2026 onwards", only_build_toc_files=True,
     execute=dict(execute_notebooks="off"), html=dict(use_issues_button=False, use_repository_button=False),
-    launch_buttons=dict(notebook_interface="classic"),
-    sphinx=dict(extra_extensions=["sphinx.ext.autodoc"], config=dict(
+    sphinx=dict(extra_extensions=["sphinx.ext.autodoc"], local_extensions={"tools.book": str(ROOT)}, config=dict(
         html_extra_path=["extra"], html_copy_source=False, html_show_copyright=False, nb_merge_streams=True,
         myst_heading_anchors=3, autodoc_default_options=dict(members=True),
+        html_theme_options=dict(use_download_button=False, max_navbar_depth=2, home_page_in_toc=True),
         suppress_warnings=["mystnb.unknown_mime_type", "myst.header"])))
+
+
+def setup(app) -> None:
+    "Sphinx asks this module, too: docstrings are Markdown, with code between single backticks and signs as they are."
+    def as_rest(app, what, name, obj, options, lines: list[str]) -> None:
+        code = [re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", line) for line in lines]
+        lines[:] = [re.sub(r"(?<![`\w])(\*+)(?=[\w`])", r"\\\1", line) if "``" not in line else line for line in code]
+    app.connect("autodoc-process-docstring", as_rest)
 
 
 def copy(path: str | Path) -> None:
@@ -57,6 +65,8 @@ def gather() -> None:
     for file in BOOK.rglob("*.ipynb"):  # the book's anchors are in small letters
         text = file.read_text()
         if re.search(ANCHOR, text): file.write_text(re.sub(ANCHOR, lambda m: m[1] + m[2].lower(), text))
+    for file in BOOK.glob("figures/*/tables/*.md"):
+        file.write_text(f"# {file.stem.replace('_', ' ')}\n\n{file.read_text()}")
     readme = BOOK / "README.md"
     text = re.sub(rf"\]\(nbs/({'|'.join(ROOMS)}|experiments)\)", r"](nbs/\1/contents.md)", readme.read_text())
     readme.write_text(text.replace("<!-- written by `make readme` from nbs/index.ipynb -->\n", ""))
