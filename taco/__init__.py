@@ -9,7 +9,6 @@ DOOR = {
     "taco.data.card": "load_card list_cards",
     "taco.data.find": "read",
     "taco.data.record": "Record",
-    "taco.data.prepare": "Batch",
     "taco.data.pack": "pack",
     "taco.data.store": "Store",
     "taco.tasks.catalogue": "ALL_TASKS",

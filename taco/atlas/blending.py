@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from .embedding import Embeddings
-from .figures import as_tasks, colour_names
+from .figures import as_tasks, colour_names, encoder_title
 from .intervals import jackknife, jackknife_over_seeds, share_over_seeds
 from .neighbours import weighted_knn
 from .task_similarity import task_similarity
@@ -25,7 +25,7 @@ from ..tasks.task import Task
 
 # %% auto #0
 __all__ = ['confusion', 'blending_scores', 'blend_by_neighbours', 'blend_by_centroids', 'verdicts', 'blend_others',
-           'blending_metrics', 'draw_blending']
+           'blending_metrics', 'least_blended', 'draw_blending']
 
 # %% ../../nbs/atlas/07_blending.ipynb #44412bf8
 def confusion(true: np.ndarray, predicted: np.ndarray, classes: list[str]) -> np.ndarray:
@@ -123,6 +123,14 @@ def blending_metrics(scores: dict[str, dict], limit: float) -> dict[str, float]:
     said = list(verdicts(scores, limit).values())
     counts = {f"tasks_{word}": float(said.count(word)) for word in ("distinct", "blending", "undecided")}
     return counts | dict(blending_mean=float(np.mean([s["value"] for s in scores.values()])))
+
+def least_blended(others: dict[str, dict[str, dict]], limit: float) -> tuple[dict[str, float], str]:
+    "Scores by task of the first of `blend_others`, and what a caption says of it; nothing where there is none."
+    if not others: return {}, ""
+    best, scores = next(iter(others.items()))
+    apart = blending_metrics(scores, limit)["tasks_distinct"]
+    told = f"; grey rings: {encoder_title(best)}, the least blended of {len(others)} others, by which {apart:.0f} are"
+    return {task: s["value"] for task, s in scores.items()}, told
 
 # %% ../../nbs/atlas/07_blending.ipynb #764b87b7
 def _confusion_panel(figure: Figure, ax, matrix: np.ndarray, tasks: list[Task]) -> None:

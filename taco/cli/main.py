@@ -65,6 +65,7 @@ add_atlas_commands(app)
 add_transfer_commands(app)
 console = Console()
 
+# %% ../../nbs/cli/00_main.ipynb #b464f5d8
 def tell_version(asked: bool) -> None:
     "Print the version, and end."
     if not asked: return
@@ -83,6 +84,7 @@ def everywhere(
     from taco.tasks.catalogue import use_modules
     use_modules(modules)
 
+# %% ../../nbs/cli/00_main.ipynb #7c8109ba
 def main(words: list[str] | None = None) -> NoReturn:
     "Entry point: the words of the command line, or these; always ends the process, see `taco.cli.ending`."
     speak_plainly()
@@ -295,6 +297,7 @@ def table(
     from taco.workflow.tables import paper_table
     typer.echo(paper_table(read_metrics(folder), only or ["*"], latex))
 
+# %% ../../nbs/cli/00_main.ipynb #555b617b
 @app.command()
 def doctor(
     run: Annotated[Path | None, typer.Argument(

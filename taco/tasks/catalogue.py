@@ -52,38 +52,45 @@ def own_tasks() -> list[str]:
     return [name for name, task in TASKS.items() if task.function.__module__.startswith("taco_own_")]
 
 def use_modules(files: Iterable[str | Path]) -> dict[str, str]:
-    """Import Python files with tasks of one's own, here and in processes started later; SHA-256 by name of the file.
+    """Import Python files with tasks of one's own, here and in processes started later; SHA-256 by
+    name of the file.
 
-    Raises `TaskError` for a file that is absent or fails, and for a task named like one that comes with the package.
+    Raises `TaskError` for a file that is absent or fails, and for a task named like one that comes
+    with the package.
     """
     digests = {}
     for file in (Path(f).absolute() for f in files):
         if file.suffix != ".py" or not file.is_file():
-            refusing(TaskError, file=file)("There is no such file of tasks.", "modules", "absent or no Python file",
-                                           "a file *.py with functions that carry taco.task", "modules=[my_tasks.py]")
+            refusing(TaskError, file=file)(
+                "There is no such file of tasks.", "modules", "absent or no Python file",
+                "a file *.py with functions that carry taco.task", "modules=[my_tasks.py]")
         _import_file(file)
         digests[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
-        if str(file) not in own_modules(): os.environ[OWN] = os.pathsep.join([*own_modules(), str(file)])
+        if str(file) not in (known := own_modules()):
+            os.environ[OWN] = os.pathsep.join([*known, str(file)])
     return digests
 
 # %% ../../nbs/tasks/05_catalogue.ipynb #a319da8e
 def _import_file(file: Path) -> None:
     "Import a file, unless it is already, as it is; the register is as before when it fails."
-    before, name = dict(TASKS), f"taco_own_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    place = hashlib.sha256(str(file).encode()).hexdigest()[:8]
+    before, name = dict(TASKS), f"taco_own_{file.stem}_{place}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None: raise ImportError(f"no loader for {file}")
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
         for taken in (n for n, old in before.items() if TASKS[n] is not old and old.function.__module__ != name):
-            refusing(TaskError, file=file)("There is a task of this name already.", "task", taken, "a name of its own",
-                                           f"Name the function otherwise, for example my_{taken}.")
+            refusing(TaskError, file=file)(
+                "There is a task of this name already.", "task", taken, "a name of its own",
+                f"Name the function otherwise, for example my_{taken}.")
     except BaseException as error:
         TASKS.clear()
         TASKS.update(before)
         if isinstance(error, TaskError) or not isinstance(error, Exception): raise
-        refusing(TaskError, file=file)("This file of tasks fails.", "modules", f"{type(error).__name__}: {error}",
-                                       "a module that can be imported", f"Run it: python {file.name}", cause=error)
+        refusing(TaskError, file=file)(
+            "This file of tasks fails.", "modules", f"{type(error).__name__}: {error}",
+            "a module that can be imported", f"Run it: python {file.name}", cause=error)
 
 if own_modules(): use_modules(own_modules())  # those of the process that started this one
 

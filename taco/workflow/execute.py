@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import gc
 import io
-import logging
 import os
 import signal
 import sys
@@ -195,7 +194,7 @@ def _work(path: Path, folder: Path, given: dict, root: Path, threads: int | None
     "The notebook from its first to its last cell, in a kernel under our lock."
     with without(GRAMMAR):
         import papermill
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of `modules`; what is unknown was refused above
+    papermill.execute.logger.setLevel("ERROR")  # it warns of `modules`; what is unknown was refused above
     running, stderr = folder / "running.ipynb", folder / "stderr.txt"
     settings = {UNDER: str(folder.resolve()), PARENT: str(os.getpid())}
     if threads: settings |= dict(OMP_NUM_THREADS=str(threads), TACO_THREADS=str(threads))

@@ -28,7 +28,6 @@ from ..fingerprint import fingerprint
 from ..lock import PARENT, Lock, end_by_signal, end_with_parent, is_under, take
 from ..reading import read_array, read_json
 from taco.workflow.parameters import (
-    EVERYWHERE,
     ExperimentError,
     check_injected,
     declared_parameters,
@@ -104,7 +103,7 @@ def begin(cls: Run, name: str, namespace: dict) -> Run:
     `ExperimentError` when another run works in the folder, or one that is needed has not finished.
     """
     check_injected(namespace)
-    parameters = {n: namespace[n] for n in declared_parameters(name) if n not in EVERYWHERE}
+    parameters = {n: namespace[n] for n in declared_parameters(name) if n != "modules"}
     folder = run_folder(project_root(), parameters["folder"])
     run = Run(name, folder, parameters)
     if "device" in parameters: run.device = str(pick_device(parameters["device"]))

@@ -555,6 +555,7 @@ def test_operations_of_all_shares_are_counted(store, tmp_path):
     assert flops(2) == pytest.approx(flops(1), rel=.01)
 
 
+@pytest.mark.long
 def test_trainings_beside_each_other():
     jobs = [(odd, n) for n in range(5)]
     with cores(2): one, two = list(beside(jobs, 1)), list(beside(jobs, 2))

@@ -124,6 +124,7 @@ def test_what_is_expected_of_a_target_does_not_know_its_own_outcome_or_that_of_i
         assert np.allclose(alike(guess, known.gain)[own[0]], alike(guess, other)[own[0]])
 
 
+@pytest.mark.long
 def test_a_range_holds_one_more_target_of_the_kind_as_often_as_is_said():
     rng, inside = np.random.default_rng(9), []
     truth = np.linspace(-1, 1, 8)[:, None] * np.ones(10)
@@ -235,6 +236,7 @@ def test_a_group_is_learnt_once_and_differences_are_paired(folders, tmp_path):
         compare_groups(Family(("shear",), "nuset", (folders["nuset"],)), divisions, [0], tmp_path)
 
 
+@pytest.mark.long
 def test_what_comes_with_the_package_is_what_was_published(root):
     published = json.loads((root / "figures/quick/metrics.json").read_text())
     outcomes, guesses = shipped("outcomes.csv"), shipped_guesses()

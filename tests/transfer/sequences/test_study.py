@@ -101,6 +101,7 @@ def test_unknown_arms_are_named(hearts):
         check_arms(["nothing", "all", "everything"])
 
 
+@pytest.mark.long
 def test_several_processes_give_what_one_gives(hearts, tmp_path):
     arms, said = ("scratch", "all"), []
     go = lambda name, **how: compare(hearts, TINY, tmp_path / name, arms, (1,), (0, 1), distances=False, **how)

@@ -133,6 +133,7 @@ def test_the_choice_never_looks_at_the_test(films, tmp_path, monkeypatch):
     assert one == two and '"value": -' in one and not scores[0].equals(scores[1])
 
 
+@pytest.mark.long
 # ---------------------------------------------------------------- a study
 
 def test_a_study_goes_on_where_it_was_killed(films, tmp_path, monkeypatch):
@@ -263,6 +264,7 @@ def test_a_card_that_keeps_unknown_masks_is_refused(tmp_path):
                       source="phantom")
 
 
+@pytest.mark.long
 def test_taught_arms_of_two_workers_are_those_of_one(patients, tmp_path):
     "Trials first: what phantoms teach, then segmentations, then classes that look within their masks."
     arms, how = [Arm("separate"), Arm("taught", 4)], setting(2, size=4, targets=())
