@@ -406,6 +406,7 @@ for flag in ("-v", "--json"):  # each a process of its own, forked when all is i
 """
 
 
+@pytest.mark.long
 def test_a_terminal_without_letters(tmp_path):
     "Latin-1, ASCII and no locale: everything is printed, as it can be, and JSON stays JSON."
     write_pairs(tmp_path, 2)

@@ -157,6 +157,7 @@ def auroc(truth, score) -> float:
     return max(value, 1 - value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recipe", ATTRIBUTES)
 def test_coarse_pixels_tell_something_but_not_all(recipe, drawn):
     image, _, truth = drawn(recipe)

@@ -216,6 +216,7 @@ def patient(images, folder=None, pretexts=TWO):
                                 val=examples(8, seed=5), patience=PATIENCE)
 
 
+@pytest.mark.long
 def test_stage_1_ends_when_val_gets_no_better_with_the_weights_that_were_best(images):
     found, val = patient(images, pretexts=("denoising", "masked")), examples(8, seed=5)
     steps, values = found.looks["step"], found.looks["value"]

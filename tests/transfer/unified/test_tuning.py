@@ -386,6 +386,7 @@ def test_computation_is_counted_until_each_look(representation, images, whole, m
     assert fixed["looks"] is None and fixed["best"] == fixed["steps"]
 
 
+@pytest.mark.long
 def test_a_killed_one_ends_as_it_would_have(representation, images, whole, tmp_path, monkeypatch):
     net, cost = whole
     loss, stop = Tuning.loss, cost["steps"] - 3
