@@ -65,3 +65,11 @@ def test_a_broken_link_of_a_built_page_is_found(tmp_path):
                                      '<a href="https://example.org">x</a><p id="own"></p><a href="#own">x</a>')
     (tmp_path / "b.html").write_text('<p id="there"></p><a href="a.html">x</a>')
     assert book.broken(tmp_path) == ["a.html: b.html#not", "a.html: no.png"]
+
+
+@pytest.mark.parametrize(("line", "wanted"), [
+    ("(B, *shape) of `x`", r"(B, \*shape) of ``x``"),
+    ("The `Comparison`s of **more**", r"The ``Comparison``\ s of \*\*more\*\*"),
+    ("names `task_knn_*` and a_name", "names ``task_knn_*`` and a_name"), ("", "")])
+def test_docstrings_are_shown_as_they_are(line, wanted):
+    assert book.rest_of(line) == wanted

@@ -34,11 +34,19 @@ CONFIG = dict(
         suppress_warnings=["mystnb.unknown_mime_type", "myst.header"])))
 
 
+def rest_of(line: str) -> str:
+    "A line of a docstring for Sphinx: `code` stays code, also before a letter, and stars are stars."
+    parts = re.split(r"`+([^`]+)`+", line)
+    text = [re.sub(r"([*|_]+)(?=\W|$)|(\*+)", lambda m: "".join("\\" + sign for sign in m[0]), part)
+            for part in parts[::2]]
+    code = [f"``{part}``" for part in parts[1::2]] + [""]
+    said = "".join(t + c for t, c in zip(text, code))
+    return re.sub(r"(``[^`]+``)(?=\w)", r"\1\\ ", said)
+
+
 def setup(app) -> None:
     "Sphinx asks this module, too: docstrings are Markdown, with code between single backticks and signs as they are."
-    def as_rest(app, what, name, obj, options, lines: list[str]) -> None:
-        code = [re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", line) for line in lines]
-        lines[:] = [re.sub(r"(?<![`\w])(\*+)(?=[\w`])", r"\\\1", line) if "``" not in line else line for line in code]
+    def as_rest(app, what, name, obj, options, lines: list[str]) -> None: lines[:] = [rest_of(line) for line in lines]
     app.connect("autodoc-process-docstring", as_rest)
 
 
