@@ -294,8 +294,8 @@ def table(
     latex: Annotated[bool, typer.Option("--latex", help="For LaTeX with booktabs; else Markdown.")] = False,
 ) -> None:
     "Print metrics with their intervals as a table for a paper."
-    from taco.workflow.tables import paper_table
-    typer.echo(paper_table(read_metrics(folder), only or ["*"], latex))
+    from taco.workflow.tables import metrics_table
+    typer.echo(metrics_table(read_metrics(folder), only or ["*"], latex))
 
 # %% ../../nbs/cli/00_main.ipynb #555b617b
 @app.command()

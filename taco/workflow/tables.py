@@ -15,7 +15,7 @@ from ..base import ParameterError, refusing, suggest
 
 # %% auto #0
 __all__ = ['ENCODER_ROWS', 'GROUPS', 'ARMS', 'SCORES', 'STUDY_TABLES', 'ANSWERS', 'PLACE', 'CLAUSE', 'with_interval',
-           'markdown_table', 'paper_table', 'encoders_table', 'modalities_of', 'ums_rep_table', 'few_labels_table',
+           'markdown_table', 'metrics_table', 'encoders_table', 'modalities_of', 'ums_rep_table', 'few_labels_table',
            'not_worse_table', 'sequence_tables', 'data_table', 'study_tables', 'fill_in_metrics', 'answers_table']
 
 # %% ../../nbs/workflow/04_tables.ipynb #8a0e3854
@@ -34,7 +34,7 @@ def markdown_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 # %% ../../nbs/workflow/04_tables.ipynb #efb5525d
-def paper_table(metrics: dict, only: Iterable[str] = ("*",), latex: bool = False) -> str:
+def metrics_table(metrics: dict, only: Iterable[str] = ("*",), latex: bool = False) -> str:
     """The metrics whose names match one of the patterns (`task_knn_*`), with intervals. Raises
     `ParameterError` where none does.
     """

@@ -264,7 +264,7 @@ def test_elsewhere_one_is_told_where_to_go(words, capsys, tmp_path, monkeypatch,
     [
         (OSError(errno.ENOSPC, "No space left", "a.npy"), "disk is full"),
         (OSError(errno.EROFS, "Read-only", "a"), "read-only"),
-        (PermissionError(errno.EACCES, "denied", "/root/a"), "permission"),
+        (PermissionError(errno.EACCES, "denied", "/data/a"), "permission"),
         (OSError(errno.ENAMETOOLONG, "long", "a"), "too long"),
         (MemoryError(), "memory"),
         (TacoError("No [red].", fix="Yes."), "fix:      Yes."),

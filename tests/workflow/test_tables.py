@@ -6,7 +6,7 @@ import pytest
 
 from taco.base import ParameterError
 from taco.workflow.parameters import find_experiment
-from taco.workflow.tables import ANSWERS, CLAUSE, PLACE, answers_table, fill_in_metrics, paper_table
+from taco.workflow.tables import ANSWERS, CLAUSE, PLACE, answers_table, fill_in_metrics, metrics_table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,10 +60,10 @@ def test_the_readme_shows_this_table():
 
 def test_a_table_for_a_paper():
     metrics = committed("quick")
-    text = paper_table(metrics, ["task_knn_unseen_*"], latex=True)
+    text = metrics_table(metrics, ["task_knn_unseen_*"], latex=True)
     first = metrics["task_knn_unseen_datasets"]
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"task\_knn\_unseen\_datasets"))
     assert f"{first['value']:.3f} ({first['ci'][0]:.3f} – {first['ci'][1]:.3f})" in text
-    assert "heldout" not in text and paper_table(metrics, ["task_knn_unseen_datasets"]).count("\n") == 2
+    assert "heldout" not in text and metrics_table(metrics, ["task_knn_unseen_datasets"]).count("\n") == 2
     with pytest.raises(ParameterError, match="task_knn_unseen_datasets"):
-        paper_table(metrics, ["task_knn_unsen_datasets"])
+        metrics_table(metrics, ["task_knn_unsen_datasets"])
