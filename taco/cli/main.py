@@ -33,7 +33,6 @@ from ..base import ParameterError, TacoError, refusing, suggest
 from .atlas import add_atlas_commands
 from .data import data_app
 from .ending import speak_plainly, status_of, tell_troubles
-from .transfer import add_transfer_commands
 from ..workflow.execute import execute
 from taco.workflow.parameters import (
     all_needs,
@@ -62,7 +61,6 @@ app = typer.Typer(
     name="taco", no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(data_app, name="data")
 add_atlas_commands(app)
-add_transfer_commands(app)
 console = Console()
 
 # %% ../../nbs/cli/00_main.ipynb #b464f5d8

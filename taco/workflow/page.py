@@ -15,9 +15,9 @@ from PIL import Image
 from ..atlas.embedding import Embeddings
 from ..atlas.neighbours import umap_of
 from ..atlas.use.explorer import MAP_NAMES, even_part, explorer, from_sheet, shown_vectors, thumbnails
+from ..atlas.use.place import RUNS
 from ..base import ParameterError, StoreError, atomic, refusing
 from ..data.store import Store
-from ..learning.encoder import SHIPPED
 from .parameters import project_root, run_command
 from .seal import finished, packed_folders
 
@@ -116,8 +116,8 @@ def write_atlas(
     """
     out = Path(out)
     _check_page(out, limit=(limit, 2, 50_000), thumbnail=(thumbnail, 8, 256))
-    run = Path(run_folder).resolve() if Path(run_folder).exists() else project_root() / run_folder
-    if str(run_folder) == "pretrained": run = SHIPPED
+    run = RUNS.get(str(run_folder)) or (Path(run_folder).resolve() if Path(run_folder).exists()
+                                        else project_root() / run_folder)
     folder = embed_folder(run)
     pairs = held_out_pairs(folder, encoder)
     kept = kept_thumbnails(folder, len(pairs))

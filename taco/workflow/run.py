@@ -18,16 +18,18 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-# %% auto #0
-__all__ = ['DATA_KINDS', 'run_folder', 'Run', 'known_encoder']
-
-# %% ../../nbs/workflow/01_run.ipynb #d7f82c89
 from ..base import ParameterError, atomic, keep_memory, limit_threads, pick_device, refusing, suggest, write_json
 from ..disk import folder_digests
 from ..fingerprint import fingerprint
 from ..lock import PARENT, Lock, end_by_signal, end_with_parent, is_under, take
 from ..reading import read_array, read_json
+
+# %% auto #0
+__all__ = ['DATA_KINDS', 'run_folder', 'Run', 'known_encoder']
+
+# %% ../../nbs/workflow/01_run.ipynb #d7f82c89
 from taco.workflow.parameters import (
+    EVERYWHERE,
     ExperimentError,
     check_injected,
     declared_parameters,
@@ -103,7 +105,7 @@ def begin(cls: Run, name: str, namespace: dict) -> Run:
     `ExperimentError` when another run works in the folder, or one that is needed has not finished.
     """
     check_injected(namespace)
-    parameters = {n: namespace[n] for n in declared_parameters(name) if n != "modules"}
+    parameters = {n: namespace[n] for n in declared_parameters(name) if n not in EVERYWHERE}
     folder = run_folder(project_root(), parameters["folder"])
     run = Run(name, folder, parameters)
     if "device" in parameters: run.device = str(pick_device(parameters["device"]))

@@ -22,7 +22,7 @@ from ..embedding import Embeddings, check_finite, embed_blocks, in_blocks
 from ..intervals import bootstrap_mean
 from ..neighbours import nearest, project
 from ..task_similarity import centroids
-from .pair_folder import WORDS, read_folder
+from .own import WORDS, read_folder
 from ...base import DataError, ParameterError, StoreError, TacoError, atomic, refusing
 from ...learning.encoder import SHIPPED, PairEncoder
 from ...style import FAMILY_COLOURS, save_figure, style
@@ -30,7 +30,7 @@ from ...tasks.catalogue import ALL_TASKS  # and with it the thirty tasks by name
 from ...tasks.task import get_task
 
 # %% auto #0
-__all__ = ['ranking', 'Novelty', 'verdict_of', 'novelty', 'usual_distances', 'Known', 'load_run', 'known_by', 'Placement',
+__all__ = ['RUNS', 'ranking', 'Novelty', 'verdict_of', 'novelty', 'usual_distances', 'Known', 'load_run', 'known_by', 'Placement',
            'place', 'draw_placement']
 
 # %% ../../../nbs/atlas/use/01_place.ipynb #ea0ab2f7
@@ -146,12 +146,14 @@ def _sound(self: Known, split: str) -> Embeddings:
     return part
 
 # %% ../../../nbs/atlas/use/01_place.ipynb #d1cb0244
+RUNS: dict[str, Path] = {"pretrained": SHIPPED}  # known by a name
+
 def load_run(folder: str | Path) -> Known:
     """Encoder, embeddings and map of a run folder; "pretrained" is the one that comes with the package.
 
     Raises `StoreError` naming what is missing and what makes it.
     """
-    folder = SHIPPED if str(folder) == "pretrained" else Path(folder)
+    folder = Path(RUNS.get(str(folder), folder))
     for name, file in (("train", "train/encoder/encoder.json"), ("embed", "embed/embeddings/pairs.csv")):
         if (folder / file).exists(): continue
         fix, profile = "Give the runs of a trained profile: --encoder runs/quick", folder.resolve().name
@@ -160,8 +162,7 @@ def load_run(folder: str | Path) -> Known:
                                                  "no such file", "a trained profile, for example runs/quick", fix)
     embeddings, places = Embeddings.load(folder / "embed/embeddings"), folder / "map/coordinates.npz"
     xy = np.load(places)["umap"] if places.exists() else None
-    mapped = int((embeddings.table["split"] == "test").sum())
-    if xy is not None and len(xy) != mapped: xy = None  # drawn from other embeddings
+    if xy is not None and len(xy) != sum(embeddings.table["split"] == "test"): xy = None  # of others
     return Known(PairEncoder.load(folder / "train/encoder", device="cpu"), embeddings, xy)
 
 def known_by(encoder, embeddings) -> Known:

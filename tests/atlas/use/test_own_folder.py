@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import taco.tasks.catalogue  # noqa: F401  enters the tasks
-from taco.atlas.use.pair_folder import find_pairs, read_folder
+from taco.atlas.use.own import find_pairs, read_folder
 from taco.base import DataError
 from taco.data.pack import pack
 from taco.data.store import Store
