@@ -32,7 +32,11 @@ __all__ = ['ROOM', 'DISK', 'GRAMMAR', 'TacoError', 'DataError', 'CardError', 'St
 
 # %% ../nbs/01_base.ipynb #04987021
 class TacoError(Exception):
-    "Bad input, described so that the reader can act: file, field, found, expected, fix."
+    """Bad input, described so that the reader can act: file, field, found, expected, fix.
+
+    >>> taco.TacoError("No such task.", field="task", found="blur").field
+    'task'
+    """
     def __init__(self,
         what: str,                          # one sentence: what is wrong
         *,
@@ -48,6 +52,7 @@ class TacoError(Exception):
         lines = [f"  {name + ':':<10}{value}" for name, value in parts.items() if value is not None]
         super().__init__("\n".join([what, *lines]))
 
+# %% ../nbs/01_base.ipynb #e74e7115
 class DataError(TacoError): "An image, label map or record that cannot be used."
 
 class CardError(TacoError): "A dataset card with a missing or impossible field."

@@ -114,12 +114,19 @@ def notebook_cells(file: str | Path) -> list[tuple[str, str, list[str]]]:
     cells = nbformat.read(file, 4).cells
     return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in cells]
 
+# %% ../nbs/03_fingerprint.ipynb #c794c193
+_EXAMPLE = re.compile(r'(?m)^ *>>> (?:.*\n)*?(?= *$| *""")')  # to the end of its paragraph, or of the docstring
+
 def code_hash(files: Iterable[Path], start: str = "") -> str:
-    "Hash (64 digits) of a text and of the code of files, in their order, without lines of comment and empty lines."
+    """Hash (64 digits) of a text and of the code of files, in their order.
+
+    Lines of comment, empty lines and examples in docstrings do not count.
+    """
     digest = hashlib.sha256(start.encode())
     for file in files:
-        code = file.read_text(encoding="utf-8")
-        digest.update(re.sub(r"(?m)^(#.*|\s*)\n", "", code + "\n").encode())
+        code = _EXAMPLE.sub("", file.read_text(encoding="utf-8") + "\n")
+        code = re.sub(r"(?m)^(#.*|\s*)\n", "", code)
+        digest.update(re.sub(r'\n *"""$|"""', '"', code, flags=re.MULTILINE).encode())
     return digest.hexdigest()
 
 def fingerprint(

@@ -76,6 +76,21 @@ def test_the_hash_forgets_comments_of_nbdev_and_sees_everything_else(tmp_path):
     assert code_hash([file], "start") != code_hash([file])
 
 
+@pytest.mark.parametrize("indent", ["", "    "])
+def test_the_hash_forgets_examples_and_no_other_word_of_a_docstring(tmp_path, indent):
+    def hashed(*lines: str) -> str:
+        file = tmp_path / "a.py"
+        file.write_text("class A:\n" * bool(indent) + "".join(f"{indent}{line}\n" for line in lines) + "x = 1\n")
+        return code_hash([file])
+    begin, end = ("def f():", '    """Adds.'), ('    """', "    return 1")
+    plain = hashed("def f():", '    "Adds."', "    return 1")
+    assert hashed(*begin, *end) == plain
+    assert hashed(*begin, "", "    >>> a = [", "    ...     1]", "    >>> f()", "    1", *end) == plain
+    assert hashed(*begin, "", "    >>> f()", "    1", "", *end) == plain
+    assert hashed(*begin, "", "    >>> f()", "", "    Not today.", *end) != plain
+    assert hashed(*begin, *end[:1], "    return 2") != plain
+
+
 def test_a_fingerprint_changes_with_the_code_behind_it_only(tmp_path):
     root = write_package(tmp_path, base="x = 1", style="y = 1")
     cell = nbformat.v4.new_code_cell("%matplotlib inline\nfrom taco.base import x")

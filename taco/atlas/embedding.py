@@ -41,6 +41,9 @@ def plan_pairs(
     dataset, source, modality, subject and key.
 
     Raises `TacoError` when the split holds nothing for any task.
+
+    >>> store = taco.Store.open([taco.pack("drive", source="phantom", subjects=8)])
+    >>> plan = taco.plan_pairs(store, ["deblurring", "vertical_flip"], "train", per_cell=4)
     """
     rng, parts = np.random.default_rng(seed), []
     for name in tasks:
@@ -187,6 +190,11 @@ def embed(
     """Embeddings of all planned pairs, (N, D) float32 unit rows.
 
     Raises `TacoError` when one is not finite.
+
+    >>> store = taco.Store.open([taco.pack("drive", source="phantom", subjects=8)])
+    >>> plan = taco.plan_pairs(store, ["deblurring"], "train", per_cell=4)
+    >>> taco.embed(taco.PairEncoder.pretrained("cpu"), store, plan).shape
+    (4, 128)
     """
     return embed_by({"": encoder}, store, plan, block, device, tick)[""]
 
@@ -212,7 +220,10 @@ def task_parts(plan: pd.DataFrame, count: int) -> list[np.ndarray]:
 # %% ../../nbs/atlas/00_embedding.ipynb #b0fee63f
 @dataclass
 class Embeddings:
-    "Pairs and their embeddings by several encoders."
+    """Pairs and their embeddings by several encoders.
+
+    >>> found = taco.Embeddings(pd.DataFrame(dict(task=["shear"])), {"taco": np.eye(1, 128)})
+    """
     table: pd.DataFrame                                           # one row per pair
     vectors: dict[str, np.ndarray] = field(default_factory=dict)  # by encoder: (N, D) float32, unit rows
 

@@ -254,7 +254,12 @@ def draw_map(
     table: pd.DataFrame,   # N rows with the columns task, family, dataset, modality
     tasks: Sequence[Task | str],
 ) -> Figure:
-    "Four panels of one map."
+    """Four panels of one map.
+
+    >>> table = pd.DataFrame(dict(task=["deblurring", "shear"], family=["generative", "transformation"],
+    ...                           dataset="drive", modality="fundus"))
+    >>> figure = taco.draw_map(np.eye(2), table, ["deblurring", "shear"])
+    """
     figure = plt.figure(figsize=(7.4, 7.4))
     grid = figure.add_gridspec(2, 3, width_ratios=[1, 1, .5], wspace=.06, hspace=.2)
     ax, names = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[:, 2])

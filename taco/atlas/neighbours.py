@@ -124,6 +124,10 @@ def weighted_knn(
     """Predicted labels (Q,).
 
     Raises `TacoError` when the bank has fewer than `k` rows, or labels do not fit.
+
+    >>> bank = np.eye(3, dtype=np.float32)
+    >>> taco.weighted_knn(bank, np.array(["a", "b", "c"]), bank[:1], k=1)
+    array(['a'], dtype='<U1')
     """
     check_vectors(bank, bank_labels, "bank", k)
     classes, codes = np.unique(np.asarray(bank_labels), return_inverse=True)

@@ -241,6 +241,9 @@ def relations(
     """One row per relation, and "mean": AUROC and share of right choices, with intervals over subjects.
 
     Raises `TaskError` for data that allow no question.
+
+    >>> store = taco.Store.open([taco.pack("kvasir", source="phantom", subjects=24)])
+    >>> scores = taco.relations(taco.PairEncoder.pretrained("cpu"), store, draws=20)["auroc"]
     """
     if store is None:
         with tempfile.TemporaryDirectory() as folder:

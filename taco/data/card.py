@@ -266,7 +266,10 @@ def read_card(path: str | Path) -> Card:
 
 # %% ../../nbs/data/03_card.ipynb #68aa8e6f
 def load_card(name: str | Path | Card, cards: str | Path | None = None) -> Card:
-    "The card of a name (`drive`), looked for in the folder `cards` first; or of a TOML file. Raises `CardError`."
+    """The card of a name (`drive`), looked for in the folder `cards` first; or of a TOML file. Raises `CardError`.
+
+    >>> card = taco.load_card("drive")
+    """
     if isinstance(name, Card): return name
     if str(name).lower().endswith(".toml"): path = Path(name)
     elif cards and (own := Path(cards, f"{name}.toml")).exists(): path = own
@@ -283,12 +286,11 @@ def load_card(name: str | Path | Card, cards: str | Path | None = None) -> Card:
 
 # %% ../../nbs/data/03_card.ipynb #e41ab3c4
 def list_cards(study: str | None = None) -> list[str]:
-    """The names of all cards within reach, in alphabetical order; with `study`, those of that collection.
+    """Names of all cards within reach, sorted; with `study`, those of that collection, or `CardError`.
 
-    Raises `CardError` for a study that no card belongs to.
+    >>> names = taco.list_cards("medsegbench")
     """
-    files = [path for shelf in _shelves() if shelf.is_dir() for path in shelf.glob("*.toml")]
-    names = sorted({path.stem for path in files if path.name != ALIASES})
+    names = sorted({p.stem for shelf in _shelves() for p in shelf.glob("*.toml") if p.name != ALIASES})
     if study is None: return names
     of = {name: load_card(name).study for name in names}
     if study not in of.values():

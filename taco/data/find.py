@@ -299,6 +299,10 @@ def read(
     """All records of a dataset, one at a time, each with its subject and split.
 
     The other parameters are those of `find`. Raises `DataError` or `CardError`.
+
+    >>> record = next(taco.read("drive", source="phantom"))
+    >>> record.semantic.shape == record.image.shape[1:]
+    True
     """
     found = find(card, root, source, size, subjects, seed)
     splits = part_equals(found, assign_splits(found.card, found.items, found.source, seed), seed)

@@ -299,14 +299,14 @@ def pack(
     workers: int = 1, progress: Progress | None = None,  # number of processes; who hears of it
 ) -> Path:
     """Pack a dataset into `<out>/<name>-<source>-<size>`, returned; at once if that is fresh and whole.
-
     Raises `CardError`, `DataError` naming the file, `StoreError` when the disk is full or read-only.
+
+    >>> folder = taco.pack("drive", source="phantom", subjects=8)
     """
-    card = load_card(card)
-    fit, found = fit or card.fit, find(card, root, source, size, subjects, seed)
+    found = find(card := load_card(card), root, source, size, subjects, seed)
     splits = part_equals(found, assign_splits(card, found.items, found.source, seed), seed)
     files, tally = list_sources(found), Tally(found)
-    key = pack_key(found, size, fit, subjects, seed, files)
+    key = pack_key(found, size, fit := fit or card.fit, subjects, seed, files)
     folder, items = Path(out, f"{card.name}-{found.source}-{size}"), choose_subjects(found, splits, subjects, seed)
     again = lambda item: _work(card, item, None, {item.subject: splits[item.subject]}, found.source, size, fit)
     _sweep(folder)

@@ -24,9 +24,9 @@ FITS = ("cover", "contain", "stretch")
 # %% ../../nbs/data/00_record.ipynb #b19fb6f7
 @dataclass
 class Record:
-    """One image with its annotations. Any annotation may be absent (None).
+    """One image with its annotations, any of which may be None. Raises `DataError` for wrong shapes, types, ranges.
 
-    Raises `DataError` when an array has the wrong shape, type or range.
+    >>> record = taco.Record(np.zeros((1, 64, 64), np.float32), semantic=np.zeros((64, 64), int))
     """
     image: np.ndarray                     # (C, H, W) float32 in [0, 1]; C is 1 (grey) or 3 (RGB)
     semantic: np.ndarray | None = None    # (H, W) integer class of each pixel, 0 = background, at most 255

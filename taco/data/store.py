@@ -130,7 +130,10 @@ def lines(self: Part) -> pd.DataFrame:
 
 # %% ../../nbs/data/08_store.ipynb #1846ec08
 class Store:
-    "Several packed datasets of one size as one sequence. Open with `Store.open(folders)`."
+    """Several packed datasets of one size as one sequence. Open with `Store.open(folders)`.
+
+    >>> store = taco.Store.open([taco.pack("drive", source="phantom", subjects=8)])
+    """
     def __init__(self, folders: Iterable[str | Path]):
         refuse, self._table = refusing(StoreError), None
         self.folders = [Path(f) for f in ([folders] if isinstance(folders, (str, Path)) else folders)]
@@ -305,8 +308,7 @@ def select(
     dataset: str | None = None,
 ) -> np.ndarray:
     "Positions (int64, ascending) of the records that fit all of it. Raises `StoreError` for unknown names."
-    wanted = {*(needs.split() if isinstance(needs, str) else needs)}
-    if task is not None: wanted |= set(task.needs)
+    wanted = {*(needs.split() if isinstance(needs, str) else needs), *(task.needs if task else ())}
     for value, known in ((split, SPLITS), (dataset, self.datasets), *((n, NEEDS) for n in wanted)):
         if value is not None and value not in known:
             refusing(StoreError)("The store knows no such name.", "select", value, ", ".join(known),

@@ -41,17 +41,18 @@ from ..reading import steadily
 
 # %% ../../nbs/learning/03_encoder.ipynb #5574134f
 BACKBONES = dict(  # kind of block, blocks per stage
-    resnet10=("basic", (1, 1, 1, 1)),
-    resnet18=("basic", (2, 2, 2, 2)),
-    resnet34=("basic", (3, 4, 6, 3)),
-    resnet50=("bottleneck", (3, 4, 6, 3)),
+    resnet10=("basic", (1, 1, 1, 1)), resnet18=("basic", (2, 2, 2, 2)),
+    resnet34=("basic", (3, 4, 6, 3)), resnet50=("bottleneck", (3, 4, 6, 3)),
     matching=("", ()),  # taco.learning.matching
 )
 FUSIONS = dict(contrast=10, stack=6, difference=9, shared=3, input=5, output=5)  # channels that enter the backbone
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    "The architecture, as it is saved beside the weights. Raises `EncoderError` for impossible values."
+    """The architecture, as it is saved beside the weights. Raises `EncoderError` for impossible values.
+
+    >>> config = taco.EncoderConfig("resnet10", width=.25, size=48)
+    """
     backbone: str = "resnet18"  # one of BACKBONES
     fusion: str = "contrast"    # one of FUSIONS
     width: float = 1.           # factor on the standard channel numbers 64, 128, 256, 512
@@ -94,8 +95,7 @@ def grey_channel(image: Tensor) -> Tensor:
     "(B, 3, S, S) in [-1, 1] → (B, 1, S, S): the sum of the channels, standardised."
     total = image.sum(1, keepdim=True)
     total = total - total.mean((2, 3), keepdim=True)
-    size, total_norm = total[0, 0].numel(), torch.linalg.vector_norm(total, dim=(2, 3), keepdim=True)
-    deviation = total_norm / (size - 1)**.5
+    deviation = torch.linalg.vector_norm(total, dim=(2, 3), keepdim=True) / (total[0, 0].numel() - 1)**.5
     return total / (deviation + .05)  # std, which takes fifty times as long on one core
 
 # %% ../../nbs/learning/03_encoder.ipynb #18426761
@@ -202,7 +202,10 @@ def check_images(input: Tensor, output: Tensor, size: int | None = None, values:
 
 # %% ../../nbs/learning/03_encoder.ipynb #382f7bc7
 class PairEncoder(nn.Module):
-    "Features and embedding of pairs of images; random weights until trained or loaded."
+    """Features and embedding of pairs of images; random weights until trained or loaded.
+
+    >>> encoder = taco.PairEncoder.pretrained("cpu")
+    """
     save: Callable[[str | Path], Path]  # below
     as_input: Callable[..., Tensor]
     fused: Callable[[Tensor, Tensor], Tensor]
@@ -210,8 +213,7 @@ class PairEncoder(nn.Module):
     def __init__(self, config: EncoderConfig = EncoderConfig()):
         super().__init__()
         self.config, self.backbone = config, make_backbone(config)
-        inside = self.backbone.in_planes
-        self.features = inside * (3 if config.fusion == "shared" else 1)  # F, their dimension
+        self.features = self.backbone.in_planes * (3 if config.fusion == "shared" else 1)  # F
         middle = 256 if config.backbone == "matching" else self.features
         hidden, out = nn.Linear(self.features, middle), nn.Linear(middle, config.embedding)
         self.projection = nn.Sequential(hidden, nn.ReLU(inplace=True), out)
@@ -219,7 +221,6 @@ class PairEncoder(nn.Module):
 
     def forward(self, input: Tensor, output: Tensor, network: Callable | None = None) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) float in [0, 1], S of `config`, twice → features (B, F), unit float32 embedding (B, D).
-
         `network` computes them, if it is not `computed`, for example because that has been compiled.
         """
         # to look at values on a GPU costs a wait, which a training does not pay in each step
@@ -283,8 +284,7 @@ FILES = ("encoder.safetensors", "encoder.json")
 def save_encoder(encoder: nn.Module, folder: str | Path) -> Path:
     "Write weights and `encoder.config`. Raises `EncoderError` for other files there or broken weights."
     folder = Path(folder)
-    found = folder.iterdir() if folder.is_dir() else []
-    others = sorted(p.name for p in found if p.name not in FILES)
+    others = sorted(p.name for p in (folder.iterdir() if folder.is_dir() else []) if p.name not in FILES)
     if others:
         refusing(EncoderError, file=folder)(
             "This folder holds other files; an encoder needs one of its own.", "folder",

@@ -65,7 +65,12 @@ def make_pairs(
     number: int = 0,                         # what to call the task in `Pairs.task`
     device="cpu",
 ) -> Pairs:
-    "Pairs of one task. Raises `TaskError` when a record does not allow it."
+    """Pairs of one task. Raises `TaskError` when a record does not allow it.
+
+    >>> store = taco.Store.open([taco.pack("drive", source="phantom", subjects=8)])
+    >>> taco.make_pairs(store, "deblurring", [0, 1], [7, 8]).input.shape
+    torch.Size([2, 3, 64, 64])
+    """
     task = get_task(task) if isinstance(task, str) else task
     indices, seeds = np.asarray(indices), torch.as_tensor(seeds, dtype=torch.int64).to(device)
     needed, how = needs_of([task], device).expand(len(seeds), -1), as_randomisation(randomise)

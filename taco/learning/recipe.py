@@ -32,8 +32,12 @@ def _fit_config() -> FitConfig:
 _ORDINAL = Rule(lambda v: number(0)(v) and (v == 0 or v >= .02), "0, or a number of at least 0.02")
 _COMPILED = Rule(lambda v: v is None or isinstance(v, bool), "true, false, or null: as is found")
 
-def _check(config: TrainConfig) -> None:
-    "Raise `ParameterError` for numbers and words that cannot be."
+def _settle(config: TrainConfig) -> None:
+    "Make its parts of what was given for them. Raises `ParameterError` for numbers and words that cannot be."
+    as_part(config, "fit", lambda given: replace(_fit_config(), **given))
+    as_part(config, "encoder", EncoderConfig.of)
+    object.__setattr__(config, "randomise", as_randomisation(config.randomise))
+    object.__setattr__(config, "failed_kinds", tuple(config.failed_kinds))
     counts = dict.fromkeys(("pairs_per_task", "failed_per_task", "devices"), number(1, whole=True))
     words = dict(positives=one_of(*POSITIVES), failures=one_of("none", *FAILED), objective=one_of(*OBJECTIVES),
                  traces=one_of(*TRACES))
@@ -44,7 +48,10 @@ def _check(config: TrainConfig) -> None:
 # %% ../../nbs/learning/12_recipe.ipynb #9856f46a
 @dataclass(frozen=True)
 class TrainConfig:
-    "How to train. Raises `ParameterError` for impossible values, `EncoderError` for an impossible encoder."
+    """How to train. Raises `ParameterError` for impossible values, `EncoderError` for an impossible encoder.
+
+    >>> config = taco.TrainConfig.of(steps=120, backbone="resnet10", width=.25, pairs_per_task=4)
+    """
     fit: FitConfig = field(default_factory=_fit_config)            # or a table of its fields
     encoder: EncoderConfig = field(default_factory=EncoderConfig)  # likewise
     tasks_per_batch: int | None = None   # None: all tasks
@@ -66,12 +73,7 @@ class TrainConfig:
     shares: int | None = None            # of a batch, one core each; None: 2 on a CPU, else 1
     compiled: bool | None = None         # the network, by torch.compile; None: as `compiles` finds
 
-    def __post_init__(self):
-        as_part(self, "fit", lambda given: replace(_fit_config(), **given))
-        as_part(self, "encoder", EncoderConfig.of)
-        object.__setattr__(self, "randomise", as_randomisation(self.randomise))
-        object.__setattr__(self, "failed_kinds", tuple(self.failed_kinds))
-        _check(self)
+    def __post_init__(self): _settle(self)
 
 # %% ../../nbs/learning/12_recipe.ipynb #fed41c62
 def as_part(config, name: str, make) -> None:

@@ -267,16 +267,17 @@ def train(
     tasks: Sequence[str] | None,  # names; None: all thirty
     config: TrainConfig,
     folder: str | Path,           # of this run alone
-    progress: bool = True,
-    fresh: bool = False,          # whether to delete what the folder holds first
+    progress: bool = True, fresh: bool = False,  # whether to delete what the folder holds first
     callbacks: Sequence[L.Callback] = (),
 ) -> PairEncoder:
     """Train on the records of the split "train"; write `encoder/`, `history.csv` and `run.json` to `folder`.
-
     A folder with the checkpoint of the same run is resumed, a finished one is only loaded. Returns the
     encoder on the CPU in evaluation mode. Raises `TacoError` when the folder belongs to another run or another
     process trains in it, `TaskError` and `StoreError` for tasks and records that cannot be used, `EncoderError` when
     the loss is not a number; `SystemExit` (143) or `KeyboardInterrupt` after a signal, with a checkpoint in `folder`.
+
+    >>> store = taco.Store.open([taco.pack("drive", source="phantom", subjects=8)])
+    >>> encoder = taco.train(store, None, taco.TrainConfig.of(steps=2, width=.1), "run", progress=False)
     """
     folder, config = Path(folder), changed(config, size=store.size)  # the side is a fact of the data
     sampler, first = new_sampler(store, tasks, config), rank_zero_only.rank == 0

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from importlib import import_module
 
 import torch
 from fastcore.basics import patch
@@ -33,6 +34,8 @@ class Uniform:
     """A number drawn uniformly between `low` and `high`; with `signed`, its sign is drawn too.
 
     Raises `TaskError` for ends that are the wrong way round, not finite, or outside of `limits`.
+
+    >>> angle = taco.Uniform(-30, 30, limits=(-180, 180))
     """
     low: float
     high: float
@@ -67,7 +70,11 @@ def _check_range(given: Uniform) -> None:
 # %% ../../nbs/tasks/01_task.ipynb #8dd07e8c
 @dataclass(frozen=True)
 class Choice:
-    "One of a few values, numbers or truth values, each as likely: kinds, not amounts."
+    """One of a few values, numbers or truth values, each as likely: kinds, not amounts.
+
+    >>> taco.Choice((1, 3)).values
+    (1, 3)
+    """
     values: tuple
     ordered = False
 
@@ -92,6 +99,8 @@ class Task:
     Returns `(input, output)`, both (B, 3, S, S) float32 in [0, 1] on the batch's device. Parameters left out are
     drawn for each sample; a fixed one is a number or a (B,) tensor. The side that is the batch's image is that very
     tensor, no copy: do not change it in place. Raises `TaskError` on bad parameters or records.
+
+    >>> settings = taco.get_task("quarter_turn").parameters
     """
     name: str
     family: str                             # one of FAMILIES
@@ -201,6 +210,10 @@ def task(family: str, needs: str = "image", title: str | None = None, **paramete
     """Decorator: enter a function `(batch, draw, **parameters) -> (input, output)` as a task.
 
     Raises `TaskError` for unknown families or needs.
+
+    >>> @taco.task("generative", dark=taco.Uniform(.2, .6))
+    ... def fading(batch, draw, dark):
+    ...     return batch.image * dark[:, None, None, None], batch.image
     """
     wanted = frozenset(needs.split()) | {"image"}
     refuse, unknown = refusing(TaskError), sorted(wanted - set(NEEDS))
@@ -230,7 +243,12 @@ def without_traces(plain: Task, needs: str = "") -> Callable:
     return enter
 
 def get_task(name: str, traces: str = TRACES[0]) -> Task:
-    "The task of that name, made as `TRACES` say. Raises `TaskError` with the nearest known name."
+    """The task of that name, made as `TRACES` say. Raises `TaskError` with the nearest known name.
+
+    >>> taco.get_task("deblurring").family
+    'generative'
+    """
+    if name not in TASKS: import_module("taco.tasks.catalogue")  # the thirty, for whoever did not import them
     if name not in TASKS:
         raise TaskError("No task has this name.", field="task", found=name, fix=suggest(name, TASKS))
     if traces not in TRACES:
@@ -240,7 +258,11 @@ def get_task(name: str, traces: str = TRACES[0]) -> Task:
 
 # %% ../../nbs/tasks/01_task.ipynb #3e24393b
 def show_pairs(input: Tensor, output: Tensor, titles: list[str] | None = None, side: float = 1.1):
-    "Draw (N, 3, S, S) inputs in the upper row and their outputs below; returns the matplotlib figure."
+    """Draw (N, 3, S, S) inputs in the upper row and their outputs below; returns the matplotlib figure.
+
+    >>> pairs = torch.rand(2, 4, 3, 64, 64)
+    >>> figure = taco.show_pairs(pairs[0], pairs[1])
+    """
     import matplotlib.pyplot as plt
     n = len(input)
     figure, axes = plt.subplots(2, n, figsize=(side * n, 2 * side + .2), squeeze=False)

@@ -113,9 +113,10 @@ def write_atlas(
 
     Raises `StoreError` when embeddings, map or packed data are absent or do not belong together, `TacoError` for an
     unknown encoder or NaN, `ParameterError` for a limit or size out of range.
+
+    >>> page = taco.write_atlas(out="atlas.html", limit=100)
     """
-    out = Path(out)
-    _check_page(out, limit=(limit, 2, 50_000), thumbnail=(thumbnail, 8, 256))
+    _check_page(out := Path(out), limit=(limit, 2, 50_000), thumbnail=(thumbnail, 8, 256))
     run = RUNS.get(str(run_folder)) or (Path(run_folder).resolve() if Path(run_folder).exists()
                                         else project_root() / run_folder)
     folder = embed_folder(run)

@@ -233,9 +233,9 @@ def baseline(
     seed: int = 0,                       # of random weights
     root: str | Path = ".",              # where relative paths begin
 ) -> nn.Module:
-    """The encoder that a text names, in evaluation mode on the CPU.
+    """The encoder that a text names, in evaluation mode on the CPU; or `EncoderError`, saying how to get it.
 
-    Raises `EncoderError` when it cannot be had, saying how to get it.
+    >>> encoder = taco.baseline("pixels")
     """
     refuse = refusing(EncoderError, field="baseline", found=spec)
     _, kind, what = split_spec(spec)

@@ -90,6 +90,8 @@ def compare(
     """Which datasets look alike, and for which task.
 
     Raises `ParameterError` for fewer than two cards, and what `pack` and `plan_pairs` raise.
+
+    >>> found = taco.compare(["drive", "chasedb1"], tasks=["centreline"], subjects=8, draws=20)
     """
     known = load_run(encoder) if isinstance(encoder, (str, Path)) else encoder
     if not isinstance(known.encoder, PairEncoder):

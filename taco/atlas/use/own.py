@@ -266,6 +266,10 @@ def embed_pair(
 
     Raises `DataError` for unequal numbers or sizes, and for what cannot be read; `EncoderError`
     for what is no image.
+
+    >>> picture = np.random.default_rng(0).integers(0, 255, (80, 80), np.uint8)
+    >>> taco.embed_pair(picture, picture[::-1].copy()).shape
+    (128,)
     """
     several = isinstance(before, (list, tuple))
     sides = [list(side) if several else [side] for side in (before, after)]
@@ -279,6 +283,7 @@ def embed_pair(
     found = embed_blocks(encoder, in_blocks(pairs[:, 0], pairs[:, 1]), len(pairs), device)
     return found if several else found[0]
 
+# %% ../../../nbs/atlas/use/00_own.ipynb #c5a0c9ff
 def _square(pair: Sequence[Any], number: int, size: int, fit: str) -> Tensor:
     "(2, 3, S, S) of before and after."
     names = [Path(str(image)) if isinstance(image, (str, Path)) else Path(f"{word}[{number}]")

@@ -185,6 +185,9 @@ def together(
     """Which tasks to learn in one network, by the map of a run.
 
     Raises `ParameterError` for a task that the map has not, and for more groups than tasks.
+
+    >>> len(taco.together(["deblurring", "inpainting", "shear"], groups=2).groups)
+    2
     """
     known = load_run(run) if isinstance(run, (str, Path)) else run
     bank, there = known.bank, known.bank.table["task"].unique().tolist()

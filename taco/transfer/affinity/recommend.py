@@ -180,16 +180,15 @@ def recommend(
     run: str | Path | Known = "pretrained",  # a trained run, whose map is asked
     outcomes: pd.DataFrame | None = None,  # None: the matrix that comes with the package
     guesses: dict[str, pd.DataFrame] | None = None,  # about its targets; None: what comes with that matrix, or nothing
-    most: int = 5,
-    device: str = "cpu",
+    most: int = 5, device: str = "cpu",
     **reading,                             # as for `taco.place`: words, fit
 ) -> Recommendation:
     """Which source to begin with for a task that a few pairs show.
 
-    What comes with the package was placed by a run of the profile quick: another run must be of the
-    same recipe, or its likenesses mean something else.
-
+    What comes with the package was placed by a run of the profile quick: another run must be of the same recipe.
     Raises `TacoError` for pairs, runs or outcomes that cannot be used, naming what is wrong.
+
+    >>> found = taco.recommend((before := torch.rand(8, 3, 64, 64), before.flip(-1)))
     """
     found = place(pairs, run, device=device, **reading)
     table = shipped("outcomes.csv") if outcomes is None else outcomes
@@ -199,8 +198,8 @@ def recommend(
     likeness = map_guess(bank[found.known.vectors], bank.table, found.vectors, list(known.gain.index))
     if likeness.isna().all():
         refusing(TacoError)("The bank of this run holds none of the sources.", "sources",
-                                      ", ".join(sorted(set(bank.table["dataset"])))[:80], known.gain.index[0],
-                                      "Give a run of the profile quick or study.")
+                            ", ".join(sorted(set(bank.table["dataset"])))[:80], known.gain.index[0],
+                            "Give a run of the profile quick or study.")
     advice = recommended(likeness, known, most)
     if found.novelty.verdict not in ("unusual", "unlike anything known"): return advice
     warned = f"{advice.verdict} Your pairs are {found.novelty.verdict} on this map: take care."
