@@ -51,7 +51,7 @@ STYLE: dict[RcKeyType, Any] = {
     "xtick.labelsize": 7, "ytick.labelsize": 7, "axes.spines.top": False, "axes.spines.right": False,
     "axes.linewidth": .6, "xtick.major.width": .6, "ytick.major.width": .6, "legend.frameon": False,
     "figure.dpi": 100, "savefig.dpi": 200, "savefig.bbox": "tight", "savefig.pad_inches": .05,
-    "svg.hashsalt": "taco", "svg.fonttype": "path",
+    "svg.hashsalt": "taco", "svg.fonttype": "path", "pdf.fonttype": 42,  # letters as letters
 }
 
 class Style(ContextDecorator):
@@ -95,16 +95,18 @@ def few_colours(picture: Image.Image) -> Image.Image:
 # %% ../nbs/02_style.ipynb #01eab917
 @style
 def save_figure(figure: Figure, path: str | Path) -> list[Path]:
-    """Write `path`.png and, where it stays small, `path`.svg in the house style; the files that were written.
+    """Write `path`.png, `path`.pdf and, where it stays small, `path`.svg in the house style; the files written.
 
     Each file is whole or absent, and has no date, so that equal figures are equal files.
     """
     from PIL import Image
-    files = [Path(path).with_name(Path(path).name + suffix) for suffix in (".png", ".svg")]
+    files = [Path(path).with_name(Path(path).name + suffix) for suffix in (".png", ".pdf", ".svg")]
     with atomic(files[0]) as spare:
         figure.savefig(spare, metadata={"Software": None})
         with Image.open(spare) as drawn: few_colours(drawn).save(spare, "png", optimize=True)
     with atomic(files[1]) as spare:
+        figure.savefig(spare, metadata=dict.fromkeys(("Creator", "Producer", "CreationDate")))
+    with atomic(files[2]) as spare:
         figure.savefig(spare, metadata={"Date": None, "Creator": None})
         small = spare.stat().st_size <= LARGEST_VECTOR
     pictures = sum(len(ax.images) for ax in figure.axes)

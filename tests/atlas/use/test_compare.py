@@ -51,7 +51,8 @@ def test_datasets_of_cards(tmp_path):
     assert list(found.table["task"]) == some["tasks"] and set(found.datasets["source"]) == {"phantom"}
     assert (found.table["apart"] > .55).all() and "bbbc010 and drive" in repr(found)
     folder = found.save(tmp_path / "out")
-    assert {p.name for p in folder.iterdir()} == {"compared.csv", "datasets.csv", "compared.png", "compared.svg"}
+    pictures = {f"compared.{kind}" for kind in ("pdf", "png", "svg")}
+    assert {p.name for p in folder.iterdir()} == {"compared.csv", "datasets.csv"} | pictures
     told = CliRunner().invoke(app, ["compare", "drive", "bbbc010", "--task", "deblurring", "--subjects", "8",
                                     "--packed", str(tmp_path / "packed"), "-o", str(tmp_path / "again")])
     assert told.exit_code == 0 and "told apart" in told.output and (tmp_path / "again/compared.csv").exists()

@@ -202,6 +202,7 @@ def test_pictures_and_tables_are_written(store, run, tmp_path):
         "families.csv",
         "pairs.csv",
         "map.png",
+        "map.pdf",
         "map.svg",
     }
     assert Image.open(tmp_path / "out/map.png").size[0] > 800 and len(
