@@ -5,20 +5,22 @@
 # %% ../nbs/02_style.ipynb #e3de78e1
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ContextDecorator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .base import atomic
 
-if TYPE_CHECKING:  # matplotlib and seaborn are imported where something is drawn
+if TYPE_CHECKING:  # matplotlib, seaborn and pandas are imported where something is drawn
+    import pandas as pd
     from matplotlib.figure import Figure
     from matplotlib.typing import RcKeyType
     from PIL import Image
 
 # %% auto #0
 __all__ = ['OKABE_ITO', 'FAMILY_COLOURS', 'FAMILY_MARKERS', 'STYLE', 'style', 'LARGEST_VECTOR', 'MOST_PICTURES', 'palette',
-           'literal', 'Style', 'few_colours', 'save_figure']
+           'literal', 'Style', 'few_colours', 'save_figure', 'markdown_table', 'written_table']
 
 # %% ../nbs/02_style.ipynb #7fcedd87
 OKABE_ITO = dict(
@@ -112,3 +114,17 @@ def save_figure(figure: Figure, path: str | Path) -> list[Path]:
     pictures = sum(len(ax.images) for ax in figure.axes)
     if not small or pictures > MOST_PICTURES: files.pop().unlink()
     return files
+
+# %% ../nbs/02_style.ipynb #f547efb0
+def markdown_table(heads: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    "A table of Markdown; an empty text without rows."
+    heads, rows = list(heads), [list(row) for row in rows]
+    if not rows: return ""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+def written_table(frame: pd.DataFrame, latex: bool = False) -> str:
+    "A data frame with its index, in Markdown or as a `longtable` of LaTeX with booktabs, ready to be written."
+    if latex: return frame.to_latex(longtable=True)
+    flat = frame.reset_index()
+    return markdown_table(flat.columns, flat.to_numpy().tolist()) + "\n"

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..base import GRAMMAR, atomic, refusing, without, write_json
 from ..disk import folder_digests
 from ..reading import check_files, read_json, read_notebook
+from ..style import markdown_table
 from .parameters import ExperimentError, project_root, read_parameters, run_command
 from .seal import fault_of, finished
 from .tables import study_tables
@@ -249,9 +250,10 @@ def documents(about: dict) -> list[str]:
 def numbers(metrics: dict) -> list[str]:
     "The metrics of a step as a folded table of Markdown; nothing for a step without any."
     if not metrics: return []
-    rows = ["| metric | value | 95 % interval | n | seeds | data |", "|---|---|---|---|---|---|"]
+    rows = []
     for name, m in metrics.items():
         interval = "{:.3f} … {:.3f}".format(*m["ci"]) if m.get("ci") else ""
-        rows.append(f"| `{name}` | {m['value']:.3f} | {interval} | {m['n']} | {m['seeds']} | {m['data']} |")
+        rows.append([f"`{name}`", f"{m['value']:.3f}", interval, m["n"], m["seeds"], m["data"]])
     title = f"{len(metrics)} number{'s'[:len(metrics) != 1]}"
-    return [f"<details><summary>{title}</summary>", "\n".join(rows), "</details>"]
+    table = markdown_table(["metric", "value", "95 % interval", "n", "seeds", "data"], rows)
+    return [f"<details><summary>{title}</summary>", table, "</details>"]

@@ -12,11 +12,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..base import ParameterError, refusing, suggest
+from ..style import markdown_table
 
 # %% auto #0
 __all__ = ['ENCODER_ROWS', 'GROUPS', 'ARMS', 'SCORES', 'STUDY_TABLES', 'ANSWERS', 'PLACE', 'CLAUSE', 'with_interval',
-           'markdown_table', 'metrics_table', 'encoders_table', 'modalities_of', 'ums_rep_table', 'few_labels_table',
-           'not_worse_table', 'sequence_tables', 'data_table', 'study_tables', 'fill_in_metrics', 'answers_table']
+           'metrics_table', 'encoders_table', 'modalities_of', 'ums_rep_table', 'few_labels_table', 'not_worse_table',
+           'sequence_tables', 'data_table', 'study_tables', 'fill_in_metrics', 'answers_table']
 
 # %% ../../nbs/workflow/04_tables.ipynb #8a0e3854
 def with_interval(metric: dict | None, digits: int = 3, sign: str = "") -> str:
@@ -25,13 +26,6 @@ def with_interval(metric: dict | None, digits: int = 3, sign: str = "") -> str:
     form = f"{{:{sign}.{digits}f}}"
     value, ci = form.format(metric["value"]), metric.get("ci")
     return f"{value} ({form.format(ci[0])} – {form.format(ci[1])})" if ci else value
-
-def markdown_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    "A table of Markdown; an empty text without rows."
-    heads, rows = list(heads), [list(row) for row in rows]
-    if not rows: return ""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 # %% ../../nbs/workflow/04_tables.ipynb #efb5525d
 def metrics_table(metrics: dict, only: Iterable[str] = ("*",), latex: bool = False) -> str:
@@ -44,7 +38,7 @@ def metrics_table(metrics: dict, only: Iterable[str] = ("*",), latex: bool = Fal
                                  suggest(next(iter(only), ""), metrics))
     heads = ["metric", "value (95 % interval)", "n", "seeds", "data"]
     rows = [[name, with_interval(m := metrics[name], 3), m["n"], m["seeds"], m["data"]] for name in names]
-    if not latex: return markdown_table(heads, [[f"`{row[0]}`", *map(str, row[1:])] for row in rows])
+    if not latex: return markdown_table(heads, [[f"`{row[0]}`", *row[1:]] for row in rows])
     import pandas as pd
     return pd.DataFrame(rows, columns=heads).to_latex(index=False, escape=True, column_format="llrrl").rstrip()
 

@@ -14,6 +14,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ...atlas.intervals import combine
+from ...style import written_table
 from .arms import SEQUENCE_ARMS
 from .domains import Domain
 from .rivals.register import RIVALS
@@ -270,11 +271,7 @@ def paper_table(found: Sequence[Comparison], latex: bool = False) -> str:
         wide = f.curve.assign(text=texts).pivot(index="arm", columns="labelled", values="text")
         known, counts = [a for a in ARM_TITLES if a in wide.index], f.curve["labelled"].unique()
         parts[f.domain.name] = wide.reindex(index=known, columns=counts).rename(index=ARM_TITLES)
-    whole = pd.concat(parts, names=["dataset", "arm"]).fillna("")
-    if latex: return whole.to_latex(longtable=True)
-    flat = whole.reset_index()
-    rows = [flat.columns, ["---"] * flat.shape[1], *flat.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in rows) + "\n"
+    return written_table(pd.concat(parts, names=["dataset", "arm"]).fillna(""), latex)
 
 # %% ../../../nbs/transfer/sequences/09_results.ipynb #45672f15
 def each_score(found: Sequence[Comparison]) -> str:

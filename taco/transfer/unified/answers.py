@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...style import written_table
 from .networks import BASELINES
 from taco.transfer.unified.results import (
     MARGINS,
@@ -197,11 +198,7 @@ def study_metrics(results: Results, table: pd.DataFrame, data: str, margins: Map
 def paper_table(tables: Mapping[str, pd.DataFrame], latex: bool = False) -> str:
     "All modalities' `overview`s as one table, in Markdown or LaTeX."
     whole = pd.concat({name: overview(table) for name, table in tables.items()}, names=["modality"])
-    if latex: return whole.to_latex(longtable=True)
-    flat = whole.reset_index()
-    line = lambda cells: "| " + " | ".join(map(str, cells)) + " |"
-    rows = [flat.columns, ["---"] * flat.shape[1], *flat.to_numpy().tolist()]
-    return "\n".join(map(line, rows)) + "\n"
+    return written_table(whole, latex)
 
 def study_documents(studies: Sequence[Results], tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     "By file: the table in Markdown and in LaTeX, and the score of each test image."
