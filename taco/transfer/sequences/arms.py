@@ -25,7 +25,8 @@ from .volumes import Volumes
 from ..unet import UNetDecoder, UNetEncoder, check_norm
 
 # %% auto #0
-__all__ = ['PRETRAININGS', 'SEQUENCE_ARMS', 'STRONG', 'check_arms', 'recipe_of', 'SequenceConfig', 'networks', 'pretrain']
+__all__ = ['PRETRAININGS', 'SEQUENCE_ARMS', 'RECOMMENDED', 'STRONG', 'check_arms', 'recipe_of', 'SequenceConfig', 'networks',
+           'pretrain']
 
 # %% ../../../nbs/transfer/sequences/05_arms.ipynb #964d8156
 PRETRAININGS = {
@@ -36,6 +37,7 @@ SEQUENCE_ARMS: dict[str, tuple[str | None, tuple[str, ...]]] = {  # what pre-tra
     "contrast": ("contrast", PARTS), "order": ("order", ("encoder",)),
     "reconstruction": ("reconstruction", PARTS), "all-encoder": ("all", ("encoder",)), "all": ("all", PARTS),
     **{name: (name, rival.hands_on) for name, rival in RIVALS.items()}}
+RECOMMENDED = "masked"  # before a fine-tuning with few labels
 STRONG = 3.  # times the shading of the others
 
 # %% ../../../nbs/transfer/sequences/05_arms.ipynb #43ab77e1
@@ -144,7 +146,7 @@ def _pretrain_tasks(
 
 # %% ../../../nbs/transfer/sequences/05_arms.ipynb #df2734f9
 def pretrain(
-    name: str,                 # "moco", one of RIVALS or of `config.weights`
+    name: str,                 # RECOMMENDED, "moco", another of RIVALS or of `config.weights`
     volumes: Volumes,
     config: SequenceConfig,
     seed: int,

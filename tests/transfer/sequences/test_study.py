@@ -1,5 +1,7 @@
 "Sequential self-supervision compared: where an arm starts, and runs that go on."
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,14 @@ from safetensors.torch import load_file
 from taco.base import ParameterError
 from taco.learning.loop import FitConfig
 from taco.transfer.sequences import study
-from taco.transfer.sequences.arms import PRETRAININGS, SEQUENCE_ARMS, SequenceConfig, check_arms, pretrain
+from taco.transfer.sequences.arms import (
+    PRETRAININGS,
+    RECOMMENDED,
+    SEQUENCE_ARMS,
+    SequenceConfig,
+    check_arms,
+    pretrain,
+)
 from taco.transfer.sequences.batches import PretextBatches
 from taco.transfer.sequences.finetune import PARTS, hand_on, handed
 from taco.transfer.sequences.pretext import BINS
@@ -92,6 +101,14 @@ def test_pretraining_runs_in_bf16(hearts, tmp_path, name):
     "Where a device computes bf16 natively this is what `auto` means; logits stay in full precision."
     half = replace(TINY, precision="bf16")
     assert pretrain(name, hearts, half, 0, tmp_path / "weights.safetensors").exists()
+
+
+def test_what_is_recommended_was_first_with_few_labels_on_real_hearts():
+    file = Path(__file__).parents[3] / "figures/real/metrics.json"
+    found = json.loads(file.read_text())
+    for labels in (1, 2):
+        dice = {arm: m["value"] for arm in SEQUENCE_ARMS if (m := found.get(f"sequence_acdc_{arm}_{labels}_dice"))}
+        assert len(dice) >= 7 and max(dice, key=dice.get) == RECOMMENDED
 
 
 def test_unknown_arms_are_named(hearts):
