@@ -108,7 +108,7 @@ def _ordered(key: str, values: pd.Series) -> list[str]:
     return sorted(set(values), key=lambda v: (known.index(v) if v in known else len(known), v))
 
 def own_colours(names: Sequence[str]) -> dict[str, Any]:
-    "A colour for each of somebody's folders, in the order of the alphabet: black for one, and those that no family has."
+    "A colour for each of somebody's folders, by the alphabet: black for one, and others that no family has."
     names = sorted(names)
     return dict(zip(names, OWN_COLOURS)) if len(names) <= len(OWN_COLOURS) else palette(names)
 
