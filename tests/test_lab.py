@@ -1,7 +1,7 @@
 """JupyterLab in a real browser: what a person opens there runs as it is, shows its pictures, and one line of progress.
 
-A copy of the notebooks is opened as `make lab` does it; nothing of the repository is written. Screenshots lie in pytest's
-folder (`--basetemp`), to be looked at.
+A copy of the notebooks is opened as `make lab` does it; nothing of the repository is written. Screenshots lie in
+pytest's folder (`--basetemp`), to be looked at.
 """
 import importlib.util
 import json
@@ -52,7 +52,8 @@ def project(tmp_path_factory, root) -> Path:
     for name in ("nbs", "profiles"):
         shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     shutil.copy(root / "settings.ini", folder)
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PROGRESS)])
+    kernel = dict(kernelspec=dict(name="python3", display_name="Python 3", language="python"))
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PROGRESS)], metadata=kernel)
     nbformat.write(book, folder / "nbs/progress.ipynb")
     tracker = folder / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
     tracker.parent.mkdir(parents=True)
@@ -102,7 +103,7 @@ def browser():
     options.binary_location = binary
     for flag in FLAGS.split(): options.add_argument(flag)
     chrome = webdriver.Chrome(options=options, service=Service(driver))
-    chrome.set_script_timeout(600)
+    chrome.set_script_timeout(300)
     yield chrome
     chrome.quit()
 
@@ -110,7 +111,7 @@ def browser():
 OPEN = """
 const done = arguments[1];
 (async () => {
-  const wait = (what) => new Promise((good) => { const t = setInterval(() => what() && (clearInterval(t), good()), 100); });
+  const wait = async (what) => { while (!what()) await new Promise((good) => setTimeout(good, 100)); };
   const panel = () => window.jupyterapp?.shell.currentWidget;
   await wait(() => panel()?.context?.path === arguments[0]);
   await panel().context.ready;
@@ -125,6 +126,7 @@ window.jupyterapp.commands.execute("notebook:run-all-cells").then(() => done(pan
 """
 PICTURES = """
 const all = [...document.querySelectorAll(".jp-OutputArea-output img")];
+all[0]?.scrollIntoView({ block: "center" });
 return all.map((image) => image.complete && image.naturalWidth > 20);
 """
 
@@ -163,19 +165,19 @@ def text_of(outputs: list[dict]) -> str:
 @pytest.mark.parametrize("name", OPENED)
 def test_it_runs_as_it_is_and_shows_its_pictures(name, opened, browser, project, tmp_path):
     cells = opened(f"{name}.ipynb").run()
-    time.sleep(1)  # pictures are decoded
-    browser.save_screenshot(str(tmp_path / f"{name.replace('/', '-')}.png"))
     code = [c for c in cells if c["cell_type"] == "code" and "".join(c["source"]).strip()]
     outputs = [o for c in code for o in c["outputs"]]
     errors = ["\n".join(o["traceback"])[-2000:] for o in outputs if o["output_type"] == "error"]
     assert errors == [] and all(c["execution_count"] for c in code), "a cell has not run"
+    time.sleep(1)  # until pictures are decoded
     shown = browser.execute_script(PICTURES)
+    browser.save_screenshot(str(tmp_path / f"{name.replace('/', '-')}.png"))
     assert all(shown) and len(shown) >= OPENED[name], f"{sum(shown)} of {len(shown)} pictures can be seen"
     assert "Warning" not in text_of(outputs)
     if name.startswith("experiments/"):
         step = Path(name).name
-        assert f"which comes with taco, and writes to runs/pretrained/{step}" in text_of(outputs)
-        about = json.loads((project / "runs/pretrained" / step / DONE).read_text())
+        assert f"which comes with taco, and writes to runs/shipped/{step}" in text_of(outputs)
+        about = json.loads((project / "runs/shipped" / step / DONE).read_text())
         assert about["parameters"]["embed_run"] == "pretrained/embed" and about["figures"]
         assert about["needs"] == {"pretrained/embed": file_digest(lies_in("pretrained/embed") / DONE)}
         assert not (project / "runs/smoke").exists()
@@ -189,7 +191,7 @@ def test_progress_is_one_line_that_changes(opened, browser, tmp_path):
     end = time.monotonic() + 120
     while not (seen and "200/200" in seen[-1]):
         assert time.monotonic() < end, seen
-        now = browser.execute_script("return document.querySelector('.jp-OutputArea')?.innerText ?? ''").strip()
+        now = browser.execute_script("return document.querySelector('.jp-OutputArea-output')?.innerText ?? ''").strip()
         if now and now not in seen:
             seen.append(now)
             if len(seen) == 5: browser.save_screenshot(str(tmp_path / "progress.png"))

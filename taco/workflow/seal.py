@@ -188,7 +188,7 @@ def stand_in(experiment: str, values: dict) -> dict[str, str]:
             "no finished run", f"results of {' and '.join(steps)}",
             "Run first: " + " && ".join(run_command(values[names[step]], step) for step in steps))
     others = {n: f"{PACKAGED}/{step}" for n, step in linked.items()}
-    if values["folder"] == declared["folder"].default: others["folder"] = f"runs/{PACKAGED}/{experiment}"
+    if values["folder"] == declared["folder"].default: others["folder"] = f"runs/shipped/{experiment}"
     print(f"No finished run in {first}: this reads {', '.join(others[n] for n in linked)}, which comes with taco, "
           f"and writes to {others.get('folder', values['folder'])}.")
     return others
