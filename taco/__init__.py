@@ -5,7 +5,7 @@ Each name is imported from its module when it is first asked for, so that `impor
 import warnings as _warnings
 
 __version__ = "0.1.0"
-# Where there are no widgets, the progress bars of libraries are text: no reason for a warning in every notebook.
+# Without widgets the progress bars of libraries are text: no reason for a warning.
 _warnings.filterwarnings("ignore", "IProgress not found")
 
 # module → its names that stand in the door

@@ -103,7 +103,7 @@ def browser():
     options.binary_location = binary
     for flag in FLAGS.split(): options.add_argument(flag)
     chrome = webdriver.Chrome(options=options, service=Service(driver))
-    chrome.set_script_timeout(300)
+    chrome.set_script_timeout(100)
     yield chrome
     chrome.quit()
 
@@ -121,9 +121,10 @@ const done = arguments[1];
 })().catch((error) => done(String(error)));
 """
 RUN = """
-const done = arguments[0], panel = window.jupyterapp.shell.currentWidget;
-window.jupyterapp.commands.execute("notebook:run-all-cells").then(() => done(panel.content.model.toJSON()));
+window.ended = false;
+window.jupyterapp.commands.execute("notebook:run-all-cells").finally(() => { window.ended = true; });
 """
+CELLS = "return window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
 PICTURES = """
 const all = [...document.querySelectorAll(".jp-OutputArea-output img")];
 all[0]?.scrollIntoView({ block: "center" });
@@ -139,9 +140,16 @@ class Opened:
         said = browser.execute_async_script(OPEN, path)
         assert said == "", said
 
+    def start(self) -> None: self.browser.execute_script(RUN)
+
     def run(self) -> list[dict]:
         "All its cells, as they are after `Run All Cells`."
-        return self.browser.execute_async_script(RUN)["cells"]
+        self.start()
+        end = time.monotonic() + 600
+        while not self.browser.execute_script("return window.ended"):
+            assert time.monotonic() < end, "it does not come to an end"
+            time.sleep(.3)
+        return self.browser.execute_script(CELLS)
 
     def close(self) -> None:
         self.browser.execute_async_script(
@@ -185,8 +193,7 @@ def test_it_runs_as_it_is_and_shows_its_pictures(name, opened, browser, project,
 
 def test_progress_is_one_line_that_changes(opened, browser, tmp_path):
     "Two steps a second at first and then twenty: what is left is never told by the former."
-    opened("progress.ipynb")
-    browser.execute_script("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    opened("progress.ipynb").start()
     seen: list[str] = []
     end = time.monotonic() + 120
     while not (seen and "200/200" in seen[-1]):

@@ -69,7 +69,7 @@ def place_command(
         verdict, _, rest = placed.how_novel.partition(":")
         console.print(f"{before}[bold]{verdict}[/]:{escape(rest)}", highlight=False)
     if out:
-        console.print(f"Tables, map.png and map.html are in {escape(str(found.save(out)))}", soft_wrap=True)
+        console.print(f"Tables, map.png, map.html: {escape(str(found.save(out)))}", soft_wrap=True)
 
 # %% ../../nbs/cli/02_atlas.ipynb #6d937571
 DATA_HELP = "A folder of real datasets, one sub-folder each; a card in it, of its name in --cards, or a shipped one."

@@ -217,7 +217,7 @@ def in_notebook() -> bool:
     return type(sys.stdout).__module__.startswith("ipykernel") and PARENT not in os.environ
 
 def over_last(line: str, shown: Any = None) -> Any:
-    "Show a line in a notebook in place of the one `shown` before, which is returned. It needs no widgets."
+    "Show a line in a notebook in place of the one `shown` before; it needs no widgets."
     from IPython.display import display
     if shown: shown.update({"text/plain": line}, raw=True)
     return shown or display({"text/plain": line}, raw=True, display_id=True)
@@ -225,7 +225,7 @@ def over_last(line: str, shown: Any = None) -> Any:
 # %% ../../nbs/learning/06_loop.ipynb #058860f6
 @patch
 def show(self: History, step: int, total: int, loss: float, speed: float) -> None:
-    "Show a line of progress: in a notebook or a terminal over the last one, elsewhere every ten per cent."
+    "Show progress: in a notebook or terminal over the last line, elsewhere every ten per cent."
     warm = [row["samples_per_s"] for row in self.rows if row["step"] > self.began + self.warm_up]
     left = round((total - step) * self.samples / max(np.median(warm), .05)) if warm else 0
     done = f"step {step:>{len(str(total))}}/{total}  {100 * step // total:>3} %"

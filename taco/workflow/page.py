@@ -73,7 +73,7 @@ def packed_data(folder: Path, pairs: Embeddings) -> Store:
 
 # %% ../../nbs/workflow/06_page.ipynb #dfbf2873
 def with_pictures(known: Known, run: str | Path) -> Known:
-    "The same, with small pictures of its pairs: made of the run's packed data, where none are kept, and that is there."
+    "The same with small pictures of its pairs, made of the run's packed data where it is there."
     if known.pictures is not None: return known
     part = known.embeddings.where(split="test" if known.map_xy is not None else "train")
     try: store = packed_data(embed_folder(Path(run)), part)

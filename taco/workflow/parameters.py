@@ -56,7 +56,7 @@ def find_experiment(name: str | Path) -> Path:
     raise ExperimentError("No such experiment.", found=str(name), fix=suggest(Path(name).stem, known))
 
 # %% ../../nbs/workflow/00_parameters.ipynb #6c10778c
-PACKAGED = "pretrained"  # the runs that come with the package, named as if they lay in a folder of the project
+PACKAGED = "pretrained"  # the folder of runs that come with the package, in names
 
 def run_command(folder: str | Path, experiment: str) -> str:
     "What to type so that this folder holds a finished run: with its profile, where it is one of a profile's."
@@ -200,7 +200,7 @@ def check_parameters(declared: dict[str, Parameter], given: dict, file: str | Pa
 
 # %% ../../nbs/workflow/00_parameters.ipynb #01683c32
 def _injected(namespace: dict) -> tuple[str, str] | None:
-    "The parameters cell that ran in this kernel, and what papermill put below it; None where it put nothing."
+    "The parameters cell of this kernel, and what papermill put below it, if anything."
     history = [s for s in namespace.get("In", []) if isinstance(s, str)]
     return next((both for both in zip(history, history[1:]) if both[1].lstrip().startswith("# Parameters")), None)
 
@@ -212,7 +212,7 @@ def check_injected(namespace: dict) -> None:
 
 # %% ../../nbs/workflow/00_parameters.ipynb #21af96e1
 def opened_by_hand(namespace: dict) -> bool:
-    "Whether a person runs this notebook (`namespace` is its `globals()`): neither `taco run` nor papermill's values."
+    "Whether a person runs this notebook, neither `taco run` nor papermill with values."
     return "In" in namespace and PARENT not in os.environ and _injected(namespace) is None
 
 # %% ../../nbs/workflow/00_parameters.ipynb #79772348

@@ -323,8 +323,8 @@ def known_encoder(seeds: dict[str, list[str]], name: str, field: str, embed: str
                           found=name, fix=suggest(name, seeds))
 
 def known_encoders(there: Mapping[str, Any], names: Iterable[str], field: str, embed: str | Path) -> list[str]:
-    "Of these encoders, those of the package's embeddings, the others told; of a run's, all. Raises `ExperimentError`."
+    "Those that are there; others are told of the package's, of a run's an `ExperimentError`."
     absent = [name for name in names if name not in there]
     if absent and Path(embed).parts[0] != PACKAGED: known_encoder(dict(there), absent[0], field, embed)
-    if absent: print(f"Not among the embeddings that come with taco, and left out: {', '.join(absent)}.")
+    if absent: print(f"Not in what comes with taco, and left out: {', '.join(absent)}.")
     return [name for name in names if name in there]

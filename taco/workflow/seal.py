@@ -171,7 +171,7 @@ def check_needs(experiment: str | Path, values: dict) -> dict[str, str]:
 
 # %% ../../nbs/workflow/07_seal.ipynb #63105416
 def stand_in(experiment: str, values: dict) -> dict[str, str]:
-    """Parameters for a notebook whose default runs are absent: folders of what comes with the package; prints a line.
+    """What comes with the package, as parameters of a notebook whose runs are absent; says so.
 
     Empty where these runs are there, or `values` name others. Raises `ExperimentError` that says all that must run
     first, for an experiment that reads more than comes with the package.
@@ -188,9 +188,10 @@ def stand_in(experiment: str, values: dict) -> dict[str, str]:
             "no finished run", f"results of {' and '.join(steps)}",
             "Run first: " + " && ".join(run_command(values[names[step]], step) for step in steps))
     others = {n: f"{PACKAGED}/{step}" for n, step in linked.items()}
-    if values["folder"] == declared["folder"].default: others["folder"] = f"runs/shipped/{experiment}"
+    place = values["folder"]
+    if place == declared["folder"].default: others["folder"] = place = f"runs/shipped/{experiment}"
     print(f"No finished run in {first}: this reads {', '.join(others[n] for n in linked)}, which comes with taco, "
-          f"and writes to {others.get('folder', values['folder'])}.")
+          f"and writes to {place}.")
     return others
 
 # %% ../../nbs/workflow/07_seal.ipynb #01e30419

@@ -96,8 +96,8 @@ def kept_thumbnails(folder: Path, count: int) -> np.ndarray | None:
     return from_sheet(np.asarray(Image.open(file)), count) if file.exists() else None
 
 # %% ../../../nbs/atlas/use/02_explorer.ipynb #bf25e99e
-OWN = "yours"  # somebody's own pairs: their family, and what stands before the names of their folders
-OWN_COLOURS = (*(OKABE_ITO[n] for n in ("black", "vermilion", "purple", "sky")), "#7A5195", "#8C6D1F")
+OWN = "yours"  # the family of somebody's own pairs, and a word before their folders' names
+OWN_COLOURS = *(OKABE_ITO[n] for n in "black vermilion purple sky".split()), "#7A5195", "#8C6D1F"
 
 COLUMN_TITLES = dict(task="Task", family="Family", dataset="Dataset", modality="Modality", source="Kind of data")
 
@@ -108,7 +108,7 @@ def _ordered(key: str, values: pd.Series) -> list[str]:
     return sorted(set(values), key=lambda v: (known.index(v) if v in known else len(known), v))
 
 def own_colours(names: Sequence[str]) -> dict[str, Any]:
-    "A colour for each of somebody's folders, by the alphabet: black for one, and others that no family has."
+    "A colour for each of somebody's folders, by the alphabet; none is that of a family."
     names = sorted(names)
     return dict(zip(names, OWN_COLOURS)) if len(names) <= len(OWN_COLOURS) else palette(names)
 
@@ -118,7 +118,8 @@ def _column(key: str, values: pd.Series) -> dict:
     names = _ordered(key, values)
     colours = {n: mpl.colors.to_hex(c) for n, c in palette(names).items()}
     if key == "family": colours |= FAMILY_COLOURS
-    colours |= {n: mpl.colors.to_hex(c) for n, c in own_colours([n for n in names if n.startswith(OWN)]).items()}
+    own = own_colours([n for n in names if n.startswith(OWN)])
+    colours |= {n: mpl.colors.to_hex(c) for n, c in own.items()}
     shown = [TASKS[n].title if key == "task" and n in TASKS else n for n in names]
     codes = pd.Categorical(values, names).codes.tolist()
     return dict(key=key, label=COLUMN_TITLES[key], names=shown, codes=codes, colours=[colours[n] for n in names])
@@ -246,7 +247,7 @@ def explorer(
         refusing(TacoError)("The thumbnails do not belong to these pairs.", "thumbs", thumbs.shape,
                             f"({len(vectors)}, 2, T, T, 3)", "Make them with thumbnails(store, embeddings.table).")
     columns = {key: _column(key, table[key]) for key in COLUMN_TITLES}
-    shapes = [{OWN: "*"}.get(name, FAMILY_MARKERS.get(name, "o")) for name in columns["family"]["names"]]
+    shapes = [(FAMILY_MARKERS | {OWN: "*"}).get(n, "o") for n in columns["family"]["names"]]
     told = dict(
         encoder=encoder_title(encoder), columns=list(columns.values()), shapes=shapes,
         **_points(table, vectors, maps, neighbours),
@@ -276,12 +277,14 @@ def even_part(table: pd.DataFrame, limit: int, seed: int = 0) -> np.ndarray:
 
 # %% ../../../nbs/atlas/use/02_explorer.ipynb #24606168
 def on_map(known: Any, vectors: np.ndarray) -> tuple[np.ndarray, Embeddings, np.ndarray, str]:
-    """Places and pairs of what is `Known`, places of new pairs (Q, D) beside them, and the kind of map."""
+    "Places and pairs of what is `Known`, places of new vectors (Q, D), and the kind of map."
     drawn = known.map_xy is not None
     part = known.embeddings.where(split="test" if drawn else "train")
     base = np.asarray(part[known.vectors], np.float32)
     part = Embeddings(part.table, {known.vectors: base})
-    if drawn: return known.map_xy, part, project(base, known.map_xy, vectors, k=min(10, len(base))), "UMAP"
+    if drawn:
+        new = project(base, known.map_xy, vectors, k=min(10, len(base)))
+        return known.map_xy, part, new, "UMAP"
     middle = base.mean(0)
     axes = np.linalg.svd(base - middle, full_matrices=False)[2][:2].T
     return (base - middle) @ axes, part, (vectors - middle) @ axes, "principal components"
@@ -291,13 +294,15 @@ def own_page(known: Any, placed: Mapping[str, Any], limit: int = PER_SHEET) -> s
     "The explorer of `limit` known pairs with those of each `Placement` by the name of its folder."
     xy, pairs, new, kind = on_map(known, np.concatenate([p.vectors for p in placed.values()]))
     rows = even_part(pairs.table, limit)
-    whose = [(f"{OWN}: {name}" if name else OWN, pair) for name, p in placed.items() for pair in p.names]
-    own = pd.DataFrame(whose, columns=["task", "subject"]).assign(family=OWN, modality=OWN, source=OWN, seed=0)
-    own = own.assign(dataset=own["task"], record=-1 - np.arange(len(own)))
+    whose = {f"{OWN}: {name}" if name else OWN: p.names for name, p in placed.items()}
+    own = pd.DataFrame([(task, n) for task, names in whose.items() for n in names], columns=["task", "subject"])
+    own = own.assign(dataset=own["task"], family=OWN, modality=OWN, source=OWN, seed=0)
+    own["record"] = -1 - np.arange(len(own))
     table = pd.concat([pairs.table.iloc[rows][list(own)], own], ignore_index=True)
     vectors = [pairs[known.vectors][rows], *(p.vectors for p in placed.values())]
     theirs = np.concatenate([p.thumbs for p in placed.values()])
     blank = np.full((len(rows), *theirs.shape[1:]), 255, np.uint8)
     thumbs = np.concatenate([blank if known.pictures is None else known.pictures(rows), theirs])
     both = Embeddings(table, {known.vectors: np.concatenate(vectors)})
-    return explorer(both, {kind: np.concatenate([xy[rows], new])}, thumbs, known.vectors, title="Yours on the map")
+    maps = {kind: np.concatenate([xy[rows], new])}
+    return explorer(both, maps, thumbs, known.vectors, title="Yours on the map")

@@ -204,13 +204,15 @@ def read_folder(
 
 # %% ../../../nbs/atlas/use/00_own.ipynb #01301213
 def given_pairs(pairs: Any) -> tuple[list[str], Tensor, Tensor]:
-    "Names, inputs and outputs of pairs that are tensors: (input, output) or `Pairs`. Raises `DataError`."
+    "Names, inputs and outputs of (input, output) or `Pairs`. Raises `DataError`."
     refuse = refusing(DataError)
-    given: Any = pairs if isinstance(pairs, (tuple, list)) else [getattr(pairs, side, None) for side in WORDS]
-    if len(given) != 2: refuse("Pairs are a folder or two tensors.", "pairs", f"{len(given)} things", "two tensors")
+    what = "Pairs are a folder or two tensors."
+    lone = not isinstance(pairs, (tuple, list))
+    given: Any = [getattr(pairs, side, None) for side in WORDS] if lone else pairs
+    if len(given) != 2: refuse(what, "pairs", f"{len(given)} things", "two tensors")
     input, output = given
     for name, t in (("input", input), ("output", output)):
-        if not isinstance(t, Tensor): refuse("Pairs are a folder or two tensors.", name, type(t).__name__, "a tensor")
+        if not isinstance(t, Tensor): refuse(what, name, type(t).__name__, "a tensor")
         if t.ndim != 4 or t.shape[1] != 3 or t.shape != input.shape or not len(t):
             refuse("Pairs are two stacks of colour images of one size.", name, tuple(t.shape),
                    "(N, 3, S, S) twice, N at least 1", "See taco.learning.pairs.make_pairs.")

@@ -67,7 +67,7 @@ class Known:
     embeddings: Embeddings             # split train: the bank; split test: held-out pairs
     map_xy: np.ndarray | None = None   # places of the rows with split "test"; None: the run has drawn no map
     vectors: str = "taco"              # whose embeddings
-    pictures: Callable[[np.ndarray], np.ndarray] | None = None  # of rows of the map: small, (N, 2, T, T, 3) uint8
+    pictures: Callable[[np.ndarray], np.ndarray] | None = None  # (N, 2, T, T, 3), of rows of the map
     _usual: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
@@ -174,7 +174,7 @@ class Placement:
         return dict(tasks=self.tasks, families=self.families, pairs=pairs)
 
 # %% ../../../nbs/atlas/use/01_place.ipynb #09766cd0
-def _save(placed: Mapping[str, Placement], tables: dict[str, pd.DataFrame], folder: str | Path) -> Path:
+def _save(placed: Mapping[str, Placement], tables: Mapping[str, pd.DataFrame], folder) -> Path:
     "Tables, and the map as a picture and as a page."
     folder = Path(folder)
     for name, table in tables.items():
@@ -188,7 +188,7 @@ def _save(placed: Mapping[str, Placement], tables: dict[str, pd.DataFrame], fold
 
 @patch
 def save(self: Placement, folder: str | Path) -> Path:
-    "Write tasks.csv, families.csv, pairs.csv, map.png, map.svg, and map.html, the explorer with these pairs on it."
+    "Write tasks, families and pairs.csv, map.png, map.svg, and map.html: the explorer with these pairs."
     return _save({"": self}, self.tables, folder)
 
 # %% ../../../nbs/atlas/use/01_place.ipynb #982ac6a4
@@ -216,11 +216,11 @@ class Placements:
 
 # %% ../../../nbs/atlas/use/01_place.ipynb #1a92d0ec
 def named_folders(pairs: Any) -> dict[str, Any] | None:
-    "Name → pairs, where several are given; None for one. Raises `ParameterError` for none, or two of one name."
+    "Name → pairs, where several are given; None for one. `ParameterError` for none, or equal names."
     several = isinstance(pairs, (list, tuple)) and all(isinstance(p, (str, Path)) for p in pairs)
     if not several and not isinstance(pairs, dict): return None
     refuse = refusing(ParameterError)
-    if not pairs: refuse("There is nothing to place.", "pairs", "none", "a folder of pairs, or several")
+    if not pairs: refuse("There is nothing to place.", "pairs", "none", "folders of pairs")
     if isinstance(pairs, dict): return {str(name): one for name, one in pairs.items()}
     names = [Path(p).resolve().name for p in pairs]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -306,7 +306,7 @@ def _ranks(ax: Axes, xy: np.ndarray, table: pd.DataFrame, top: pd.DataFrame) -> 
 # %% ../../../nbs/atlas/use/01_place.ipynb #688e0b45
 @style
 def draw_placements(placed: Mapping[str, Placement], shown: int = 5) -> Figure:
-    "The map with the new pairs as stars; the `shown` nearest tasks, of several fewer, with votes and 95 % intervals."
+    "The map with the new pairs as stars; the nearest tasks, of several fewer, with 95 % intervals."
     several, first = len(placed) > 1, next(iter(placed.values()))
     xy, part, new, kind = on_map(first.known, np.concatenate([p.vectors for p in placed.values()]))
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.6), width_ratios=[1.15, 1], layout="constrained")
@@ -318,7 +318,7 @@ def draw_placements(placed: Mapping[str, Placement], shown: int = 5) -> Figure:
     tints, ends = own_colours(list(placed)), np.cumsum([len(p.names) for p in placed.values()])[:-1]
     for (name, p), spots in zip(placed.items(), np.split(new, ends)):
         label = literal(f"{name}: {p.novelty.verdict}") if several else None
-        look = dict(marker="*", s=34, color=tints[name], edgecolors="white", linewidths=.4, zorder=5)
+        look = dict(marker="*", s=34, c=tints[name], edgecolors="white", linewidths=.4, zorder=5)
         left.scatter(*spots.T, **look, label=label)
     if several: left.legend(fontsize=6, loc="best", markerscale=1.2)
     left.set(xticks=[], yticks=[])
