@@ -2,7 +2,11 @@
 
 Each name is imported from its module when it is first asked for, so that `import taco` takes no time and no memory.
 """
+import warnings as _warnings
+
 __version__ = "0.1.0"
+# Without widgets the progress bars of libraries are text: no reason for a warning.
+_warnings.filterwarnings("ignore", "IProgress not found")
 
 # module → its names that stand in the door
 DOOR = {

@@ -9,6 +9,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import nbformat
 import pytest
 from packaging.requirements import Requirement
 
@@ -258,6 +259,16 @@ def test_notebook_is_light_and_tidy(path):
         pictures = [output.get("data", {}).get(f"image/{kind}", "") for kind in ("png", "jpeg")]
         assert max(len("".join(p)) for p in pictures) * 3 / 4 < 100_000, "a stored picture over 100 kB"
         assert output.get("output_type") != "error", "a stored error"
+
+
+def test_every_notebook_is_valid_and_each_cell_has_a_name_of_its_own():
+    "As JupyterLab and VS Code check it; that cleaning keeps the names is in `test_nbdev_changes_nothing`."
+    for path in [*NOTEBOOKS, *tracked("figures/*/executed/*.ipynb")]:
+        book = json.loads(path.read_text(encoding="utf-8"))
+        nbformat.validate(book)
+        names = [cell["id"] for cell in book["cells"]]
+        assert (book["nbformat"], book["nbformat_minor"]) >= (4, 5) and len(set(names)) == len(names), path
+        assert book["metadata"]["kernelspec"]["name"] == "python3", path
 
 
 def test_what_a_republish_adds_is_small():

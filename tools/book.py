@@ -77,6 +77,7 @@ def gather() -> None:
         file.write_text(f"# {file.stem.replace('_', ' ')}\n\n{file.read_text()}")
     readme = BOOK / "README.md"
     text = re.sub(rf"\]\(nbs/({'|'.join(ROOMS)}|experiments)\)", r"](nbs/\1/contents.md)", readme.read_text())
+    text = text.replace("](figures/quick/executed)", "](nbs/experiments/contents.md)")  # where they are in the book
     readme.write_text(text.replace("<!-- written by `make readme` from nbs/index.ipynb -->\n", ""))
 
 

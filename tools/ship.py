@@ -20,10 +20,11 @@ from taco.learning.encoder import FILES, SHIPPED, PairEncoder
 from taco.learning.weights import state_of, write_weights
 from taco.reading import read_json
 from taco.workflow.page import packed_data
-from taco.workflow.seal import finished
+from taco.workflow.seal import finished, seal
 
 COLUMNS = ["task", "family", "record", "dataset", "source", "modality", "subject", "split", "seed", "traces"]
 FREE = {"phantom", "packaged"}  # kinds of images whose licences leave weights free
+TOLD = ("experiment", "code", "commit", "device", "data", "versions", "seconds")  # of a run, to whoever reads it here
 
 
 CARD = """# The encoder that comes with `taco`
@@ -77,6 +78,14 @@ ASKED = {"held-out images": "task_knn_heldout_images", "datasets never seen": "t
          "real images among them": "task_knn_real_unseen"}
 
 
+def seal_step(run: Path, step: str, spare: Path) -> None:
+    "Seal what is shipped of a step as a run of its own: `pretrained/embed` is read as `runs/quick/embed` is."
+    done = finished(run / step, step)
+    parameters = {n: v for n, v in done["parameters"].items() if "runs/" not in str(v)}
+    told = {name: done[name] for name in TOLD if name in done}
+    seal(spare / step, told | dict(parameters=parameters, profile=run.name, part="in half precision, of one seed"))
+
+
 def check_free(table, run: Path) -> None:
     "Refuse a run that was trained on images whose licence the weights would carry."
     bad = sorted(set(table["source"]) - FREE)
@@ -107,6 +116,7 @@ def ship(run: Path, most: int = PER_SHEET) -> Path:
         (spare / "embed/thumbnails.jpg").write_bytes(b64decode(sheet.partition(",")[2]))
         (spare / "map").mkdir()
         np.savez_compressed(spare / "map/coordinates.npz", **{n: xy[n][kept].astype(np.float32) for n in xy.files})
+        for step in ("train", "embed", "map"): seal_step(run, step, spare)
         metrics = read_json(Path("figures", run.name, "metrics.json"), StoreError)
         (spare / "README.md").write_text(card(run, metrics, small, finished(run / "train", "train"),
                                             encoder.config.size), encoding="utf-8")

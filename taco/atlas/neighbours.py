@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..base import TacoError, refusing
 
 # %% auto #0
 __all__ = ['check_vectors', 'nearest', 'nearest_others', 'weighted_knn', 'typicality', 'query_groups', 'keep_compiled', 'umap_of',
-           'tsne_of', 'trust_in', 'project']
+           'tsne_of', 'trust_in', 'project', 'Novelty', 'verdict_of', 'novelty', 'usual_distances']
 
 # %% ../../nbs/atlas/01_neighbours.ipynb #0da54afa
 def check_vectors(
@@ -234,3 +235,54 @@ def project(
         weight = ((cosine - cosine[:, :1]) / temperature).exp()
         found.append((weight[..., None] * places[rows]).sum(1) / weight.sum(1, keepdim=True))
     return torch.cat(found).numpy()
+
+# %% ../../nbs/atlas/01_neighbours.ipynb #e95e524a
+def _distance(bank: np.ndarray, queries: np.ndarray, k: int, groups=None) -> np.ndarray:
+    "(Q,) mean cosine distance to the k nearest; vectors were checked where they came from."
+    both = np.asarray(bank, np.float32), np.asarray(queries, np.float32)
+    return 1 - nearest(*both, k, groups, check=False)[0].mean(1)
+
+# %% ../../nbs/atlas/01_neighbours.ipynb #7b6dfdff
+@dataclass
+class Novelty:
+    "How far the new pairs lie from everything known, against held-out pairs of known tasks."
+    verdict: str            # known, partly unusual, unusual, unlike anything known
+    distance: np.ndarray    # (Q,) mean cosine distance to the k nearest bank pairs
+    level: np.ndarray       # (Q,) share of held-out pairs that lie nearer, 0 … 1
+    beyond95: float         # share of the new pairs beyond the 95th percentile; 0.05 is to be expected
+    beyond99: float
+    threshold95: float      # the distances that these percentiles are
+    threshold99: float
+    calibrated: int         # how many held-out pairs stand behind it
+
+def verdict_of(beyond95: float, beyond99: float, pairs: int) -> str:
+    "In words. Known: no more pairs beyond the 95th percentile than chance puts there, one-sided at 95 %."
+    if beyond99 > .5: return "unlike anything known"
+    if beyond95 > .5: return "unusual"
+    by_chance = .05 + 1.645 * (.05 * .95 / pairs) ** .5
+    return "partly unusual" if beyond95 > by_chance else "known"
+
+def novelty(vectors: np.ndarray, bank: np.ndarray, usual: np.ndarray, k: int = 20) -> Novelty:
+    "Compare (Q, D) new pairs by their distance to the (N, D) bank with the `usual_distances`."
+    distance = _distance(bank, vectors, k)
+    t95, t99 = np.quantile(usual, [.95, .99])
+    b95, b99 = float((distance > t95).mean()), float((distance > t99).mean())
+    verdict = verdict_of(b95, b99, len(distance))
+    level = np.searchsorted(usual, distance) / len(usual)
+    return Novelty(verdict, distance, level, b95, b99, float(t95), float(t99), len(usual))
+
+# %% ../../nbs/atlas/01_neighbours.ipynb #6f643af0
+def usual_distances(
+    bank: np.ndarray,               # (N, D) unit rows
+    bank_datasets: np.ndarray,      # (N,)
+    held_out: np.ndarray,           # (H, D) unit rows
+    held_out_datasets: np.ndarray,  # (H,)
+    k: int = 20,
+) -> np.ndarray:
+    "Distances, ascending, of the held-out pairs to the bank without their own dataset."
+    theirs, own = np.asarray(bank_datasets), np.asarray(held_out_datasets)
+    same = pd.Series(theirs).value_counts().reindex(own, fill_value=0).to_numpy()
+    enough = len(theirs) - same >= k
+    if not enough.any(): return np.sort(_distance(bank, held_out, k))
+    groups = theirs, own[enough]
+    return np.sort(_distance(bank, np.asarray(held_out)[enough], k, groups))

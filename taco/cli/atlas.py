@@ -46,7 +46,7 @@ WORDS_HELP = "The two words that mark inputs and outputs, with a comma."
 ENCODER_HELP = "A trained run such as runs/quick; else the encoder that comes with taco."
 
 def place_command(
-    folder: Annotated[Path, typer.Argument(help=PAIRS_HELP)],
+    folders: Annotated[list[Path], typer.Argument(help=PAIRS_HELP + " Several: all on one map.")],
     encoder: Annotated[Path, typer.Option(help=ENCODER_HELP)] = Path("pretrained"),
     out: Annotated[Path | None, typer.Option(help="Write tables and the map into this folder.")] = None,
     k: Annotated[int, typer.Option(help="Neighbours that vote.")] = 20,
@@ -55,15 +55,21 @@ def place_command(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     "Place your own task, shown by pairs of images, among the tasks that a trained encoder knows."
-    pair, console = split_words(words), Console()
-    from taco.atlas.use.place import place
-    found = place(folder, encoder, k=k, words=pair, fit=fit, device=pick_device(device))
-    tables = {"Nearest tasks": found.tasks, "Families": found.families}
-    for title, table in tables.items(): console.print(shown_table(table.head(5), title))
-    verdict, _, rest = found.how_novel.partition(":")
-    console.print(f"[bold]{verdict}[/]:{escape(rest)}", highlight=False)
+    pair, console, one = split_words(words), Console(), len(folders) == 1
+    from taco.atlas.use.place import load_run, place
+    from taco.workflow.page import with_pictures
+    known = load_run(encoder)
+    if out: known = with_pictures(known, encoder)
+    found = place(folders[0] if one else folders, known, k=k, words=pair, fit=fit, device=pick_device(device))
+    for name, placed in {"": found}.items() if one else found.placed.items():
+        before = f"{escape(name)}: " if name else ""
+        tables = {"Nearest tasks": placed.tasks} | ({"Families": placed.families} if one else {})
+        for title, table in tables.items():
+            console.print(shown_table(table.head(5 if one else 3), f"{before}{title}"))
+        verdict, _, rest = placed.how_novel.partition(":")
+        console.print(f"{before}[bold]{verdict}[/]:{escape(rest)}", highlight=False)
     if out:
-        console.print(f"Tables and map.png are in {escape(str(found.save(out)))}", soft_wrap=True)
+        console.print(f"Tables, map.png, map.html: {escape(str(found.save(out)))}", soft_wrap=True)
 
 # %% ../../nbs/cli/02_atlas.ipynb #6d937571
 DATA_HELP = "A folder of real datasets, one sub-folder each; a card in it, of its name in --cards, or a shipped one."

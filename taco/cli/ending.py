@@ -19,8 +19,8 @@ from pathlib import Path
 from ..base import DISK, TacoError
 
 # %% auto #0
-__all__ = ['READING', 'TYPED', 'SIGNALS', 'of_system', 'typed', 'speak_plainly', 'tell', 'unforeseen', 'status_of', 'ended',
-           'stopped', 'gone', 'at_once', 'answer', 'listen', 'terminated', 'tell_troubles']
+__all__ = ['READING', 'TYPED', 'STOPPED', 'SIGNALS', 'of_system', 'typed', 'speak_plainly', 'tell', 'unforeseen', 'status_of',
+           'ended', 'stopped', 'gone', 'at_once', 'answer', 'listen', 'terminated', 'tell_troubles']
 
 # %% ../../nbs/cli/03_ending.ipynb #4535f562
 READING = {
@@ -103,9 +103,11 @@ def ended(error: BaseException) -> int:
     else: tell(unforeseen(error))
     return 2
 
+STOPPED = "Stopped; what is finished is kept, and the same command goes on from there."
+
 def stopped(number: int) -> int:
     "Say that a signal ended it, and return the status that shells expect."
-    print("Stopped.", file=sys.stderr)
+    print(STOPPED, file=sys.stderr)
     return 128 + number
 
 # %% ../../nbs/cli/03_ending.ipynb #280518bb
@@ -120,7 +122,7 @@ SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasatt
 
 def at_once(number: int, _) -> None:
     "Answer a signal where nothing has begun."
-    with contextlib.suppress(OSError): os.write(2, b"Stopped.\n")
+    with contextlib.suppress(OSError): os.write(2, f"{STOPPED}\n".encode())
     os._exit(128 + number)
 
 def answer(handler: Callable) -> dict:

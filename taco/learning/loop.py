@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
 import time
 import warnings
@@ -27,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 # %% auto #0
 __all__ = ['FitConfig', 'schedule', 'lightning_precision', 'Fit', 'Steps', 'step_generator', 'one_thread', 'History',
-           'make_trainer', 'quiet', 'fit', 'count_flops', 'trainable']
+           'in_notebook', 'over_last', 'make_trainer', 'quiet', 'fit', 'count_flops']
 
 # %% ../../nbs/learning/06_loop.ipynb #21159953
 from taco.base import (
@@ -43,6 +44,7 @@ from taco.base import (
 )
 from .checkpoint import Checkpoint, read_step
 from .until import Until
+from ..lock import PARENT
 
 # %% ../../nbs/learning/06_loop.ipynb #f3360d7d
 @dataclass(frozen=True)
@@ -178,16 +180,18 @@ def one_thread(device: torch.device) -> Generator[None]:
 # %% ../../nbs/learning/06_loop.ipynb #fe8021db
 class History(L.Callback):
     "Collects rows (step, loss, lr, samples_per_s), writes `history.csv`, shows progress; part of the checkpoint."
+    warm_up = 10  # steps that no estimate is made from
     def __init__(self, file: Path | None, config: FitConfig, samples: int, progress: bool = True):
         self.file, self.config, self.samples, self.progress = file, config, samples, progress
         self.rows, self.losses, self.clock, self.timed, self.shown = [], [], 0., 0, -1
-        self.step, self.lr = 0, 0.  # of the last step
+        self.step, self.lr, self.began, self.line = 0, 0., 0, None  # of the last step; the first; in a notebook
 
     def state_dict(self) -> dict: return dict(rows=self.rows, losses=[loss.item() for loss in self.losses])
     def load_state_dict(self, state_dict: dict) -> None:
         self.rows, self.losses = state_dict["rows"], [torch.tensor(loss) for loss in state_dict["losses"]]
 
-    def on_train_start(self, trainer, pl_module): self.clock, self.timed = time.perf_counter(), trainer.global_step
+    def on_train_start(self, trainer, pl_module):
+        self.clock, self.timed, self.began = time.perf_counter(), (step := trainer.global_step), step
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.losses.append(outputs["loss"].detach())
@@ -207,14 +211,28 @@ class History(L.Callback):
         self.losses, self.clock, self.timed = [], now, self.step
         return loss, speed
 
+# %% ../../nbs/learning/06_loop.ipynb #e6ddc45d
+def in_notebook() -> bool:
+    "Whether a person looks at what is printed in a notebook, and not `taco run` executes it."
+    return type(sys.stdout).__module__.startswith("ipykernel") and PARENT not in os.environ
+
+def over_last(line: str, shown: Any = None) -> Any:
+    "Show a line in a notebook in place of the one `shown` before; it needs no widgets."
+    from IPython.display import display
+    if shown: shown.update({"text/plain": line}, raw=True)
+    return shown or display({"text/plain": line}, raw=True, display_id=True)
+
 # %% ../../nbs/learning/06_loop.ipynb #058860f6
 @patch
 def show(self: History, step: int, total: int, loss: float, speed: float) -> None:
-    "Print a line of progress: in a terminal over the last one, elsewhere every ten per cent."
-    left = round((total - step) * self.samples / speed)
+    "Show progress: in a notebook or terminal over the last line, elsewhere every ten per cent."
+    warm = [row["samples_per_s"] for row in self.rows if row["step"] > self.began + self.warm_up]
+    left = round((total - step) * self.samples / max(np.median(warm), .05)) if warm else 0
     done = f"step {step:>{len(str(total))}}/{total}  {100 * step // total:>3} %"
-    line = f"{done}  loss {loss:.3f}  {speed:.0f} pairs/s  {left // 60}:{left % 60:02} left"
-    if sys.stdout.isatty(): print("\r" + line, end="\n" if step == total else "", flush=True)
+    ahead = f"{left // 60}:{left % 60:02} left" if warm or step == total else "warming up"
+    line = f"{done}  loss {loss:.3f}  {speed:.0f} pairs/s  {ahead}"
+    if in_notebook(): self.line = over_last(line, self.line)
+    elif sys.stdout.isatty(): print("\r" + line, end="\n" if step == total else "", flush=True)
     elif 10 * step // total > self.shown: print(line, flush=True)
     self.shown = 10 * step // total
 
@@ -310,7 +328,3 @@ def count_flops(module: Fit, batch, step: int = 0) -> int:
     module.zero_grad(set_to_none=True)
     module.train(training)
     return counter.get_total_flops()
-
-def trainable(module: nn.Module) -> int:
-    "Number of weights that learn."
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -22,7 +22,7 @@ from ..reading import check_files, read_json
 from .parameters import ExperimentError, find_experiment, project_root, run_command
 from .profile import differences, load_profile, profile_folders
 from .publish import DIGESTS
-from .seal import DONE, PACKAGES, faults, read_done
+from .seal import DONE, PACKAGES, faults, lies_in, read_done
 
 # %% auto #0
 __all__ = ['Finding', 'wrong', 'examine_run', 'stale', 'place_of', 'examine', 'is_run', 'cost', 'examine_published', 'machine',
@@ -70,7 +70,7 @@ def stale(folder: Path, done: dict) -> list[str]:
     except TacoError: now = None
     if done.get("code") and now and done["code"] != now: found.append("its code has changed since")
     for place, digest in done.get("needs", {}).items():
-        file = root / place / DONE
+        file = lies_in(place) / DONE
         if not file.exists(): found.append(f"it has read {place}, which is not finished now")
         elif file_digest(file) != digest:
             found.append(f"it has read {place}, which was run again since")

@@ -30,8 +30,8 @@ from taco.workflow.parameters import (
     declared_parameters,
     find_experiment,
     project_root,
+    run_folder,
 )
-from .run import run_folder
 from .seal import BEFORE, DONE, FINISHING, check_needs, faults, seal
 
 # %% auto #0

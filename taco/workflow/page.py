@@ -6,23 +6,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from ..atlas.embedding import Embeddings
 from ..atlas.neighbours import umap_of
-from ..atlas.use.explorer import MAP_NAMES, even_part, explorer, from_sheet, shown_vectors, thumbnails
-from ..atlas.use.place import RUNS
-from ..base import ParameterError, StoreError, atomic, refusing
+from ..atlas.use.explorer import MAP_NAMES, even_part, explorer, kept_thumbnails, shown_vectors, thumbnails
+from ..atlas.use.place import RUNS, Known
+from ..base import ParameterError, StoreError, TacoError, atomic, refusing
 from ..data.store import Store
 from .parameters import project_root, run_command
 from .seal import finished, packed_folders
 
 # %% auto #0
-__all__ = ['embed_folder', 'held_out_pairs', 'packed_data', 'kept_thumbnails', 'coordinates', 'write_atlas']
+__all__ = ['embed_folder', 'held_out_pairs', 'packed_data', 'with_pictures', 'coordinates', 'write_atlas']
 
 # %% ../../nbs/workflow/06_page.ipynb #28f55757
 def embed_folder(run: Path) -> Path:
@@ -71,11 +71,14 @@ def packed_data(folder: Path, pairs: Embeddings) -> Store:
             "other datasets or keys at the same positions", fix=f"Run it again: {run_command(folder, 'embed')}")
     return store
 
-# %% ../../nbs/workflow/06_page.ipynb #d8451ea6
-def kept_thumbnails(folder: Path, count: int) -> np.ndarray | None:
-    "(count, 2, T, T, 3) uint8: small pictures that lie beside the embeddings; None where there are none."
-    file = folder / "thumbnails.jpg"
-    return from_sheet(np.asarray(Image.open(file)), count) if file.exists() else None
+# %% ../../nbs/workflow/06_page.ipynb #dfbf2873
+def with_pictures(known: Known, run: str | Path) -> Known:
+    "The same with small pictures of its pairs, made of the run's packed data where it is there."
+    if known.pictures is not None: return known
+    part = known.embeddings.where(split="test" if known.map_xy is not None else "train")
+    try: store = packed_data(embed_folder(Path(run)), part)
+    except TacoError: return known
+    return replace(known, pictures=lambda rows: thumbnails(store, part.table.iloc[rows]))
 
 # %% ../../nbs/workflow/06_page.ipynb #be9333da
 def coordinates(

@@ -9,18 +9,21 @@ import ast
 import importlib.metadata
 import importlib.util
 import math
+import os
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..base import ParameterError, TacoError, refusing, suggest
+from ..base import ParameterError, TacoError, pick_device, refusing, suggest
 from ..fingerprint import notebook_cells
+from ..lock import PARENT
 
 # %% auto #0
-__all__ = ['EVERYWHERE', 'ExperimentError', 'project_root', 'known_experiments', 'find_experiment', 'run_command', 'Parameter',
-           'read_parameters', 'parameters_cell', 'declared_parameters', 'links', 'all_needs', 'fits_type',
-           'check_parameters', 'check_injected']
+__all__ = ['PACKAGED', 'EVERYWHERE', 'ExperimentError', 'project_root', 'known_experiments', 'find_experiment', 'run_command',
+           'run_folder', 'Parameter', 'read_parameters', 'parameters_cell', 'declared_parameters', 'links', 'all_needs',
+           'fits_type', 'check_parameters', 'check_injected', 'opened_by_hand', 'settled']
 
 # %% ../../nbs/workflow/00_parameters.ipynb #2bbf431d
 class ExperimentError(TacoError): "An experiment that failed, or whose input another experiment has not made yet."
@@ -53,15 +56,27 @@ def find_experiment(name: str | Path) -> Path:
     raise ExperimentError("No such experiment.", found=str(name), fix=suggest(Path(name).stem, known))
 
 # %% ../../nbs/workflow/00_parameters.ipynb #6c10778c
+PACKAGED = "pretrained"  # the folder of runs that come with the package, in names
+
 def run_command(folder: str | Path, experiment: str) -> str:
     "What to type so that this folder holds a finished run: with its profile, where it is one of a profile's."
     root, given = project_root(), Path(folder)
+    if given.parts[:1] == (PACKAGED,): return f"git checkout taco/{PACKAGED}"
     inside = given.relative_to(root) if given.is_relative_to(root) else given
     if len(inside.parts) == 3 and inside.parts[0] == "runs" and "-changed-" not in inside.name:
         _, profile, step = inside.parts
         if (root / "profiles" / f"{profile}.yaml").exists():
             return f"taco run {step} --profile {profile}"
     return f"taco run {experiment} -p folder={shlex.quote(str(folder))}"
+
+# %% ../../nbs/workflow/00_parameters.ipynb #9a913c28
+def run_folder(root: Path, folder: str) -> Path:
+    "The folder of a run. Raises `ParameterError` for the project's own folder, or one that holds it."
+    refuse = refusing(ParameterError)
+    if "\0" in folder: refuse("A folder's name holds no such sign.", "folder", repr(folder))
+    place = root / folder
+    if folder.strip() and not root.resolve().is_relative_to(place.resolve()): return place
+    refuse("A run needs a folder of its own.", "folder", repr(folder), "a folder in runs/", "For example runs/mine.")
 
 # %% ../../nbs/workflow/00_parameters.ipynb #feea5efe
 @dataclass(frozen=True)
@@ -184,10 +199,25 @@ def check_parameters(declared: dict[str, Parameter], given: dict, file: str | Pa
         refuse("The parameter is of the wrong type.", name, f"{value!r} ({type(value).__name__})", known.type, example)
 
 # %% ../../nbs/workflow/00_parameters.ipynb #01683c32
+def _injected(namespace: dict) -> tuple[str, str] | None:
+    "The parameters cell of this kernel, and what papermill put below it, if anything."
+    history = [s for s in namespace.get("In", []) if isinstance(s, str)]
+    return next((both for both in zip(history, history[1:]) if both[1].lstrip().startswith("# Parameters")), None)
+
 def check_injected(namespace: dict) -> None:
     "Check what papermill injected into a running notebook; `namespace` is its `globals()`. Raises `ParameterError`."
-    history = [s for s in namespace.get("In", []) if isinstance(s, str)]
-    for declared, given in zip(history, history[1:]):
-        if not given.lstrip().startswith("# Parameters"): continue
-        values = {name: p.default for name, p in read_parameters(given).items()}
-        return check_parameters(read_parameters(declared) | EVERYWHERE, values)
+    if not (found := _injected(namespace)): return
+    values = {name: p.default for name, p in read_parameters(found[1]).items()}
+    check_parameters(read_parameters(found[0]) | EVERYWHERE, values)
+
+# %% ../../nbs/workflow/00_parameters.ipynb #21af96e1
+def opened_by_hand(namespace: dict) -> bool:
+    "Whether a person runs this notebook, neither `taco run` nor papermill with values."
+    return "In" in namespace and PARENT not in os.environ and _injected(namespace) is None
+
+# %% ../../nbs/workflow/00_parameters.ipynb #79772348
+def settled(parameters: dict, device: str) -> dict[str, Any]:
+    "In which precision an experiment that trains does so, as Lightning calls it."
+    if "precision" not in parameters: return {}
+    from taco.learning.loop import FitConfig, lightning_precision
+    return dict(precision=lightning_precision(FitConfig(precision=parameters["precision"]), pick_device(device)))

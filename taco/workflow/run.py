@@ -18,24 +18,28 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..base import ParameterError, atomic, keep_memory, limit_threads, pick_device, refusing, suggest, write_json
+from ..base import atomic, keep_memory, limit_threads, pick_device, suggest, write_json
 from ..disk import folder_digests
 from ..fingerprint import fingerprint
 from ..lock import PARENT, Lock, end_by_signal, end_with_parent, is_under, take
 from ..reading import read_array, read_json
 
 # %% auto #0
-__all__ = ['DATA_KINDS', 'run_folder', 'Run', 'known_encoder']
+__all__ = ['DATA_KINDS', 'Run', 'known_encoder', 'known_encoders']
 
 # %% ../../nbs/workflow/01_run.ipynb #d7f82c89
 from taco.workflow.parameters import (
     EVERYWHERE,
+    PACKAGED,
     ExperimentError,
     check_injected,
     declared_parameters,
     find_experiment,
+    opened_by_hand,
     project_root,
     run_command,
+    run_folder,
+    settled,
 )
 from taco.workflow.seal import (
     DONE,
@@ -44,9 +48,11 @@ from taco.workflow.seal import (
     content_key,
     finished,
     git_commit,
+    lies_in,
     packed_folders,
     peak_memory,
     seal,
+    stand_in,
     versions,
 )
 
@@ -54,15 +60,6 @@ if TYPE_CHECKING:
     from taco.atlas.embedding import Embeddings
     from taco.data.store import Store
     from taco.learning.encoder import PairEncoder
-
-# %% ../../nbs/workflow/01_run.ipynb #4384cce3
-def run_folder(root: Path, folder: str) -> Path:
-    "The folder of a run. Raises `ParameterError` for the project's own folder, or one that holds it."
-    refuse = refusing(ParameterError)
-    if "\0" in folder: refuse("A folder's name holds no such sign.", "folder", repr(folder))
-    place = root / folder
-    if folder.strip() and not root.resolve().is_relative_to(place.resolve()): return place
-    refuse("A run needs a folder of its own.", "folder", repr(folder), "a folder in runs/", "For example runs/mine.")
 
 # %% ../../nbs/workflow/01_run.ipynb #e0f8ff0e
 DATA_KINDS = ("phantom", "packaged", "real")
@@ -106,10 +103,12 @@ def begin(cls: Run, name: str, namespace: dict) -> Run:
     """
     check_injected(namespace)
     parameters = {n: namespace[n] for n in declared_parameters(name) if n not in EVERYWHERE}
+    if opened_by_hand(namespace):
+        namespace.update(parameters := parameters | stand_in(name, parameters))
     folder = run_folder(project_root(), parameters["folder"])
     run = Run(name, folder, parameters)
     if "device" in parameters: run.device = str(pick_device(parameters["device"]))
-    run.settled = _settled(parameters, run.device)
+    run.settled = settled(parameters, run.device)
     if files := namespace.get("modules"):
         from taco.tasks.catalogue import use_modules
         run.settled["modules"] = use_modules(project_root() / file for file in files)
@@ -123,13 +122,6 @@ def begin(cls: Run, name: str, namespace: dict) -> Run:
     run.workers = limit_threads()
     keep_memory()
     return run
-
-# %% ../../nbs/workflow/01_run.ipynb #74f48278
-def _settled(parameters: dict, device: str) -> dict[str, Any]:
-    "In which precision an experiment that trains does so, as Lightning calls it."
-    if "precision" not in parameters: return {}
-    from taco.learning.loop import FitConfig, lightning_precision
-    return dict(precision=lightning_precision(FitConfig(precision=parameters["precision"]), pick_device(device)))
 
 # %% ../../nbs/workflow/01_run.ipynb #8dd321ff
 @patch
@@ -150,14 +142,15 @@ def metric(self: Run, name: str, value: float, ci: tuple[float, float] | None = 
 @patch
 def figure(self: Run, drawing, name: str, caption: str) -> None:
     "Save a matplotlib figure with its caption, and show it in the notebook by reference."
-    from IPython.display import Markdown, display
+    from IPython.display import Image, Markdown, display
     from matplotlib import pyplot as plt
 
     from taco.style import save_figure
     save_figure(drawing, self.folder / name)
     plt.close(drawing)  # or the notebook would keep a copy of its own
     self.figures[name] = dict(caption=caption)
-    display(Markdown(f"![{name}]({name}.png)\n\n{caption}"))
+    if is_under(self.folder): display(Markdown(f"![{name}]({name}.png)\n\n{caption}"))
+    else: display(Image(self.folder / f"{name}.png", width=800), Markdown(caption))
 
 @patch
 def document(self: Run, name: str, text: str) -> None:
@@ -215,7 +208,7 @@ def encoder(self: Run, train: str | Path) -> PairEncoder:
     "The encoder of a run of 'train' (or of a training of its kind), on the CPU. Raises `ExperimentError`."
     from taco.learning.encoder import PairEncoder
     finished(train, "train")
-    return PairEncoder.load(project_root() / train / "encoder", device="cpu")
+    return PairEncoder.load(lies_in(train) / "encoder", device="cpu")
 
 # %% ../../nbs/workflow/01_run.ipynb #f08b8cad
 @patch
@@ -238,7 +231,7 @@ def embeddings(self: Run, embed: str | Path) -> tuple[Embeddings, Embeddings]:
     from taco.atlas.embedding import Embeddings
     device = finished(embed, "embed")["device"]
     if "device" not in self.parameters: self.device = device  # a run of no device of its own
-    both = Embeddings.load(project_root() / embed / "embeddings")
+    both = Embeddings.load(lies_in(embed) / "embeddings")
     queries = both.where(split="test")
     self.count(queries.table)
     return both.where(split="train"), queries
@@ -252,7 +245,7 @@ def count(self: Run, table: pd.DataFrame) -> None:
 def places(self: Run, map_run: str | Path, encoder: str = "taco") -> np.ndarray:
     "(N, 2) places of the held-out pairs on the UMAP of a run of 'map'. Raises `ExperimentError`."
     shown = finished(map_run, "map")["parameters"]["encoder"]
-    if shown == encoder: return np.load(project_root() / map_run / "coordinates.npz")["umap"]
+    if shown == encoder: return np.load(lies_in(map_run) / "coordinates.npz")["umap"]
     raise ExperimentError("This map shows another encoder.", file=map_run, field="encoder", found=shown,
                           expected=encoder, fix=f"{run_command(map_run, 'map')} -p encoder={encoder}")
 
@@ -328,3 +321,10 @@ def known_encoder(seeds: dict[str, list[str]], name: str, field: str, embed: str
     if name in seeds: return seeds[name]
     raise ExperimentError("These embeddings hold no such encoder.", file=project_root() / embed, field=field,
                           found=name, fix=suggest(name, seeds))
+
+def known_encoders(there: Mapping[str, Any], names: Iterable[str], field: str, embed: str | Path) -> list[str]:
+    "Those that are there; others are told of the package's, of a run's an `ExperimentError`."
+    absent = [name for name in names if name not in there]
+    if absent and Path(embed).parts[0] != PACKAGED: known_encoder(dict(there), absent[0], field, embed)
+    if absent: print(f"Not in what comes with taco, and left out: {', '.join(absent)}.")
+    return [name for name in names if name in there]

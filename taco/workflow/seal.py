@@ -18,12 +18,20 @@ from pathlib import Path
 from ..base import refusing, write_json
 from ..disk import file_digest, folder_digests
 from ..reading import read_json, read_text
-from .parameters import ExperimentError, links, project_root, run_command
+from taco.workflow.parameters import (
+    PACKAGED,
+    ExperimentError,
+    all_needs,
+    declared_parameters,
+    links,
+    project_root,
+    run_command,
+)
 
 # %% auto #0
 __all__ = ['DONE', 'FINISHING', 'BEFORE', 'NOTES', 'LARGE', 'SHOWN', 'PACKAGES', 'files_of', 'seal', 'read_done', 'fault_of',
-           'faults', 'check_sealed', 'finished', 'peak_memory', 'versions', 'git_commit', 'check_needs',
-           'packed_folders', 'content_key']
+           'faults', 'lies_in', 'check_sealed', 'finished', 'peak_memory', 'versions', 'git_commit', 'check_needs',
+           'stand_in', 'packed_folders', 'content_key']
 
 # %% ../../nbs/workflow/07_seal.ipynb #b0e7c9a7
 DONE = "done.json"
@@ -76,6 +84,14 @@ def faults(folder: Path, done: dict) -> dict[str, str]:
     added = {f.as_posix(): "not of this run" for f in files_of(folder)} if known else {}
     return {name: words for name, words in (added | dict.fromkeys(known) | found).items() if words}
 
+# %% ../../nbs/workflow/07_seal.ipynb #22d725f0
+def lies_in(folder: str | Path) -> Path:
+    "Where a run is: in the project, or, for a name such as `pretrained/embed`, in the package."
+    first, *rest = Path(folder).parts or ("",)
+    if first != PACKAGED: return project_root() / folder
+    from taco.learning.encoder import SHIPPED  # late, with torch
+    return SHIPPED.joinpath(*rest)
+
 # %% ../../nbs/workflow/07_seal.ipynb #9f46889e
 def check_sealed(folder: Path, done: dict, experiment: str) -> None:
     "Raise `ExperimentError` for the first file of a finished run that is not as the run left it."
@@ -92,7 +108,7 @@ def finished(folder: str | Path, experiment: str) -> dict:
 
     Raises `ExperimentError` that says which experiment must run first, or which of its files is damaged.
     """
-    where, command = project_root() / folder, run_command(folder, experiment)
+    where, command = lies_in(folder), run_command(folder, experiment)
     if not (where / DONE).exists():
         refusing(ExperimentError, file=where / DONE)(
             f"This needs the result of {experiment!r}.", found="no finished run", fix=f"Run it first: {command}")
@@ -148,10 +164,35 @@ def check_needs(experiment: str | Path, values: dict) -> dict[str, str]:
         for text in value if isinstance(value, list) else [value]:
             if not isinstance(text, str) or not text or name == "folder": continue
             place = text.rpartition("=")[2]  # a name may stand before it
-            if name not in linked and not place.startswith("runs/"): continue
+            if name not in linked and not place.startswith(("runs/", f"{PACKAGED}/")): continue
             finished(place, linked.get(name) or Path(place).name)
-            needs[place] = file_digest(project_root() / place / DONE)
+            needs[place] = file_digest(lies_in(place) / DONE)
     return needs
+
+# %% ../../nbs/workflow/07_seal.ipynb #63105416
+def stand_in(experiment: str, values: dict) -> dict[str, str]:
+    """What comes with the package, as parameters of a notebook whose runs are absent; says so.
+
+    Empty where these runs are there, or `values` name others. Raises `ExperimentError` that says all that must run
+    first, for an experiment that reads more than comes with the package.
+    """
+    declared, linked = declared_parameters(experiment), links(experiment)
+    absent = {n: step for n, step in linked.items() if not (lies_in(values[n]) / DONE).exists()}
+    if not absent or any(values[n] != declared[n].default for n in linked): return {}
+    first = values[next(iter(absent))]
+    if not all((lies_in(f"{PACKAGED}/{step}") / DONE).exists() for step in linked.values()):
+        names = {step: n for n, step in absent.items()}
+        steps = [step for step in all_needs() if step in names]
+        refusing(ExperimentError, file=lies_in(first) / DONE)(
+            "This notebook reads more than comes with taco.", ", ".join(names[step] for step in steps),
+            "no finished run", f"results of {' and '.join(steps)}",
+            "Run first: " + " && ".join(run_command(values[names[step]], step) for step in steps))
+    others = {n: f"{PACKAGED}/{step}" for n, step in linked.items()}
+    place = values["folder"]
+    if place == declared["folder"].default: others["folder"] = place = f"runs/shipped/{experiment}"
+    print(f"No finished run in {first}: this reads {', '.join(others[n] for n in linked)}, which comes with taco, "
+          f"and writes to {place}.")
+    return others
 
 # %% ../../nbs/workflow/07_seal.ipynb #01e30419
 def packed_folders(pack: str | Path) -> list[Path]:
@@ -163,7 +204,7 @@ def packed_folders(pack: str | Path) -> list[Path]:
 
 def content_key(folder: str | Path) -> str:
     "What an earlier run holds, as text: that of its stores, digest of its encoder's weights, or of its `done.json`."
-    folder = project_root() / folder
+    folder = lies_in(folder)
     if (folder / "embeddings").is_dir(): return file_digest(folder / DONE)
     weights = folder / "encoder/encoder.safetensors"
     if weights.exists(): return hashlib.sha256(weights.read_bytes()).hexdigest()

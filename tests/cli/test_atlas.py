@@ -170,6 +170,14 @@ def test_the_command_place(trained, tmp_path):
         and (tmp_path / "out/map.png").exists()
     )
     assert "Families" in done.output and not any(name in done.output for name in ("dataset", *store.datasets))
+    save_pairs(tmp_path / "turned", *pairs_of(store, "horizontal_flip"))
+    folders = [str(tmp_path / name) for name in ("pairs", "turned")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        how = ["--encoder", str(run), "--out", str(tmp_path / "both"), "--device", "cpu"]
+        both = CliRunner().invoke(app, [*folders, *how])
+    assert both.exit_code == 0 and "turned: Nearest tasks" in both.output and "Families" not in both.output
+    assert "yours: turned" in (tmp_path / "both/map.html").read_text()
     for wrong, kind in (
         (["--words", "same,same"], ParameterError),
         (["--encoder", str(tmp_path)], StoreError),

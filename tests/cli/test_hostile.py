@@ -8,13 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from taco.base import TacoError
 from taco.cli import main as door
-from taco.cli.ending import of_system, status_of
+from taco.cli.ending import STOPPED, of_system, status_of
 from taco.cli.main import app, main
 from tests.data.made import make_card, write_pairs
+from tests.pairs import save_pairs
 
 pytestmark = pytest.mark.long  # a campaign: it takes long and seldom breaks
 
@@ -293,7 +295,7 @@ def test_interrupted_and_unheard(capsys, monkeypatch):
         signal.raise_signal(signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
-    assert status_of(kill) == 143 and capsys.readouterr().err == "Stopped.\n"
+    assert status_of(kill) == 143 and capsys.readouterr().err == f"{STOPPED}\n"
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -326,6 +328,24 @@ def test_terminals_and_homes(env, words, shown, root):
         [*CALL, *words], cwd=root, env={**os.environ, "PYTHONPATH": str(root), **env}, capture_output=True
     )
     assert done.returncode == 0 and shown in done.stdout and b"Traceback" not in done.stderr, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("seconds", [.5, 3, 6])
+@pytest.mark.parametrize(
+    "words", ["place pairs", "compare drive busi --subjects 12", "data pack drive busi --subjects 40"]
+)
+def test_ctrl_c_says_that_the_same_command_goes_on(words, seconds, root, tmp_path):
+    "As a terminal sends it, to the command and all it has started; then the same command is typed again."
+    images = np.random.default_rng(0).random((4, 3, 32, 32))
+    save_pairs(tmp_path / "pairs", images, 1 - images)
+    again = [*CALL, *words.split()]
+    how = dict(cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(root)), stderr=subprocess.PIPE, text=True)
+    going = subprocess.Popen(again, stdout=subprocess.PIPE, start_new_session=True, **how)
+    try: going.wait(seconds)
+    except subprocess.TimeoutExpired: os.killpg(going.pid, signal.SIGINT)
+    said = going.communicate(timeout=60)[1]
+    assert "Traceback" not in said and (going.returncode == 0 or (going.returncode, said) == (130, f"{STOPPED}\n"))
+    if seconds == 3 and words[0] != "c": assert subprocess.run(again, stdout=subprocess.DEVNULL, **how).returncode == 0
 
 
 def test_a_reader_that_goes_away(root):

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from taco import __version__ as version
+from taco.cli.ending import STOPPED
 from taco.cli.main import app, main
 
 
@@ -72,10 +73,10 @@ main()"""
 
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("name", ["typer", "pandas", "torch"])  # the first, one in the midst, one of the command
-def test_a_signal_while_modules_are_imported_is_one_word_and_a_status(name, number, status):
+def test_a_signal_while_modules_are_imported_is_one_sentence_and_a_status(name, number, status):
     code = EARLY.replace("NAME", repr(name)).replace("NUMBER", str(int(number)))
     done = subprocess.run([sys.executable, "-c", code, "tasks"], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (status, "", "Stopped.\n")
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", f"{STOPPED}\n")
 
 
 def test_who_imports_the_program_keeps_the_signals():

@@ -1,9 +1,16 @@
 "taco.learning.loop: the schedule, the groups of weights, and a stop halfway."
+import os
+import re
+from types import SimpleNamespace
+
+import nbformat
 import pytest
 import torch
+from nbclient import NotebookClient
 from torch import nn
 
 from taco.base import EncoderError, ParameterError
+from taco.learning import loop
 from taco.learning.checkpoint import read_step
 from taco.learning.loop import (
     Fit,
@@ -15,8 +22,8 @@ from taco.learning.loop import (
     one_thread,
     schedule,
     step_generator,
-    trainable,
 )
+from taco.lock import PARENT
 
 
 class Line(Fit):
@@ -60,7 +67,7 @@ def test_fitting_learns_and_leaves_the_module_ready():
     line = Line()
     history = fit(line, points, short(steps=60, learning_rate=.05, log_every=1))
     assert history.loss.iloc[-1] < history.loss.iloc[0] / 4 and list(history.step) == list(range(1, 61))
-    assert not line.training and trainable(line) == sum(p.numel() for p in line.parameters())
+    assert not line.training and all(p.requires_grad for p in line.parameters())
 
 
 def test_a_stop_halfway_changes_nothing(tmp_path):
@@ -121,3 +128,54 @@ def test_precision_and_threads():
     dict(precision="16"), dict(devices=2), dict(log_every=0)])
 def test_impossible_settings(wrong):
     with pytest.raises(ParameterError, match=next(iter(wrong))): FitConfig(**wrong)
+
+
+# ── progress ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("slow", [1., 60.])
+def test_what_is_left_is_not_estimated_from_the_first_steps(monkeypatch, capsys, tmp_path, slow):
+    "Sixty steps of a second each, but for the first ten; stopped in the midst and begun again, it warms up again."
+    clock, made, stop = [0.], [0], [35]
+    def ticking(step):
+        made[0] += 1
+        clock[0] += slow if made[0] <= 10 else 1.
+        if step == stop[0]: raise RuntimeError("pulled the plug")
+        return points(step)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    config = short(steps=60, log_every=5)
+    with pytest.raises(RuntimeError): fit(Line(), ticking, config, tmp_path, progress=True)
+    made[0], stop[0] = 0, None
+    fit(Line(), ticking, config, tmp_path, progress=True)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "loss" in line]
+    said = {int(re.search(r"step +(\d+)/60", line)[1]): line.rpartition("pairs/s  ")[2] for line in lines}
+    assert {n: said[n] for n in (10, 20, 30)} == {10: "warming up", 20: "0:40 left", 30: "0:30 left"}  # 5: no line
+    assert said[40] == "warming up" and said[50] == "0:10 left" and said[60] == "0:00 left"
+
+
+NOTEBOOK = """
+import sys
+sys.modules["ipywidgets"] = None  # no widgets here
+import torch
+from torch import nn
+from taco.learning.loop import Fit, FitConfig, fit
+class Line(Fit):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+    def loss(self, batch, step): return ((self.layer(batch) - 1)**2).mean()
+fit(Line(), lambda step: torch.ones(4, 1), FitConfig(steps=200, log_every=2, device="cpu"), progress=True);
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("by_command", [False, True])
+def test_a_notebook_has_one_line_of_progress_without_widgets(monkeypatch, by_command):
+    "A hundred lines of progress are one that changes; under `taco run` they are lines, one every ten per cent."
+    if by_command: monkeypatch.setenv(PARENT, str(os.getpid()))
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK)])
+    outputs = NotebookClient(book, timeout=120, kernel_name="python3").execute().cells[0].outputs
+    lines = [o["data"]["text/plain"] for o in outputs if "data" in o]
+    printed = "".join(o["text"] for o in outputs if o.output_type == "stream").splitlines()
+    if by_command: assert lines == [] and len(printed) == 11 and printed[-1].startswith("step 200/200")
+    else: assert printed == [] and len(lines) == 1 and re.search(r"^step 200/200 .* 0:00 left$", lines[0])

@@ -1,18 +1,25 @@
 "A run: what it opens, what it says when that is absent, and what it leaves."
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from nbclient import NotebookClient
 
 from taco.base import StoreError
+from taco.disk import file_digest
+from taco.lock import PARENT
+from taco.workflow.doctor import examine_run
 from taco.workflow.execute import execute
-from taco.workflow.parameters import ExperimentError
-from taco.workflow.run import Run
-from taco.workflow.seal import content_key, finished, peak_memory
+from taco.workflow.parameters import ExperimentError, declared_parameters, known_experiments
+from taco.workflow.run import Run, known_encoders
+from taco.workflow.seal import DONE, content_key, faults, finished, lies_in, peak_memory, stand_in
 from tests.spoil import FEW, MANY, unnoticed
 
 
@@ -151,3 +158,106 @@ def test_a_run_needs_no_git(tmp_path, monkeypatch):
     from taco.workflow.seal import git_commit
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_commit(tmp_path) == "unknown"
+
+
+# ── opened by a person, before anything ran ───────────────────────────────────────────────────────────────────────────
+
+
+# What every experiment says when somebody opens it and runs it as it is: it reads the embeddings that come with taco,
+# it needs these steps of the profile smoke, or it reads no run at all.
+SHIPPED, NOTHING = "pretrained", ""
+OPENED = dict.fromkeys("blending datasets encoders map neighbours similarity".split(), SHIPPED)
+OPENED |= dict.fromkeys("pack sequence_ssl ums_rep".split(), NOTHING)
+OPENED |= dict.fromkeys("gallery image_contrast train".split(), "pack")
+OPENED |= dict.fromkeys(
+    "affinity breadth embed failures further grouping left_out relations sources".split(), "pack train")
+OPENED |= dict(generalisation="pack train embed", real="pack train embed", alterations="pack train embed map")
+
+
+@pytest.fixture
+def project(tmp_path, root, monkeypatch):
+    "The experiments in a folder of their own, where nothing has run."
+    for name in ("nbs/experiments", "profiles"): shutil.copytree(root / name, tmp_path / name)
+    shutil.copy(root / "settings.ini", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def defaults(name: str) -> dict:
+    return {n: p.default for n, p in declared_parameters(name).items()}
+
+
+def test_every_experiment_is_in_the_table(): assert set(OPENED) == set(known_experiments())
+
+
+@pytest.mark.parametrize("name", OPENED)
+def test_what_an_experiment_says_that_is_opened_before_anything_ran(name, project, capsys):
+    if OPENED[name] in (SHIPPED, NOTHING):
+        others, said = stand_in(name, defaults(name)), capsys.readouterr().out
+        expected = dict(embed_run="pretrained/embed", folder=f"runs/shipped/{name}") if OPENED[name] else {}
+        assert others == expected and said.count("\n") == len(expected) // 2
+        assert not expected or "runs/smoke/embed" in said and "comes with taco" in said
+    else:
+        with pytest.raises(ExperimentError, match="more than comes with taco") as error: stand_in(name, defaults(name))
+        assert error.value.fix == "Run first: " + " && ".join(
+            f"taco run {step} --profile smoke" for step in OPENED[name].split())
+
+
+def test_a_run_opened_by_hand_tells_what_it_has_read(project, capsys):
+    namespace = defaults("map") | {"In": ["", "folder: str = 'runs/smoke/map'"]}
+    run = Run.begin("map", namespace)
+    assert run.folder == project / "runs/shipped/map" and not (project / "runs/smoke").exists()
+    assert namespace["embed_run"] == "pretrained/embed"  # what the next cells read
+    bank, queries = run.embeddings(namespace["embed_run"])
+    assert len(bank) > 3000 and len(queries) == 2048 and run.state("pretrained/embed").parent == run.folder
+    run.finish()
+    done = finished("runs/shipped/map", "map")
+    digest = file_digest(lies_in("pretrained/embed") / DONE)
+    assert done["needs"] == {"pretrained/embed": digest} and done["parameters"]["embed_run"] == "pretrained/embed"
+    assert [f.words for f in examine_run(run.folder) if f.wrong] == []
+
+
+@pytest.mark.parametrize("how", ["papermill", "taco run", "a script", "another folder"])
+def test_whoever_names_an_absent_run_is_refused(how, project, monkeypatch):
+    namespace = defaults("map") | {"In": ["", "embed_run: str = 'runs/smoke/embed'\nk: int = 3"]}
+    if how == "papermill": namespace["In"] += ["# Parameters\nembed_run = 'runs/smoke/embed'\n"]
+    if how == "taco run": monkeypatch.setenv(PARENT, "1")
+    if how == "a script": del namespace["In"]
+    if how == "another folder": namespace["embed_run"] = "runs/mine/embed"
+    with pytest.raises(ExperimentError, match="finished run(.|\n)*taco run embed"): Run.begin("map", namespace)
+    assert not (project / "runs").exists()
+
+
+def test_a_run_that_is_there_is_read_and_none_beside_it(project):
+    (project / "runs/smoke/embed").mkdir(parents=True)
+    (project / "runs/smoke/embed" / DONE).write_text("{}")
+    assert stand_in("map", defaults("map")) == {}
+    with pytest.raises(ExperimentError, match="pack_run, train_run, map_run"):
+        stand_in("alterations", defaults("alterations"))
+
+
+def test_encoders_that_are_not_shipped_are_named_and_those_of_a_run_are_refused(capsys):
+    assert known_encoders(dict(taco=0), ["taco", "random"], "encoders", "pretrained/embed") == ["taco"]
+    assert "left out: random" in capsys.readouterr().out
+    with pytest.raises(ExperimentError, match="no such encoder"):
+        known_encoders(dict(taco=0), ["taco", "random"], "encoders", "runs/smoke/embed")
+
+
+def test_what_comes_with_the_package_is_sealed():
+    for step in ("train", "embed", "map"):
+        done = finished(f"pretrained/{step}", step)
+        assert done["experiment"] == step and faults(lies_in(f"pretrained/{step}"), done) == {}
+    assert finished("pretrained/train", "train")["code"] in (lies_in("pretrained") / "README.md").read_text()
+    assert Run("map", Path(), {}).places("pretrained/map").shape == (2048, 2)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name, needs in OPENED.items() if needs == SHIPPED])
+def test_an_analysis_that_is_opened_runs_to_its_end(name, project):
+    book = nbformat.read(project / f"nbs/experiments/{name}.ipynb", 4)
+    where = dict(metadata=dict(path=str(project / "nbs/experiments")))
+    NotebookClient(book, timeout=900, kernel_name="python3", resources=where).execute()
+    outputs = [o for c in book.cells for o in c.get("outputs", [])]
+    shown = [o for o in outputs if "image/png" in o.get("data", {})]
+    done = finished(f"runs/shipped/{name}", name)
+    assert len(shown) == len(done["figures"]) >= 1 and done["metrics"] and list(done["needs"]) == ["pretrained/embed"]

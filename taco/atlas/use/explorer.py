@@ -10,7 +10,9 @@ import html
 import io
 import json
 import re
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -19,10 +21,11 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
 from ..embedding import Embeddings, planned
 from ..figures import encoder_title
-from ..neighbours import nearest_others
+from ..neighbours import nearest_others, project
 from ..task_similarity import centroids
 from ..trajectories import PATH_COLUMNS
 from ...base import TacoError, refusing
@@ -32,8 +35,9 @@ from ...tasks.catalogue import ALL_TASKS
 from ...tasks.task import FAMILIES, TASKS
 
 # %% auto #0
-__all__ = ['PER_ROW', 'PER_SHEET', 'COLUMN_TITLES', 'MAP_NAMES', 'DASHES', 'PATH_COLOURS', 'thumbnails', 'sprite_sheets',
-           'from_sheet', 'script_json', 'shown_vectors', 'explorer', 'even_part']
+__all__ = ['PER_ROW', 'PER_SHEET', 'SHEET', 'OWN', 'OWN_COLOURS', 'COLUMN_TITLES', 'MAP_NAMES', 'DASHES', 'PATH_COLOURS',
+           'thumbnails', 'made_small', 'sprite_sheets', 'from_sheet', 'kept_thumbnails', 'own_colours', 'script_json',
+           'shown_vectors', 'explorer', 'even_part', 'on_map', 'own_page']
 
 # %% ../../../nbs/atlas/use/02_explorer.ipynb #1c63c4c6
 @torch.inference_mode()
@@ -49,9 +53,14 @@ def thumbnails(
     out = np.empty((len(plan), 2, side, side, 3), np.uint8)
     for rows, pairs in planned(store, plan, block):
         for half, image in enumerate((pairs.input, pairs.output)):
-            small = F.interpolate(image, (side, side), mode="area")
-            out[rows, half] = small.mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+            out[rows, half] = made_small(image, side)
     return out
+
+def made_small(images: Tensor, side: int = 32) -> np.ndarray:
+    "(N, 3, S, S) in [0, 1] as (N, T, T, 3) uint8, T at most `side`."
+    side = min(side, images.shape[-1])
+    small = F.interpolate(images, (side, side), mode="area")
+    return small.mul(255).round().byte().permute(0, 2, 3, 1).numpy()
 
 # %% ../../../nbs/atlas/use/02_explorer.ipynb #047dcd1a
 PER_ROW, PER_SHEET = 32, 2048  # pairs
@@ -79,7 +88,17 @@ def from_sheet(sheet: np.ndarray, count: int) -> np.ndarray:
     apart = sheet.reshape(-1, side, PER_ROW, 2, side, 3).transpose(0, 2, 3, 1, 4, 5)
     return apart.reshape(-1, 2, side, side, 3)[:count]
 
+SHEET = "thumbnails.jpg"
+
+def kept_thumbnails(folder: Path, count: int) -> np.ndarray | None:
+    "(count, 2, T, T, 3) uint8: small pictures that lie beside the embeddings; None where there are none."
+    file = folder / SHEET
+    return from_sheet(np.asarray(Image.open(file)), count) if file.exists() else None
+
 # %% ../../../nbs/atlas/use/02_explorer.ipynb #bf25e99e
+OWN = "yours"  # the family of somebody's own pairs, and a word before their folders' names
+OWN_COLOURS = *(OKABE_ITO[n] for n in "black vermilion purple sky".split()), "#7A5195", "#8C6D1F"
+
 COLUMN_TITLES = dict(task="Task", family="Family", dataset="Dataset", modality="Modality", source="Kind of data")
 
 def _ordered(key: str, values: pd.Series) -> list[str]:
@@ -88,12 +107,19 @@ def _ordered(key: str, values: pd.Series) -> list[str]:
     known = dict(task=list(ALL_TASKS), family=list(FAMILIES)).get(key, [])
     return sorted(set(values), key=lambda v: (known.index(v) if v in known else len(known), v))
 
+def own_colours(names: Sequence[str]) -> dict[str, Any]:
+    "A colour for each of somebody's folders, by the alphabet; none is that of a family."
+    names = sorted(names)
+    return dict(zip(names, OWN_COLOURS)) if len(names) <= len(OWN_COLOURS) else palette(names)
+
 def _column(key: str, values: pd.Series) -> dict:
     "One column of the table: key, label, names, a code per point, a colour per name."
     values = values.fillna("unknown").astype(str)
     names = _ordered(key, values)
     colours = {n: mpl.colors.to_hex(c) for n, c in palette(names).items()}
     if key == "family": colours |= FAMILY_COLOURS
+    own = own_colours([n for n in names if n.startswith(OWN)])
+    colours |= {n: mpl.colors.to_hex(c) for n, c in own.items()}
     shown = [TASKS[n].title if key == "task" and n in TASKS else n for n in names]
     codes = pd.Categorical(values, names).codes.tolist()
     return dict(key=key, label=COLUMN_TITLES[key], names=shown, codes=codes, colours=[colours[n] for n in names])
@@ -221,7 +247,7 @@ def explorer(
         refusing(TacoError)("The thumbnails do not belong to these pairs.", "thumbs", thumbs.shape,
                             f"({len(vectors)}, 2, T, T, 3)", "Make them with thumbnails(store, embeddings.table).")
     columns = {key: _column(key, table[key]) for key in COLUMN_TITLES}
-    shapes = [FAMILY_MARKERS.get(name, "o") for name in columns["family"]["names"]]
+    shapes = [(FAMILY_MARKERS | {OWN: "*"}).get(n, "o") for n in columns["family"]["names"]]
     told = dict(
         encoder=encoder_title(encoder), columns=list(columns.values()), shapes=shapes,
         **_points(table, vectors, maps, neighbours),
@@ -248,3 +274,35 @@ def even_part(table: pd.DataFrame, limit: int, seed: int = 0) -> np.ndarray:
     order = np.random.default_rng(seed).permutation(len(table))
     turn = table.iloc[order].groupby(["task", "dataset"]).cumcount().to_numpy()
     return np.sort(order[np.argsort(turn, kind="stable")][:limit])
+
+# %% ../../../nbs/atlas/use/02_explorer.ipynb #24606168
+def on_map(known: Any, vectors: np.ndarray) -> tuple[np.ndarray, Embeddings, np.ndarray, str]:
+    "Places and pairs of what is `Known`, places of new vectors (Q, D), and the kind of map."
+    drawn = known.map_xy is not None
+    part = known.embeddings.where(split="test" if drawn else "train")
+    base = np.asarray(part[known.vectors], np.float32)
+    part = Embeddings(part.table, {known.vectors: base})
+    if drawn:
+        new = project(base, known.map_xy, vectors, k=min(10, len(base)))
+        return known.map_xy, part, new, "UMAP"
+    middle = base.mean(0)
+    axes = np.linalg.svd(base - middle, full_matrices=False)[2][:2].T
+    return (base - middle) @ axes, part, (vectors - middle) @ axes, "principal components"
+
+# %% ../../../nbs/atlas/use/02_explorer.ipynb #f3ce36e8
+def own_page(known: Any, placed: Mapping[str, Any], limit: int = PER_SHEET) -> str:
+    "The explorer of `limit` known pairs with those of each `Placement` by the name of its folder."
+    xy, pairs, new, kind = on_map(known, np.concatenate([p.vectors for p in placed.values()]))
+    rows = even_part(pairs.table, limit)
+    whose = {f"{OWN}: {name}" if name else OWN: p.names for name, p in placed.items()}
+    own = pd.DataFrame([(task, n) for task, names in whose.items() for n in names], columns=["task", "subject"])
+    own = own.assign(dataset=own["task"], family=OWN, modality=OWN, source=OWN, seed=0)
+    own["record"] = -1 - np.arange(len(own))
+    table = pd.concat([pairs.table.iloc[rows][list(own)], own], ignore_index=True)
+    vectors = [pairs[known.vectors][rows], *(p.vectors for p in placed.values())]
+    theirs = np.concatenate([p.thumbs for p in placed.values()])
+    blank = np.full((len(rows), *theirs.shape[1:]), 255, np.uint8)
+    thumbs = np.concatenate([blank if known.pictures is None else known.pictures(rows), theirs])
+    both = Embeddings(table, {known.vectors: np.concatenate(vectors)})
+    maps = {kind: np.concatenate([xy[rows], new])}
+    return explorer(both, maps, thumbs, known.vectors, title="Yours on the map")

@@ -31,7 +31,7 @@ from ...tasks.task import Task
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'WORDS', 'ALONE', 'LABELS_BELOW', 'FEW', 'DEMO', 'find_pairs', 'unit_pair', 'to_square', 'square_pair',
-           'read_folder', 'opened', 'PicturePair', 'as_picture', 'embed_pair', 'write_demo']
+           'read_folder', 'given_pairs', 'opened', 'PicturePair', 'as_picture', 'embed_pair', 'write_demo']
 
 # %% ../../../nbs/atlas/use/00_own.ipynb #b9cbdfc4
 SUFFIXES = (*PICTURES, ".npz")
@@ -201,6 +201,25 @@ def read_folder(
         found = [(name, [_array(f) for f in files], files) for name, *files in find_pairs(folder, words)]
     pairs = torch.stack([square_pair(name, arrays, files, size, fit) for name, arrays, files in found])
     return [name for name, _, _ in found], pairs[:, 0], pairs[:, 1]
+
+# %% ../../../nbs/atlas/use/00_own.ipynb #01301213
+def given_pairs(pairs: Any) -> tuple[list[str], Tensor, Tensor]:
+    "Names, inputs and outputs of (input, output) or `Pairs`. Raises `DataError`."
+    refuse = refusing(DataError)
+    what = "Pairs are a folder or two tensors."
+    lone = not isinstance(pairs, (tuple, list))
+    given: Any = [getattr(pairs, side, None) for side in WORDS] if lone else pairs
+    if len(given) != 2: refuse(what, "pairs", f"{len(given)} things", "two tensors")
+    input, output = given
+    for name, t in (("input", input), ("output", output)):
+        if not isinstance(t, Tensor): refuse(what, name, type(t).__name__, "a tensor")
+        if t.ndim != 4 or t.shape[1] != 3 or t.shape != input.shape or not len(t):
+            refuse("Pairs are two stacks of colour images of one size.", name, tuple(t.shape),
+                   "(N, 3, S, S) twice, N at least 1", "See taco.learning.pairs.make_pairs.")
+        if not torch.isfinite(t).all() or t.min() < -1e-4 or t.max() > 1 + 1e-4:
+            refuse("The images leave the unit range, or are not numbers.", name,
+                   f"{float(t.min()):.3g} … {float(t.max()):.3g}", "0 … 1", "Rescale them.")
+    return [str(i) for i in range(len(input))], input.float(), output.float()
 
 # %% ../../../nbs/atlas/use/00_own.ipynb #e1be64e7
 def opened(image: Any) -> Any:

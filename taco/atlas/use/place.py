@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,29 +19,25 @@ from fastcore.basics import patch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor, isfinite, nn
+from torch import Tensor, nn
 
 from ..embedding import Embeddings, check_finite, embed_blocks, in_blocks
 from ..intervals import bootstrap_mean
-from ..neighbours import nearest, project
+from ..neighbours import Novelty, nearest, novelty, usual_distances
 from ..task_similarity import centroids
-from .own import WORDS, read_folder
-from ...base import DataError, ParameterError, StoreError, TacoError, atomic, refusing
+from .explorer import SHEET, kept_thumbnails, made_small, on_map, own_colours, own_page
+from .own import WORDS, given_pairs, read_folder
+from ...base import ParameterError, StoreError, TacoError, atomic, refusing
 from ...learning.encoder import SHIPPED, PairEncoder
-from ...style import FAMILY_COLOURS, save_figure, style
+from ...style import FAMILY_COLOURS, literal, save_figure, style
 from ...tasks.catalogue import ALL_TASKS  # and with it the thirty tasks by name
 from ...tasks.task import get_task
 
 # %% auto #0
-__all__ = ['RUNS', 'ranking', 'Novelty', 'verdict_of', 'novelty', 'usual_distances', 'Known', 'load_run', 'known_by', 'Placement',
-           'place', 'draw_placement']
+__all__ = ['RUNS', 'ranking', 'Known', 'load_run', 'known_by', 'Placement', 'Placements', 'named_folders', 'place',
+           'draw_placements']
 
 # %% ../../../nbs/atlas/use/01_place.ipynb #ea0ab2f7
-def _nearest(bank: np.ndarray, queries: np.ndarray, k: int, groups=None) -> tuple[np.ndarray, np.ndarray]:
-    "As `nearest`, in float32; vectors were checked where they came from."
-    bank, queries = np.asarray(bank, np.float32), np.asarray(queries, np.float32)
-    return nearest(bank, queries, k, groups, check=False)
-
 def ranking(
     vectors: np.ndarray,         # (Q, D) new pairs, unit rows
     bank: np.ndarray,            # (N, D) unit rows
@@ -47,7 +46,8 @@ def ranking(
 ) -> pd.DataFrame:
     "Labels by falling share: label, share, low, high (95 %; NaN for a single pair), similarity."
     classes, codes = np.unique(labels := np.asarray(labels), return_inverse=True)
-    cosine, rows = _nearest(bank, vectors, k)
+    bank, vectors = np.asarray(bank, np.float32), np.asarray(vectors, np.float32)
+    cosine, rows = nearest(bank, vectors, k, check=False)  # they were checked where they came from
     weight = np.exp((cosine - cosine[:, :1]) / temperature)
     weight = weight / weight.sum(1, keepdims=True)
     votes = np.stack([np.bincount(codes[n], w, len(classes)) for n, w in zip(rows, weight)])
@@ -59,51 +59,6 @@ def ranking(
     table.insert(0, "label", classes)
     return table.sort_values(["share", "similarity"], ascending=False, ignore_index=True)
 
-# %% ../../../nbs/atlas/use/01_place.ipynb #9ad71f89
-@dataclass
-class Novelty:
-    "How far the new pairs lie from everything known, against held-out pairs of known tasks."
-    verdict: str            # known, partly unusual, unusual, unlike anything known
-    distance: np.ndarray    # (Q,) mean cosine distance to the k nearest bank pairs
-    level: np.ndarray       # (Q,) share of held-out pairs that lie nearer, 0 … 1
-    beyond95: float         # share of the new pairs beyond the 95th percentile; 0.05 is to be expected
-    beyond99: float
-    threshold95: float      # the distances that these percentiles are
-    threshold99: float
-    calibrated: int         # how many held-out pairs stand behind it
-
-def verdict_of(beyond95: float, beyond99: float, pairs: int) -> str:
-    "In words. Known: no more pairs beyond the 95th percentile than chance puts there, one-sided at 95 %."
-    if beyond99 > .5: return "unlike anything known"
-    if beyond95 > .5: return "unusual"
-    by_chance = .05 + 1.645 * (.05 * .95 / pairs) ** .5
-    return "partly unusual" if beyond95 > by_chance else "known"
-
-def novelty(vectors: np.ndarray, bank: np.ndarray, usual: np.ndarray, k: int = 20) -> Novelty:
-    "Compare (Q, D) new pairs by their distance to the (N, D) bank with the `usual_distances`."
-    distance = 1 - _nearest(bank, vectors, k)[0].mean(1)
-    t95, t99 = np.quantile(usual, [.95, .99])
-    b95, b99 = float((distance > t95).mean()), float((distance > t99).mean())
-    verdict = verdict_of(b95, b99, len(distance))
-    level = np.searchsorted(usual, distance) / len(usual)
-    return Novelty(verdict, distance, level, b95, b99, float(t95), float(t99), len(usual))
-
-# %% ../../../nbs/atlas/use/01_place.ipynb #91e2e96a
-def usual_distances(
-    bank: np.ndarray,               # (N, D) unit rows
-    bank_datasets: np.ndarray,      # (N,)
-    held_out: np.ndarray,           # (H, D) unit rows
-    held_out_datasets: np.ndarray,  # (H,)
-    k: int = 20,
-) -> np.ndarray:
-    "Distances, ascending, of the held-out pairs to the bank without their own dataset."
-    theirs, own = np.asarray(bank_datasets), np.asarray(held_out_datasets)
-    same = pd.Series(theirs).value_counts().reindex(own, fill_value=0).to_numpy()
-    enough = len(theirs) - same >= k
-    if not enough.any(): return np.sort(1 - _nearest(bank, held_out, k)[0].mean(1))
-    groups = theirs, own[enough]
-    return np.sort(1 - _nearest(bank, np.asarray(held_out)[enough], k, groups)[0].mean(1))
-
 # %% ../../../nbs/atlas/use/01_place.ipynb #f9c84793
 @dataclass
 class Known:
@@ -112,6 +67,7 @@ class Known:
     embeddings: Embeddings             # split train: the bank; split test: held-out pairs
     map_xy: np.ndarray | None = None   # places of the rows with split "test"; None: the run has drawn no map
     vectors: str = "taco"              # whose embeddings
+    pictures: Callable[[np.ndarray], np.ndarray] | None = None  # (N, 2, T, T, 3), of rows of the map
     _usual: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
@@ -163,7 +119,10 @@ def load_run(folder: str | Path) -> Known:
     embeddings, places = Embeddings.load(folder / "embed/embeddings"), folder / "map/coordinates.npz"
     xy = np.load(places)["umap"] if places.exists() else None
     if xy is not None and len(xy) != sum(embeddings.table["split"] == "test"): xy = None  # of others
-    return Known(PairEncoder.load(folder / "train/encoder", device="cpu"), embeddings, xy)
+    known = Known(PairEncoder.load(folder / "train/encoder", device="cpu"), embeddings, xy)
+    if xy is not None and (folder / "embed" / SHEET).exists():
+        known.pictures = lambda rows: np.asarray(kept_thumbnails(folder / "embed", len(xy)))[rows]
+    return known
 
 def known_by(encoder, embeddings) -> Known:
     "From a run folder, or from an encoder and its embeddings, each of them there or as a folder."
@@ -187,6 +146,7 @@ class Placement:
     names: list[str]          # of the new pairs
     vectors: np.ndarray       # (Q, D) float32, unit rows
     known: Known
+    thumbs: np.ndarray        # (Q, 2, T, T, 3) uint8, small pictures
 
     @property
     def how_novel(self) -> str:
@@ -205,39 +165,73 @@ class Placement:
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>" + self.tasks.head(5).round(3).to_html(border=0, index=False)
 
-    def draw(self) -> Figure: return draw_placement(self)
+    def draw(self) -> Figure: return draw_placements({"": self})
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        "tasks, families, and pairs: the distance and level of each."
+        pairs = pd.DataFrame(dict(name=self.names, distance=self.novelty.distance, level=self.novelty.level))
+        return dict(tasks=self.tasks, families=self.families, pairs=pairs)
 
 # %% ../../../nbs/atlas/use/01_place.ipynb #09766cd0
-@patch
-def save(self: Placement, folder: str | Path) -> Path:
-    "Write tasks.csv, families.csv, pairs.csv (distance, level of each pair), map.png and map.svg."
+def _save(placed: Mapping[str, Placement], tables: Mapping[str, pd.DataFrame], folder) -> Path:
+    "Tables, and the map as a picture and as a page."
     folder = Path(folder)
-    pairs = pd.DataFrame(dict(name=self.names, distance=self.novelty.distance, level=self.novelty.level))
-    tables = dict(tasks=self.tasks, families=self.families, pairs=pairs)
     for name, table in tables.items():
         with atomic(folder / f"{name}.csv") as spare: table.to_csv(spare, index=False, float_format="%.5f")
-    figure = self.draw()
+    figure = draw_placements(placed)
     save_figure(figure, folder / "map")
     plt.close(figure)
+    page = own_page(next(iter(placed.values())).known, placed)
+    with atomic(folder / "map.html") as spare: spare.write_text(page, encoding="utf-8")
     return folder
 
-# %% ../../../nbs/atlas/use/01_place.ipynb #8b92eb07
-def _given(pairs) -> tuple[list[str], Tensor, Tensor]:
-    "Names, inputs and outputs of pairs that are already tensors."
-    refuse = refusing(DataError)
-    input, output = pairs if isinstance(pairs, (tuple, list)) else (pairs.input, pairs.output)
-    for name, t in (("input", input), ("output", output)):
-        if t.ndim != 4 or t.shape[1] != 3 or t.shape != input.shape or not len(t):
-            refuse("Pairs are two stacks of colour images of one size.", name, tuple(t.shape),
-                   "(N, 3, S, S) twice, N at least 1", "See taco.learning.pairs.make_pairs.")
-        if not isfinite(t).all() or t.min() < -1e-4 or t.max() > 1 + 1e-4:
-            refuse("The images leave the unit range, or are not numbers.", name,
-                   f"{float(t.min()):.3g} … {float(t.max()):.3g}", "0 … 1", "Rescale them.")
-    return [str(i) for i in range(len(input))], input.float(), output.float()
+@patch
+def save(self: Placement, folder: str | Path) -> Path:
+    "Write tasks, families and pairs.csv, map.png, map.svg, and map.html: the explorer with these pairs."
+    return _save({"": self}, self.tables, folder)
+
+# %% ../../../nbs/atlas/use/01_place.ipynb #982ac6a4
+@dataclass
+class Placements:
+    "Where several new tasks lie among the known ones, by name."
+    placed: dict[str, Placement]
+
+    def __getitem__(self, name: str) -> Placement: return self.placed[name]
+    def __repr__(self) -> str: return "\n".join(f"{name}: {one!r}" for name, one in self.placed.items())
+    def _repr_html_(self) -> str:
+        nearest = self.tables["tasks"].groupby("folder", sort=False).head(2).round(3).to_html(border=0, index=False)
+        return "".join(f"<p>{escape(f'{name}: {one!r}')}</p>" for name, one in self.placed.items()) + nearest
+
+    def draw(self) -> Figure: return draw_placements(self.placed)
+    def save(self, folder: str | Path) -> Path:
+        "Write what `Placement.save` does, with a column folder in the tables, and all on one map."
+        return _save(self.placed, self.tables, folder)
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        "tasks, families and pairs, each with a column folder before the others."
+        joined = lambda kind: pd.concat({name: one.tables[kind] for name, one in self.placed.items()}, names=["folder"])
+        return {kind: joined(kind).reset_index("folder") for kind in ("tasks", "families", "pairs")}
+
+# %% ../../../nbs/atlas/use/01_place.ipynb #1a92d0ec
+def named_folders(pairs: Any) -> dict[str, Any] | None:
+    "Name → pairs, where several are given; None for one. `ParameterError` for none, or equal names."
+    several = isinstance(pairs, (list, tuple)) and all(isinstance(p, (str, Path)) for p in pairs)
+    if not several and not isinstance(pairs, dict): return None
+    refuse = refusing(ParameterError)
+    if not pairs: refuse("There is nothing to place.", "pairs", "none", "folders of pairs")
+    if isinstance(pairs, dict): return {str(name): one for name, one in pairs.items()}
+    names = [Path(p).resolve().name for p in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is None: return dict(zip(names, pairs))
+    refuse("Two folders have the same name.", "pairs", twice, "a name for each",
+           "Place them as a dict: {'a': …, 'b': …}")
 
 # %% ../../../nbs/atlas/use/01_place.ipynb #b86a4bfc
 def place(
-    pairs,                 # a folder (`find_pairs`); or (input, output), (N, 3, S, S) float in [0, 1] each; or Pairs
+    pairs,                 # a folder (`find_pairs`); or (input, output), (N, 3, S, S) float in [0, 1] each; or Pairs;
+                           # or several: a list of folders, or name → any of these
     encoder="pretrained",  # or a trained run's folder; or an encoder, or its folder, together with embeddings
     embeddings: Embeddings | str | Path | None = None,
     k: int = 20,           # neighbours that vote
@@ -246,17 +240,21 @@ def place(
     fit: str = "cover",    # how an image becomes a square: cover, contain or stretch
     draws: int = 1000,     # of the bootstrap over pairs
     device="cpu",
-) -> Placement:
-    """Place a task, shown by pairs of images, among the tasks that an encoder knows.
+) -> Any:
+    """Place a task, shown by pairs of images, among the tasks that an encoder knows: a `Placement`.
 
-    Warns when there is only one pair, which gives no interval, and when fewer than the thirty tasks are known.
+    Of several folders, or of a dict of anything that is placed, all on one map: `Placements`. Warns when there is only
+    one pair, which gives no interval, and when fewer than the thirty tasks are known.
     Raises `DataError` for bad images, `StoreError` or `EncoderError` for a run that lacks something, `TacoError` for
     embeddings that are not finite.
     """
     known = known_by(encoder, embeddings)
     _check_bank(known.bank, k)
+    if (several := named_folders(pairs)) is not None:
+        how: dict[str, Any] = dict(k=k, words=words, fit=fit, draws=draws, device=device)
+        return Placements({name: place(one, known, **how) for name, one in several.items()})
     in_folder = isinstance(pairs, (str, Path))
-    names, input, output = read_folder(pairs, known.size, words, fit) if in_folder else _given(pairs)
+    names, input, output = read_folder(pairs, known.size, words, fit) if in_folder else given_pairs(pairs)
     if len(input) == 1: warnings.warn("One pair only: it is placed, but there is no interval.", stacklevel=2)
     return _placed(known, names, input, output, k, draws, device)
 
@@ -280,51 +278,53 @@ def _placed(known: Known, names: list[str], input: Tensor, output: Tensor, k: in
               for c in ("task", "family")}
     families = bank.drop_duplicates("task").set_index("task")["family"]
     tables["task"].insert(1, "family", [str(families[t]) for t in tables["task"]["task"]])
-    return Placement(*tables.values(), novelty(vectors, base, known.usual(k), k), names, vectors, known)
+    new = novelty(vectors, base, known.usual(k), k)
+    thumbs = np.stack([made_small(side) for side in (input, output)], axis=1)
+    return Placement(*tables.values(), new, names, vectors, known, thumbs)
 
-# %% ../../../nbs/atlas/use/01_place.ipynb #4da14b83
-def _canvas(p: Placement) -> tuple[np.ndarray, pd.DataFrame, np.ndarray, str]:
-    "Places and table of the known pairs, places of the new ones, and what kind of map it is."
-    drawn = p.known.map_xy is not None
-    part = p.known.embeddings.where(split="test" if drawn else "train")
-    base = np.asarray(part[p.known.vectors], np.float32)
-    if drawn:
-        new = project(base, p.known.map_xy, p.vectors, k=min(10, len(base)))
-        return p.known.map_xy, part.table, new, "UMAP"
-    middle = base.mean(0)
-    axes = np.linalg.svd(base - middle, full_matrices=False)[2][:2].T
-    return (base - middle) @ axes, part.table, (p.vectors - middle) @ axes, "principal components"
-
-def _bars(ax: Axes, top: pd.DataFrame) -> None:
-    "Shares of the votes, the largest on top."
+# %% ../../../nbs/atlas/use/01_place.ipynb #a6632e53
+def _bars(ax: Axes, top: pd.DataFrame, colours: pd.Series, several: bool) -> None:
+    "Shares of the votes, the largest of a folder on top."
     at = np.arange(len(top))[::-1]
-    ax.barh(at, top["share"], height=.6, color=[FAMILY_COLOURS[f] for f in top["family"]])
+    ax.barh(at, top["share"], height=.6, color=colours, alpha=.6 if several else 1)
     ok = top["low"].notna().to_numpy()
     ax.hlines(at[ok], top["low"][ok], top["high"][ok], color="0.15", lw=1)
     titles = [get_task(t).title if t in ALL_TASKS else t for t in top["task"]]
-    ax.set_yticks(at, [f"{i + 1}  {t}" for i, t in enumerate(titles)])
+    ax.set_yticks(at, titles if several else [f"{i + 1}  {t}" for i, t in enumerate(titles)])
     ax.tick_params(axis="y", length=0)
     ax.set(xlim=(0, 1.02), xlabel="share of the neighbours' votes, 95 % interval over pairs")
 
-# %% ../../../nbs/atlas/use/01_place.ipynb #688e0b45
-@style
-def draw_placement(p: Placement, shown: int = 5) -> Figure:
-    "The map with the new pairs as black stars, and the `shown` nearest tasks with votes and 95 % intervals."
-    xy, table, new, kind = _canvas(p)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.6), width_ratios=[1.15, 1], layout="constrained")
-    colours = [FAMILY_COLOURS[f] for f in table["family"]]
-    left.scatter(*xy.T, s=3, c=colours, alpha=.25, linewidths=0, rasterized=True)
-    for i, (name, family) in enumerate(zip(p.tasks["task"][:shown], p.tasks["family"])):
+def _ranks(ax: Axes, xy: np.ndarray, table: pd.DataFrame, top: pd.DataFrame) -> None:
+    "The number of each of the nearest tasks, where its pairs lie."
+    for i, (name, family) in enumerate(zip(top["task"], top["family"])):
         ring = dict(boxstyle="circle,pad=.15", fc="white", ec=FAMILY_COLOURS[family], lw=.9)
         points = xy[(table["task"] == name).to_numpy()]
         if not len(points): continue
-        left.annotate(str(i + 1), np.median(points, axis=0), xytext=(0, 10), textcoords="offset points", bbox=ring,
-                      zorder=3, fontsize=6.5, fontweight="bold", ha="center", va="center")
-    left.scatter(*new.T, marker="*", s=34, c="black", edgecolors="white", linewidths=.4, zorder=5)
+        ax.annotate(str(i + 1), np.median(points, axis=0), xytext=(0, 10), textcoords="offset points", bbox=ring,
+                    zorder=3, fontsize=6.5, fontweight="bold", ha="center", va="center")
+
+# %% ../../../nbs/atlas/use/01_place.ipynb #688e0b45
+@style
+def draw_placements(placed: Mapping[str, Placement], shown: int = 5) -> Figure:
+    "The map with the new pairs as stars; the nearest tasks, of several fewer, with 95 % intervals."
+    several, first = len(placed) > 1, next(iter(placed.values()))
+    xy, part, new, kind = on_map(first.known, np.concatenate([p.vectors for p in placed.values()]))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.6), width_ratios=[1.15, 1], layout="constrained")
+    left.scatter(*xy.T, s=3, c=part.table["family"].map(FAMILY_COLOURS), alpha=.25, linewidths=0, rasterized=True)
+    most = shown if not several else max(1, 8 // len(placed))
+    top = pd.concat([p.tasks.head(most).assign(folder=name) for name, p in placed.items()])
+    if several: top = top[top["share"] > .01]
+    if not several: _ranks(left, xy, part.table, top)
+    tints, ends = own_colours(list(placed)), np.cumsum([len(p.names) for p in placed.values()])[:-1]
+    for (name, p), spots in zip(placed.items(), np.split(new, ends)):
+        label = literal(f"{name}: {p.novelty.verdict}") if several else None
+        look = dict(marker="*", s=34, c=tints[name], edgecolors="white", linewidths=.4, zorder=5)
+        left.scatter(*spots.T, **look, label=label)
+    if several: left.legend(fontsize=6, loc="best", markerscale=1.2)
     left.set(xticks=[], yticks=[])
     left.set_title(f"{len(new)} new pairs (stars) on the {kind}", fontsize=8)
     for spine in left.spines.values(): spine.set_visible(False)
-    _bars(right, p.tasks.head(shown))
-    beyond = f"{p.novelty.beyond95:.0%} of the pairs beyond the 95th percentile"
-    right.set_title(f"{p.novelty.verdict}; {beyond}", fontsize=7)
+    _bars(right, top, top["folder"].map(tints) if several else top["family"].map(FAMILY_COLOURS), several)
+    beyond = f"{first.novelty.beyond95:.0%} of the pairs beyond the 95th percentile"
+    right.set_title("nearest tasks" if several else f"{first.novelty.verdict}; {beyond}", fontsize=7)
     return figure

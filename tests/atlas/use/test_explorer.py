@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,8 @@ import pytest
 from taco.atlas.embedding import Embeddings, plan_pairs
 from taco.atlas.neighbours import nearest_others
 from taco.atlas.task_similarity import centroids
-from taco.atlas.use.explorer import even_part, explorer, script_json, thumbnails
+from taco.atlas.use.explorer import OWN_COLOURS, even_part, explorer, own_page, script_json, thumbnails
+from taco.atlas.use.place import Known
 from taco.base import TacoError
 from taco.style import FAMILY_COLOURS
 from taco.tasks.catalogue import ALL_TASKS
@@ -480,3 +482,45 @@ def test_five_thousand_points(browser, run, tmp_path, record_property):
         f"{path.stat().st_size / 1e6:.1f} MB; a frame of a pan {frame:.1f} ms, of which drawing {drawing:.1f} ms"
     )
     assert frame < 1000 and shown.js("return atlas.visible.length") == 5000 and shown.errors() == []
+
+
+def test_own_pairs_are_stars_on_top_with_their_pictures(browser, run, tmp_path):
+    "Of two folders, with names that are no code; the pictures and places of the known pairs stay their own."
+    pairs = Embeddings.load(run / "embed/embeddings")
+    xy = np.load(run / "map/coordinates.npz")["umap"]
+    small = lambda rows: thumbnails(store_of(run), pairs.table.iloc[rows])
+    known = Known(None, pairs, xy, pictures=small)
+    near = [int(np.flatnonzero(pairs.table["task"] == task)[0]) for task in ("deblurring", "scaling")]
+    grey = np.arange(2 * 2 * 32 * 32 * 3, dtype=np.int64).reshape(2, 1, 2, 32, 32, 3) // 49 % 256
+    vectors, grey = np.array(pairs["taco"]), grey.astype(np.uint8)
+    placed = {name: SimpleNamespace(vectors=vectors[[row]], names=["<b>1"], thumbs=thumbs)
+              for name, row, thumbs in zip(("b<i>", "a"), near, grey)}
+    (tmp_path / "map.html").write_text(own_page(known, placed), encoding="utf-8")
+    shown, count = Shown(browser, tmp_path / "map.html"), len(pairs)
+    assert shown.errors() == [] and shown.js("return atlas.data.subject.length") == count + 2
+    assert shown.js("return [value('task', arguments[0]), value('family', arguments[0] + 1)]", count) == [
+        "yours: b<i>", "yours"]
+    at = "column('task').colours[column('task').codes[arguments[0] + k]]"
+    colours = shown.js(f"return [0, 1].map((k) => {at})", count)
+    assert colours == [OWN_COLOURS[1].lower(), OWN_COLOURS[0].lower()]  # by the alphabet, as in the picture
+    assert shown.js("return [...order].slice(-2).sort((a, b) => a - b)") == [count, count + 1]
+    shown.js("atlas.select(arguments[0])", count)
+    shown.settle()
+    assert shown.js("return atlas.data.neighbours[arguments[0]][0]", count) == near[0]
+    assert shown.one("#detail h2").text == "yours: b<i>" and "Record" not in shown.one("#detail dl").text
+    assert shown.js("return $$('#detail h2 svg path').length") == 1  # a star is a path
+    images = shown.js("return $$('#detail .big canvas').map((c) => pixels(c))")
+    found = np.array(images).reshape(2, 32, 32, 4)[..., :3]
+    assert np.abs(found - placed["b<i>"].thumbs[0]).mean() < 6
+    shown.js("atlas.keep('family', [column('family').names.indexOf('yours')])")
+    assert shown.js("return Array.from(atlas.visible).reduce((a, b) => a + b)") == 2
+
+
+def test_own_pairs_of_a_run_without_map_or_pictures(run):
+    pairs = Embeddings.load(run / "embed/embeddings")
+    bank = Embeddings(pairs.table.assign(split="train"), pairs.vectors)
+    thumbs = np.zeros((2, 2, 32, 32, 3), np.uint8)
+    one = SimpleNamespace(vectors=np.array(pairs["taco"][:2]), names=["a", "b"], thumbs=thumbs)
+    told = json.loads(own_page(Known(None, bank), {"": one}).split('id="atlas-data">')[1].split("</script>")[0])
+    assert list(told["maps"]) == ["principal components"] and told["record"][-2:] == [-1, -2]
+    assert told["columns"][0]["names"][-1] == "yours" and told["shapes"][-1] == "*"

@@ -15,8 +15,9 @@ from PIL import Image
 
 import taco
 from taco.atlas.embedding import Embeddings
+from taco.atlas.neighbours import novelty, usual_distances
 from taco.atlas.rivals.baselines import RandomEncoder
-from taco.atlas.use.place import Known, load_run, novelty, place, ranking, usual_distances
+from taco.atlas.use.place import Known, load_run, place, ranking
 from taco.base import DataError, EncoderError, ParameterError, StoreError, TacoError
 from taco.data.pack import pack
 from taco.data.store import Store
@@ -204,6 +205,7 @@ def test_pictures_and_tables_are_written(store, run, tmp_path):
         "map.png",
         "map.pdf",
         "map.svg",
+        "map.html",
     }
     assert Image.open(tmp_path / "out/map.png").size[0] > 800 and len(
         pd.read_csv(tmp_path / "out/pairs.csv")
@@ -327,3 +329,35 @@ def test_real_pairs_of_every_task_are_named_first(shared_data, trained, tmp_path
         trained.embeddings.table["task"]
     )
     assert table["right"].mean() >= .8
+
+
+# ---------------------------------------------------------------- several at once
+
+
+def test_several_are_placed_as_each_alone(store, run, tmp_path):
+    "As a list of folders, and as a dict of folders and tensors; each has the numbers that it has alone."
+    flipped, inverted = (pairs_of(store, name) for name in ("horizontal_flip", "intensity_inversion"))
+    folders = [save_pairs(tmp_path / name, *pairs) for name, pairs in (("flip", flipped), ("ink", inverted))]
+    listed = quiet_place(folders, run, k=10)
+    mixed = quiet_place({"a $1": folders[0], "b": inverted}, run, k=10)
+    alone = quiet_place(folders[0], run, k=10)
+    assert list(listed.placed) == ["flip", "ink"] and list(mixed.placed) == ["a $1", "b"]
+    for found in (listed["flip"], mixed["a $1"]):
+        assert found.tasks.equals(alone.tasks) and np.array_equal(found.vectors, alone.vectors)
+    assert repr(alone) in repr(listed) and listed["ink"].tasks["task"][0] == "intensity_inversion"
+    mixed.save(tmp_path / "out")
+    tasks = pd.read_csv(tmp_path / "out/tasks.csv")
+    assert list(tasks)[:2] == ["folder", "task"] and set(tasks["folder"]) == {"a $1", "b"}
+    assert len(pd.read_csv(tmp_path / "out/pairs.csv")) == 16
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {"tasks.csv", "families.csv", "pairs.csv", "map.png", "map.svg", "map.html"}
+
+
+@pytest.mark.parametrize("several", [[], {}, ["pairs", "other/pairs"]])
+def test_none_and_two_of_one_name_are_refused(several, run):
+    with pytest.raises(ParameterError, match="nothing to place|the same name"): place(several, run)
+
+
+def test_what_are_no_pairs_is_named(run):
+    for wrong in (3, (torch.zeros(1, 3, 8, 8),), ("pairs", torch.zeros(1, 3, 8, 8))):
+        with pytest.raises(DataError, match="a folder or two tensors"): quiet_place(wrong, run)
