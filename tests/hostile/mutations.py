@@ -121,6 +121,8 @@ def pngs(good: bytes) -> dict[str, bytes]:
         "one row too long": png(2**30, 1),
         "a size larger than its data": png(16000, 16000),
         "a bomb": png(16000, 16000, data=endless(b"\0", 16001 * 16000)),
+        "as empty and large as may be": png(8192, 8192, data=endless(b"\0", 8192 * 8193)),
+        "as empty and large as may be, of sixteen bits": png(8192, 8192, 16, data=endless(b"\0", 8192 * 16385)),
         "a bomb in colours": png(9000, 9000, colour=2, data=endless(b"\0", 9000 * 27001)),
         "a bomb of sixteen bits": png(9000, 9000, bits=16, colour=2, data=endless(b"\0", 9000 * 54001)),
         "a bomb of text": good[:after] + text + good[after:],
@@ -263,6 +265,9 @@ def packed_niftis(good: bytes) -> dict[str, bytes]:
     head = np.frombuffer(plain[:348], nibabel.nifti1.header_dtype).copy()
     head["dim"], head["datatype"], head["bitpix"] = [3, 12000, 12000, 8, 1, 1, 1, 1], 4, 16
     found["a bomb"] = endless_gzip(head.tobytes() + bytes(4), 12000 * 12000 * 16)
+    small = head.copy()
+    small["dim"] = [3, 2048, 2048, 32, 1, 1, 1, 1]
+    found["as empty and large as may be"] = endless_gzip(small.tobytes() + bytes(4), 2**28)
     found["no voxels behind the header"] = gzip.compress(head.tobytes() + bytes(4))
     found["another checksum"] = good[:-8] + b"\1\2\3\4" + good[-4:]
     return found
@@ -303,7 +308,8 @@ def metaimages(good: bytes) -> dict[str, bytes]:
     end = good.index(b"\n", end) + 1
     head, body = good[:end], good[end:]
     line = lambda name, value: re.sub(rb"(?m)^" + name + rb" = .*$", name + b" = " + value, head) + body
-    packed = line(b"CompressedData", b"True").removesuffix(body).replace(b"DimSize = 12 14 10", b"DimSize = 16000 16000 4")
+    packed = line(b"CompressedData", b"True").removesuffix(body)
+    packed = packed.replace(b"DimSize = 12 14 10", b"DimSize = 16000 16000 4")
     return {
         "a size beyond all": line(b"DimSize", b"1000000 1000000 1000000"),
         "a size larger than its data": line(b"DimSize", b"1000 1000 600"),
@@ -392,7 +398,8 @@ def dicoms(path: Path) -> dict[str, Change]:
         pydicom.dcmread(path) else put(PixelAspectRatio=[0, 0]),
         "a mark of another file": raw(b"DICM", b"MCID"),
         "an empty sequence of windows": put(WindowCenter=["", ""], WindowWidth=["0", "nan"]),
-        "groups for no frame": put(SharedFunctionalGroupsSequence=[empty], PerFrameFunctionalGroupsSequence=[empty] * 9),
+        "groups for no frame": put(SharedFunctionalGroupsSequence=[empty],
+                                   PerFrameFunctionalGroupsSequence=[empty] * 9),
     }
 
 
@@ -645,7 +652,7 @@ def xmls(good: bytes) -> dict[str, bytes]:
 
 def tomls(good: bytes) -> dict[str, bytes]:
     names = "".join(f"k{n} = {n}\n" for n in range(MANY)).encode()
-    read = b"[[read]]\n"
+    read, row = b"[[read]]\n", b'[[files]]\nname = "%s"\nurl = "%s"\nmd5 = "' + b"0" * 32 + b'"\n'
     swap = lambda old, new: good.replace(old, new, 1)
     return {
         "a million names": good + names,
@@ -664,8 +671,8 @@ def tomls(good: bytes) -> dict[str, bytes]:
         "a pattern that is none": swap(b'"images/*', b'"re:((((*'),
         "a pattern outside of the folder": swap(b'"images/*', b'"../../*'),
         "a folder outside": swap(read, read + b'folder = "../../etc"\n'),
-        "a download to a place outside": good + b'[[files]]\nname = "../pwned"\nurl = "https://x"\nmd5 = "%s"\n' % (b"0" * 32),
-        "a download of a file": good + b'[[files]]\nname = "x.zip"\nurl = "file:///etc/passwd"\nmd5 = "%s"\n' % (b"0" * 32),
+        "a download to a place outside": good + row % (b"../pwned", b"https://x"),
+        "a download of a file": good + row % (b"x.zip", b"file:///etc/passwd"),
         "a name that is a path": swap(b'name = "toy"', b'name = "../toy"'),
         "a name that is a page": swap(b'name = "toy"', b'name = "<script>alert(1)</script>"'),
     }
@@ -800,7 +807,8 @@ def tars(good: bytes, ending: str) -> dict[str, bytes]:
         "a sparse file beyond all": made(sparse),
         "a negative size": pack(head[:124] + b"\xff" * 12 + head[136:] + bytes(1024)),
         "twenty thousand members": made(*(f"m{n}" for n in range(20_000))),
-        "a note that is too long": pack(tarfile.TarInfo("x").tobuf(tarfile.PAX_FORMAT) + b"99999999 path=x\n" + bytes(2048)),
+        "a note that is too long": pack(
+            tarfile.TarInfo("x").tobuf(tarfile.PAX_FORMAT) + b"99999999 path=x\n" + bytes(2048)),
     }
     if ending == "tar": return found
     big = tarfile.TarInfo("zeros")
@@ -812,7 +820,7 @@ def tars(good: bytes, ending: str) -> dict[str, bytes]:
 
 def weights(good: bytes) -> dict[str, bytes]:
     size = struct.unpack("<Q", good[:8])[0]
-    head = good[8:8 + size]
+    head, place = good[8:8 + size], rb'"data_offsets":\[\d+,\d+\]'
     put = lambda new: struct.pack("<Q", len(new)) + new + good[8 + size:]
     return {
         "a header beyond all": struct.pack("<Q", 2**63) + good[8:],
@@ -820,8 +828,8 @@ def weights(good: bytes) -> dict[str, bytes]:
         "a header without a length": struct.pack("<Q", 0) + good[8:],
         "a header 100,000 brackets deep": put(deep("[", "]")),
         "a size beyond all": put(re.sub(rb'"shape":\[\d+', b'"shape":[999999999999', head, count=1)),
-        "numbers behind the end": put(re.sub(rb'"data_offsets":\[\d+,\d+\]', b'"data_offsets":[0,99999999999]', head, count=1)),
-        "numbers one over another": put(re.sub(rb'"data_offsets":\[\d+,\d+\]', b'"data_offsets":[0,4]', head)),
+        "numbers behind the end": put(re.sub(place, b'"data_offsets":[0,99999999999]', head, count=1)),
+        "numbers one over another": put(re.sub(place, b'"data_offsets":[0,4]', head)),
         "a type that is none": put(head.replace(b'"F32"', b'"PY1"', 1)),
     }
 

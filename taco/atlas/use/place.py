@@ -25,6 +25,7 @@ from ..task_similarity import centroids
 from .own import WORDS, read_folder
 from ...base import DataError, ParameterError, StoreError, TacoError, atomic, refusing
 from ...learning.encoder import SHIPPED, PairEncoder
+from ...reading import read_arrays
 from ...style import FAMILY_COLOURS, save_figure, style
 from ...tasks.catalogue import ALL_TASKS  # and with it the thirty tasks by name
 from ...tasks.task import get_task
@@ -160,10 +161,10 @@ def load_run(folder: str | Path) -> Known:
         if Path(f"profiles/{profile}.yaml").exists(): fix = f"Run it first: taco run {name} --profile {profile}. {fix}"
         refusing(StoreError, file=folder / file)(f"This run folder lacks what {name!r} makes.", "encoder",
                                                  "no such file", "a trained profile, for example runs/quick", fix)
-    embeddings, places = Embeddings.load(folder / "embed/embeddings"), folder / "map/coordinates.npz"
-    xy = np.load(places)["umap"] if places.exists() else None
-    if xy is not None and len(xy) != sum(embeddings.table["split"] == "test"): xy = None  # of others
-    return Known(PairEncoder.load(folder / "train/encoder", device="cpu"), embeddings, xy)
+    embeddings, file = Embeddings.load(folder / "embed/embeddings"), folder / "map/coordinates.npz"
+    xy = read_arrays(file).get("umap") if file.exists() else None
+    ours = xy is not None and len(xy) == sum(embeddings.table["split"] == "test")
+    return Known(PairEncoder.load(folder / "train/encoder", device="cpu"), embeddings, xy if ours else None)
 
 def known_by(encoder, embeddings) -> Known:
     "From a run folder, or from an encoder and its embeddings, each of them there or as a folder."
@@ -297,9 +298,8 @@ def _canvas(p: Placement) -> tuple[np.ndarray, pd.DataFrame, np.ndarray, str]:
 
 def _bars(ax: Axes, top: pd.DataFrame) -> None:
     "Shares of the votes, the largest on top."
-    at = np.arange(len(top))[::-1]
+    at, ok = np.arange(len(top))[::-1], top["low"].notna().to_numpy()
     ax.barh(at, top["share"], height=.6, color=[FAMILY_COLOURS[f] for f in top["family"]])
-    ok = top["low"].notna().to_numpy()
     ax.hlines(at[ok], top["low"][ok], top["high"][ok], color="0.15", lw=1)
     titles = [get_task(t).title if t in ALL_TASKS else t for t in top["task"]]
     ax.set_yticks(at, [f"{i + 1}  {t}" for i, t in enumerate(titles)])
