@@ -1,4 +1,4 @@
-"""What becomes of hostile files: every kind of file that taco reads, spoiled in every way, each in a process of its own.
+"""What becomes of hostile files: every kind that taco reads, spoiled in every way, each in a process of its own.
 
     python -m benchmarks.hostile            # about a thousand files; writes benchmarks/hostile.csv
 
@@ -43,7 +43,8 @@ def main(words: list[str] | None = None) -> int:
     for case in corpus(given.count, given.seed, given.kinds):
         cases.append(case)
         if not case.verdict.fine: print(case, flush=True)
-        if len(cases) % 100 == 0: print(f"{len(cases)} files, {time.monotonic() - start:.0f} s: {case.kind}", flush=True)
+        if len(cases) % 100: continue
+        print(f"{len(cases)} files, {time.monotonic() - start:.0f} s: {case.kind}", flush=True)
     if not cases:
         print("No kind of file has this name.")
         return 2
@@ -51,8 +52,9 @@ def main(words: list[str] | None = None) -> int:
     with atomic(given.out) as spare: table.to_csv(spare, index=False)
     seconds, megabytes = (max(getattr(c.verdict, n) for c in cases) for n in ("seconds", "megabytes"))
     words_of = ", ".join(f"{found[what]} {what}" for what in (*FINE, *FAULTS))
-    print(f"{len(cases)} files of {table['kind'].nunique()} kinds, {table['mutation'].nunique()} mutations: {words_of}; "
-          f"at most {seconds:.1f} s and {megabytes:.0f} MB")
+    kinds, mutations = (table[name].nunique() for name in ("kind", "mutation"))
+    print(f"{len(cases)} files of {kinds} kinds, {mutations} mutations: {words_of}; at most {seconds:.1f} s and "
+          f"{megabytes:.0f} MB")
     return int(bool(table["faults"].sum()))
 
 

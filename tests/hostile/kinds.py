@@ -28,7 +28,6 @@ from taco.data.fetch import unpack
 from taco.data.find import find
 from taco.data.guess.draft import toml
 from taco.data.pack import pack
-from taco.data.prepare import COLUMNS
 from taco.data.store import Store, verify
 from taco.learning.checkpoint import read_step
 from taco.learning.encoder import EncoderConfig, PairEncoder
@@ -232,7 +231,7 @@ def datasets() -> list[Kind]:
     return [
         *found,
         dataset("data beside a MetaImage", beside, ("a1_image.raw",), "raw", a1),
-        dataset("DICOM series", toys.dicom, ("a1/0002.dcm",), "dicom", a1),
+        dataset("DICOM series", toys.dicom, ("a1/002.dcm",), "dicom", a1),
         dataset("DICOM image", dicom_pairs, ("a1.dcm",), "dicom", a1),
         dataset("DICOM SEG", dicom_pairs, ("a1_seg.dcm",), "dicom", a1),
         dataset("HDF5", toys.hdf5, ("a_1.h5",), "hdf5"),
@@ -398,7 +397,7 @@ def checked_set(folder: Path) -> None:
 
 
 def others() -> list[Kind]:
-    rows = tuple(f"pack/{name}.npy" for name in COLUMNS)
+    rows = tuple(f"pack/{name}.npy" for name in ("semantic", "boxes"))
     of = ("encoder.safetensors", "encoder.json")
     return [
         Kind("card", card_alone, ("toy.toml",), lambda f: load_card(f / "toy.toml"), "toml"),

@@ -25,6 +25,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 Change = Callable[[Path], object]  # spoils a file where it lies; None: it cannot
+Spoilt = bytes | Callable[[], bytes]  # what a file becomes; a function where it is long to make
 MANY = 10**6
 SECRET = "../secret.bin"           # beside the folder of each file; nothing of it may become data
 
@@ -111,29 +112,29 @@ def png(width: int, height: int, bits=8, colour=0, data: bytes | None = None, mo
     return b"\x89PNG\r\n\x1a\n" + head + more + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
-def pngs(good: bytes) -> dict[str, bytes]:
+def pngs(good: bytes) -> dict[str, Spoilt]:
     after = good.index(b"IDAT") - 4
-    text = chunk(b"zTXt", b"Comment\0\0" + endless(b"a", 300 * 2**20))
-    profile = chunk(b"iCCP", b"x\0\0" + endless(b"a", 300 * 2**20))
+    text = lambda: chunk(b"zTXt", b"Comment\0\0" + endless(b"a", 300 * 2**20))
+    profile = lambda: chunk(b"iCCP", b"x\0\0" + endless(b"a", 300 * 2**20))
     return {
         "a size beyond all": png(2**31 - 1, 2**31 - 1),
         "a size without pixels": png(0, 0),
         "one row too long": png(2**30, 1),
         "a size larger than its data": png(16000, 16000),
-        "a bomb": png(16000, 16000, data=endless(b"\0", 16001 * 16000)),
-        "as empty and large as may be": png(8192, 8192, data=endless(b"\0", 8192 * 8193)),
-        "as empty and large as may be, of sixteen bits": png(8192, 8192, 16, data=endless(b"\0", 8192 * 16385)),
-        "a bomb in colours": png(9000, 9000, colour=2, data=endless(b"\0", 9000 * 27001)),
-        "a bomb of sixteen bits": png(9000, 9000, bits=16, colour=2, data=endless(b"\0", 9000 * 54001)),
-        "a bomb of text": good[:after] + text + good[after:],
-        "a bomb of a profile": good[:after] + profile + good[after:],
+        "a bomb": lambda: png(16000, 16000, data=endless(b"\0", 16001 * 16000)),
+        "as empty and large as may be": lambda: png(8192, 8192, data=endless(b"\0", 8192 * 8193)),
+        "as empty and large as may be, of sixteen bits": lambda: png(8192, 8192, 16, data=endless(b"\0", 8192 * 16385)),
+        "a bomb in colours": lambda: png(9000, 9000, colour=2, data=endless(b"\0", 9000 * 27001)),
+        "a bomb of sixteen bits": lambda: png(9000, 9000, bits=16, colour=2, data=endless(b"\0", 9000 * 54001)),
+        "a bomb of text": lambda: good[:after] + text() + good[after:],
+        "a bomb of a profile": lambda: good[:after] + profile() + good[after:],
         "an impossible depth": png(8, 8, bits=3),
         "a palette without colours": png(8, 8, colour=3, data=zlib.compress(b"\0\1\2\3\4\5\6\7\7" * 8)),
         "100,000 chunks": good[:after] + chunk(b"tEXt", b"a\0b") * 100_000 + good[after:],
     }
 
 
-def jpegs(good: bytes) -> dict[str, bytes]:
+def jpegs(good: bytes) -> dict[str, Spoilt]:
     frame = next(i for i in range(len(good) - 1) if good[i] == 0xFF and good[i + 1] in (0xC0, 0xC2))
     sized = lambda h, w: good[:frame + 5] + struct.pack(">HH", h, w) + good[frame + 9:]
     scan = good.index(b"\xff\xda")
@@ -147,7 +148,7 @@ def jpegs(good: bytes) -> dict[str, bytes]:
     }
 
 
-def gifs(good: bytes) -> dict[str, bytes]:
+def gifs(good: bytes) -> dict[str, Spoilt]:
     # a picture of one pixel, 50,000 times
     one = b"\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0"
     return {
@@ -158,7 +159,7 @@ def gifs(good: bytes) -> dict[str, bytes]:
     }
 
 
-def bmps(good: bytes) -> dict[str, bytes]:
+def bmps(good: bytes) -> dict[str, Spoilt]:
     sized = lambda w, h: good[:18] + struct.pack("<ii", w, h) + good[26:]
     return {
         "a size beyond all": sized(2**31 - 1, 2**31 - 1),
@@ -170,7 +171,7 @@ def bmps(good: bytes) -> dict[str, bytes]:
     }
 
 
-def webps(good: bytes) -> dict[str, bytes]:
+def webps(good: bytes) -> dict[str, Spoilt]:
     return {
         "a bomb": large_webp(),
         "a length beyond all": good[:4] + b"\xff" * 4 + good[8:],
@@ -188,14 +189,14 @@ def large_webp() -> bytes:
     return data[:at] + bits.to_bytes(4, "little") + data[at + 4:]
 
 
-def tiffs(good: bytes) -> dict[str, bytes]:
+def tiffs(good: bytes) -> dict[str, Spoilt]:
     order = "<" if good[:2] == b"II" else ">"
     first = struct.unpack(order + "I", good[4:8])[0]
     count = struct.unpack(order + "H", good[first:first + 2])[0]
     entries = [first + 2 + 12 * n for n in range(count)]
     tag = lambda at: struct.unpack(order + "H", good[at:at + 2])[0]
     at = {tag(e): e for e in entries}
-    found: dict[str, bytes] = {}
+    found: dict[str, Spoilt] = {}
 
     def put(name: str, number: int, value: int, kind: int = 4, values: int = 1) -> None:
         if number not in at: return
@@ -214,11 +215,11 @@ def tiffs(good: bytes) -> dict[str, bytes]:
     found["pages in a circle"] = good[:end] + struct.pack(order + "I", first) + good[end + 4:]
     found["a directory behind the end"] = good[:4] + struct.pack(order + "I", 2**31) + good[8:]
     found["65,535 tags"] = good[:first] + struct.pack(order + "H", 65535) + good[first + 2:]
-    return found | large_tiffs()
+    return found | {name: lambda name=name: large_tiffs()[name] for name in ("a bomb", "3,000 pages")}
 
 
 @cache
-def large_tiffs() -> dict[str, bytes]:
+def large_tiffs() -> dict[str, Spoilt]:
     one, many = io.BytesIO(), io.BytesIO()
     strip = endless(b"\0", 16000 * 2000)
     tifffile.imwrite(one, shape=(16000, 16000), dtype=np.uint8, data=iter([strip] * 8), rowsperstrip=2000,
@@ -231,7 +232,7 @@ def large_tiffs() -> dict[str, bytes]:
 # ── volumes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def niftis(good: bytes) -> dict[str, bytes]:
+def niftis(good: bytes) -> dict[str, Spoilt]:
     def put(**fields) -> bytes:
         raw = np.frombuffer(good[:348], nibabel.nifti1.header_dtype).copy()
         for name, value in fields.items(): raw[name] = value
@@ -259,32 +260,31 @@ def niftis(good: bytes) -> dict[str, bytes]:
     }
 
 
-def packed_niftis(good: bytes) -> dict[str, bytes]:
+def packed_niftis(good: bytes) -> dict[str, Spoilt]:
     plain = gzip.decompress(good)
     found = {name: gzip.compress(data) for name, data in niftis(plain).items()}
     head = np.frombuffer(plain[:348], nibabel.nifti1.header_dtype).copy()
     head["dim"], head["datatype"], head["bitpix"] = [3, 12000, 12000, 8, 1, 1, 1, 1], 4, 16
-    found["a bomb"] = endless_gzip(head.tobytes() + bytes(4), 12000 * 12000 * 16)
+    found["a bomb"] = lambda: endless_gzip(head.tobytes() + bytes(4), 12000 * 12000 * 16)
     small = head.copy()
     small["dim"] = [3, 2048, 2048, 32, 1, 1, 1, 1]
-    found["as empty and large as may be"] = endless_gzip(small.tobytes() + bytes(4), 2**28)
+    found["as empty and large as may be"] = lambda: endless_gzip(small.tobytes() + bytes(4), 2**28)
     found["no voxels behind the header"] = gzip.compress(head.tobytes() + bytes(4))
     found["another checksum"] = good[:-8] + b"\1\2\3\4" + good[-4:]
     return found
 
 
-def mghs(good: bytes) -> dict[str, bytes]:
+def mghs(good: bytes) -> dict[str, Spoilt]:
     plain = gzip.decompress(good)
     sized = lambda *s: gzip.compress(plain[:4] + struct.pack(">iiii", *s) + plain[20:])
     return {"a size beyond all": sized(2**31 - 1, 2**31 - 1, 2**31 - 1, 1),
             "a size larger than its data": sized(2000, 2000, 300, 1), "a negative size": sized(-3, 4, 5, 1)}
 
 
-def nrrds(good: bytes) -> dict[str, bytes]:
+def nrrds(good: bytes) -> dict[str, Spoilt]:
     head, body = good.split(b"\n\n", 1)
     line = lambda name, value: re.sub(rb"(?m)^" + name + rb": .*$", name + b": " + value, head) + b"\n\n" + body
     packed = re.sub(rb"(?m)^encoding: .*$", b"encoding: gzip", line(b"sizes", b"16000 16000 4").split(b"\n\n")[0])
-    large = endless_gzip(b"", 16000 * 16000 * 8)
     return {
         "a size beyond all": line(b"sizes", b"1000000 1000000 1000000"),
         "a size larger than its data": line(b"sizes", b"1000 1000 600"),
@@ -299,11 +299,11 @@ def nrrds(good: bytes) -> dict[str, bytes]:
         "data in an endless device": head + b"\ndata file: /dev/zero\n\n",
         "a header without an end": head + b"\n" + b"# comment\n" * 300_000,
         "a line of ten million signs": head + b"\nnote:=" + b"x" * 10**7 + b"\n\n" + body,
-        "a bomb": packed + b"\n\n" + large,
+        "a bomb": lambda: packed + b"\n\n" + endless_gzip(b"", 16000 * 16000 * 8),
     }
 
 
-def metaimages(good: bytes) -> dict[str, bytes]:
+def metaimages(good: bytes) -> dict[str, Spoilt]:
     end = good.index(b"ElementDataFile")
     end = good.index(b"\n", end) + 1
     head, body = good[:end], good[end:]
@@ -323,8 +323,8 @@ def metaimages(good: bytes) -> dict[str, bytes]:
         "data in an endless device": line(b"ElementDataFile", b"/dev/zero"),
         "data in itself": line(b"ElementDataFile", b"a1_image.mhd"),
         "a header without an end": b"Comment = x\n" * 300_000,
-        "a bomb": packed.replace(b"ElementDataFile = a1_image.raw", b"ElementDataFile = LOCAL")
-                  + endless(b"\0", 16000 * 16000 * 8),
+        "a bomb": lambda: packed.replace(b"ElementDataFile = a1_image.raw", b"ElementDataFile = LOCAL")
+        + endless(b"\0", 16000 * 16000 * 8),
     }
 
 
@@ -435,7 +435,7 @@ def zip_of(members: dict[str, tuple[bytes, int]]) -> bytes:
     return b"".join(parts) + listed + b"PK\5\6" + end
 
 
-def npys(good: bytes) -> dict[str, bytes]:
+def npys(good: bytes) -> dict[str, Spoilt]:
     return {
         "a size beyond all": npy(LAYOUT % "(1000000000000, 32, 32)"),
         "a size larger than its data": npy(LAYOUT % "(3000, 1000, 1000)", bytes(64)),
@@ -451,7 +451,7 @@ def npys(good: bytes) -> dict[str, bytes]:
     }
 
 
-def npzs(good: bytes) -> dict[str, bytes]:
+def npzs(good: bytes) -> dict[str, Spoilt]:
     with zipfile.ZipFile(io.BytesIO(good)) as held: parts = {n: held.read(n) for n in held.namelist()}
     first = next(iter(parts))
 
@@ -463,17 +463,17 @@ def npzs(good: bytes) -> dict[str, bytes]:
         return out.getvalue()
 
     found = {f"an array with {name}": zipped({first: data}) for name, data in npys(parts[first]).items()}
-    large = zip_of({name: (npy(LAYOUT % "(2, 40000, 40000)"), 32 * 10**8) for name in parts})
+    large = npy(LAYOUT % "(2, 40000, 40000)"), 32 * 10**8
     import warnings
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found["one name twice"] = zipped({}, [(first, parts[first])])
     central = good.rindex(b"PK\1\2")
     return found | {
-        "a bomb": large,
+        "a bomb": lambda: zip_of(dict.fromkeys(parts, large)),
         "a pickle in the place of an array": zipped({first: canary()}),
         "names that lead outside": zipped({}, [("../../pwned.npy", parts[first]), ("/pwned.npy", parts[first])]),
-        "100,000 arrays": zipped({}, [(f"x{n}.npy", b"") for n in range(100_000)]),
+        "100,000 arrays": lambda: zipped({}, [(f"x{n}.npy", b"") for n in range(100_000)]),
         "a mark of secrecy": good[:central + 8] + b"\1\0" + good[central + 10:],
         "a way of packing that is none": good[:central + 10] + b"\x63\0" + good[central + 12:],
         "a part behind the end": good[:central + 42] + b"\xff\xff\xff\x7f" + good[central + 46:],
@@ -538,7 +538,7 @@ def hdf5s() -> dict[str, Change]:
 # ── texts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def texts(good: bytes) -> dict[str, bytes]:
+def texts(good: bytes) -> dict[str, Spoilt]:
     text = good.decode()
     return {
         "a mark of UTF-8": b"\xef\xbb\xbf" + good,
@@ -553,7 +553,7 @@ def texts(good: bytes) -> dict[str, bytes]:
     }
 
 
-def tables(good: bytes) -> dict[str, bytes]:
+def tables(good: bytes) -> dict[str, Spoilt]:
     head, rows = good.split(b"\n", 1)
     number = next((w for w in re.findall(rb"\d+(?:\.\d+)?", rows)), b"1")
     swap = lambda new: head + b"\n" + rows.replace(number, new)
@@ -573,7 +573,7 @@ def tables(good: bytes) -> dict[str, bytes]:
     }
 
 
-def numbers(good: bytes) -> dict[str, bytes]:
+def numbers(good: bytes) -> dict[str, Spoilt]:
     swap = lambda new: re.sub(rb"\d+\.?\d*", new, good, count=1)
     rows = [line for line in good.splitlines() if line] or [b"0 0"]
     second = lambda new: re.sub(rb"(\S+\s+)\S+", rb"\g<1>" + new, good, count=1)
@@ -590,7 +590,7 @@ def deep(open: str, close: str, depth: int = 100_000, inner: str = "1") -> bytes
     return (open * depth + inner + close * depth).encode()
 
 
-def jsons(good: bytes) -> dict[str, bytes]:
+def jsons(good: bytes) -> dict[str, Spoilt]:
     table = json.loads(good)
     key = next(iter(table))
     dumped = lambda new: json.dumps(table | new).encode()
@@ -613,7 +613,7 @@ def jsons(good: bytes) -> dict[str, bytes]:
     }
 
 
-def cocos(good: bytes) -> dict[str, bytes]:
+def cocos(good: bytes) -> dict[str, Spoilt]:
     table = json.loads(good)
     if "annotations" not in table: return {}
     shape = lambda **new: json.dumps(table | dict(annotations=[table["annotations"][0] | new])).encode()
@@ -631,7 +631,7 @@ def cocos(good: bytes) -> dict[str, bytes]:
     }
 
 
-def xmls(good: bytes) -> dict[str, bytes]:
+def xmls(good: bytes) -> dict[str, Spoilt]:
     body = good[good.index(b"<annotation"):]
     laughs = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
     entity = lambda text: f'<?xml version="1.0"?><!DOCTYPE a [{text}]>'.encode()
@@ -650,7 +650,7 @@ def xmls(good: bytes) -> dict[str, bytes]:
     }
 
 
-def tomls(good: bytes) -> dict[str, bytes]:
+def tomls(good: bytes) -> dict[str, Spoilt]:
     names = "".join(f"k{n} = {n}\n" for n in range(MANY)).encode()
     read, row = b"[[read]]\n", b'[[files]]\nname = "%s"\nurl = "%s"\nmd5 = "' + b"0" * 32 + b'"\n'
     swap = lambda old, new: good.replace(old, new, 1)
@@ -678,7 +678,7 @@ def tomls(good: bytes) -> dict[str, bytes]:
     }
 
 
-def yamls(good: bytes) -> dict[str, bytes]:
+def yamls(good: bytes) -> dict[str, Spoilt]:
     laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
     merged = "m0: &m0 {a: 1}\n" + "".join(
@@ -698,7 +698,7 @@ def yamls(good: bytes) -> dict[str, bytes]:
     }
 
 
-def notebooks(good: bytes) -> dict[str, bytes]:
+def notebooks(good: bytes) -> dict[str, Spoilt]:
     book = json.loads(good)
 
     def cell(source) -> bytes:
@@ -736,7 +736,7 @@ def notebooks(good: bytes) -> dict[str, bytes]:
 # ── archives and sealed files ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def zips(good: bytes) -> dict[str, bytes]:
+def zips(good: bytes) -> dict[str, Spoilt]:
     def made(*members: tuple[str, bytes], mode: int = 0o644) -> bytes:
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as held:
@@ -764,7 +764,7 @@ def zips(good: bytes) -> dict[str, bytes]:
         "a name of nothing": made(("", b"1")),
         "a name with a zero": made(("a\0b", b"1")),
         "names of 3,000 folders": made(("/".join(["d"] * 3000), b"1")),
-        "a hundred thousand members": made(*((f"m{n}", b"") for n in range(100_000))),
+        "a hundred thousand members": lambda: made(*((f"m{n}", b"") for n in range(100_000))),
         "a bomb": body,
         "a bomb that says it is small": body[:size] + struct.pack("<I", 100) + body[size + 4:],
         "a mark of secrecy": good[:central + 8] + b"\1\0" + good[central + 10:],
@@ -772,7 +772,7 @@ def zips(good: bytes) -> dict[str, bytes]:
     }
 
 
-def tars(good: bytes, ending: str) -> dict[str, bytes]:
+def tars(good: bytes, ending: str) -> dict[str, Spoilt]:
     pack = {"tar": bytes, "gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}[ending]
 
     def made(*members: tarfile.TarInfo | str, **fields) -> bytes:
@@ -806,7 +806,7 @@ def tars(good: bytes, ending: str) -> dict[str, bytes]:
         "a size beyond all": pack(head + bytes(1024)),
         "a sparse file beyond all": made(sparse),
         "a negative size": pack(head[:124] + b"\xff" * 12 + head[136:] + bytes(1024)),
-        "twenty thousand members": made(*(f"m{n}" for n in range(20_000))),
+        "twenty thousand members": lambda: made(*(f"m{n}" for n in range(20_000))),
         "a note that is too long": pack(
             tarfile.TarInfo("x").tobuf(tarfile.PAX_FORMAT) + b"99999999 path=x\n" + bytes(2048)),
     }
@@ -814,11 +814,11 @@ def tars(good: bytes, ending: str) -> dict[str, bytes]:
     big = tarfile.TarInfo("zeros")
     big.size = 3 * 10**9 // 512 * 512
     head = big.tobuf(tarfile.GNU_FORMAT)
-    large = endless_gzip(head, big.size + 10240) if ending == "gz" else pack(head + bytes(3 * 10**7))
+    large = lambda: endless_gzip(head, big.size + 10240) if ending == "gz" else pack(head + bytes(3 * 10**7))
     return found | {"a bomb": large, "no tar in it": pack(bytes(10**5))}
 
 
-def weights(good: bytes) -> dict[str, bytes]:
+def weights(good: bytes) -> dict[str, Spoilt]:
     size = struct.unpack("<Q", good[:8])[0]
     head, place = good[8:8 + size], rb'"data_offsets":\[\d+,\d+\]'
     put = lambda new: struct.pack("<Q", len(new)) + new + good[8 + size:]
@@ -834,7 +834,7 @@ def weights(good: bytes) -> dict[str, bytes]:
     }
 
 
-def torches(good: bytes) -> dict[str, bytes]:
+def torches(good: bytes) -> dict[str, Spoilt]:
     with zipfile.ZipFile(io.BytesIO(good)) as held: parts = {n: held.read(n) for n in held.namelist()}
     pickled = next(n for n in parts if n.endswith("data.pkl"))
     out = io.BytesIO()
@@ -846,7 +846,7 @@ def torches(good: bytes) -> dict[str, bytes]:
 
 # ── by family ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-BY_BYTES: dict[str, tuple[Callable[[bytes], dict[str, bytes]], ...]] = {
+BY_BYTES: dict[str, tuple[Callable[[bytes], dict[str, Spoilt]], ...]] = {
     "png": (pngs,), "jpeg": (jpegs,), "gif": (gifs,), "bmp": (bmps,), "webp": (webps,), "tiff": (tiffs,),
     "nifti": (niftis,), "nifti.gz": (packed_niftis,), "mgz": (mghs,), "nrrd": (nrrds,), "mha": (metaimages,),
     "raw": (), "npz": (npzs,), "npy": (npys,), "csv": (texts, tables), "text": (texts, numbers),
@@ -868,7 +868,8 @@ def particular(family: str, path: Path) -> Iterator[tuple[str, Change]]:
         if family == "tar": makers = (lambda data: tars(data, end),)
         for make in makers:
             for name, data in make(good).items():
-                if data != good: yield name, lambda file, data=data: file.write_bytes(data)
+                if data == good: continue
+                yield name, lambda file, data=data: file.write_bytes(data() if callable(data) else data)
 
 
 def changes(family: str, path: Path, count: int, seed: int) -> Iterator[tuple[str, Change]]:

@@ -52,7 +52,7 @@ def finite(array: np.ndarray, file: str) -> None:
     "Raise `DataError` when the image holds values that are not numbers, or larger ones than are measured anywhere."
     if array.dtype.kind != "f" or not array.size: return
     low, high = float(array.min()), float(array.max())
-    if -BEYOND <= low and high <= BEYOND: return  # NaN is neither
+    if low >= -BEYOND and high <= BEYOND: return  # NaN is neither
     refuse = refusing(DataError, file=file, field="image")
     if bad := int((~np.isfinite(array)).sum()):
         refuse("The image holds values that are not numbers.", None, f"{bad} NaN or infinite pixels", "finite values",
