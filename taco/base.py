@@ -26,11 +26,19 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['ROOM', 'DISK', 'GRAMMAR', 'TacoError', 'DataError', 'CardError', 'StoreError', 'DiskError', 'TaskError',
+__all__ = ['LONGEST', 'ROOM', 'DISK', 'GRAMMAR', 'TacoError', 'DataError', 'CardError', 'StoreError', 'DiskError', 'TaskError',
            'EncoderError', 'ParameterError', 'suggest', 'refusing', 'Rule', 'number', 'odd', 'one_of', 'check_fields',
            'disk_errors', 'atomic', 'write_json', 'pick_device', 'limit_threads', 'keep_memory', 'without']
 
 # %% ../nbs/01_base.ipynb #04987021
+LONGEST = 10_000  # signs of one part of a message
+
+def _words(value: object) -> str:
+    "A part of a message as text: of what a file holds, and that may be endless."
+    try: text = f"{value}"
+    except RecursionError: text = f"a {type(value).__name__} within others, too deep to be shown"
+    return text if len(text) <= LONGEST else f"{text[:200]} … ({len(text)} signs)"
+
 class TacoError(Exception):
     """Bad input, described so that the reader can act: file, field, found, expected, fix.
 
@@ -49,7 +57,7 @@ class TacoError(Exception):
         self.what, self.file, self.field = what, file, field
         self.found, self.expected, self.fix = found, expected, fix
         parts = dict(file=file, field=field, found=found, expected=expected, fix=fix)
-        lines = [f"  {name + ':':<10}{value}" for name, value in parts.items() if value is not None]
+        lines = [f"  {name + ':':<10}{_words(value)}" for name, value in parts.items() if value is not None]
         super().__init__("\n".join([what, *lines]))
 
 # %% ../nbs/01_base.ipynb #e74e7115

@@ -5,9 +5,16 @@
 # %% ../nbs/04_reading.ipynb #e4502f81
 from __future__ import annotations
 
+import errno
 import io
 import json
+import math
 import mmap
+import os
+import re
+import stat
+import tomllib
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +28,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['AGAIN', 'read_bytes', 'check_digest', 'check_seal', 'read_text', 'read_json', 'read_table', 'read_array',
-           'read_arrays', 'read_notebook', 'check_files', 'steadily']
+__all__ = ['BY_HAND', 'AGAIN', 'PARTS', 'VALUES', 'MANY_PARTS', 'plain_bytes', 'read_bytes', 'check_digest', 'check_seal',
+           'read_text', 'read_json', 'read_table', 'read_array', 'read_arrays', 'read_notebook', 'plain_yaml',
+           'plain_toml', 'check_files', 'steadily']
+
+# %% ../nbs/04_reading.ipynb #24e453d0
+BY_HAND = 2**20  # bytes, of what people write
+
+def plain_bytes(
+    file: str | Path,
+    most: int | None = None,  # bytes
+) -> bytes:
+    "The bytes of a file. Raises `OSError`, also for a pipe or a device, and for more bytes than `most`."
+    about = os.stat(file)
+    if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(file))
+    if most is not None and about.st_size > most:
+        raise OSError(errno.EFBIG, f"it has {about.st_size} bytes, and at most {most} are read", str(file))
+    return Path(file).read_bytes()
 
 # %% ../nbs/04_reading.ipynb #c45a47b8
 AGAIN = "Make it again."
@@ -35,12 +58,13 @@ def read_bytes(
 ) -> bytes:
     "The bytes of a file. Raises `error` for one that is absent, unreadable, empty or not as it was written."
     refuse = refusing(error, file=(file := Path(file)), fix=fix)
-    try: data = file.read_bytes()
+    try: data = plain_bytes(file)
     except FileNotFoundError as gone:
         there = file.parent.is_dir()
         refuse("A file is missing." if there else "The folder of a file is not there.",
                found=f"no such file in {file.parent}" if there else f"no folder {file.parent}", cause=gone)
-    except OSError as unreadable: refuse("A file cannot be read.", found=unreadable.strerror, cause=unreadable)
+    except OSError as unreadable:
+        refuse("A file cannot be read.", found=unreadable.strerror, cause=unreadable)
     if not data: refuse("A file is empty.", found="0 bytes")
     if digest is not None: check_digest(bytes_digest(data), digest, refuse)
     return data
@@ -151,11 +175,29 @@ def read_array(
         refuse("A file is not an array.", None, f"{type(bad).__name__}: {bad}", "an .npy file", cause=bad)
 
 # %% ../nbs/04_reading.ipynb #0a7c1969
+PARTS = 2**28  # bytes of an array that may be made of a few: numpy takes the memory before it has read one
+
+def _check_parts(data: bytes) -> None:
+    "Raise `ValueError` for an array of an .npz that is not as large as its header says, or far too large for the file."
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for part in archive.infolist():
+            if not part.filename.endswith(".npy"): continue
+            with archive.open(part) as held:
+                start = held.read(10)
+                head = start + held.read(int.from_bytes(start[8:10], "little"))
+            shape, _, kind = _layout(head)
+            size = math.prod(shape) * kind.itemsize
+            if len(head) + size != part.file_size:
+                raise ValueError(f"{part.filename} says {kind} {shape}, and has {part.file_size} bytes")
+            if size > max(PARTS, 100 * len(data)):
+                raise ValueError(f"{part.filename} would be {size} bytes, of a file of {len(data)}")
+
 def read_arrays(file: str | Path, error: type[TacoError] = StoreError, fix: str = AGAIN) -> dict[str, np.ndarray]:
     "All arrays of an .npz file, by name. Raises `error`, also for one that is damaged inside."
     import numpy as np
     data = read_bytes(file, error, fix)
     try:
+        _check_parts(data)
         with np.load(io.BytesIO(data), allow_pickle=False) as found: return dict(found)
     except Exception as bad:
         refusing(error, file=file, fix=fix)("A file does not hold arrays.", found=f"{type(bad).__name__}: {bad}",
@@ -174,6 +216,37 @@ def read_notebook(file: str | Path, error: type[TacoError] = StoreError, fix: st
     except Exception as bad:
         refusing(error, file=file, fix=fix)("A file is not a notebook.", found=f"{type(bad).__name__}: {bad}",
                                             expected="a Jupyter notebook", cause=bad)
+
+# %% ../nbs/04_reading.ipynb #1282d9fc
+VALUES = 10**5  # of a file of YAML, written out
+
+def plain_yaml(text: str) -> Any:
+    "What YAML says, by its safe types. Raises `yaml.YAMLError`, also for names that hold themselves or far too much."
+    import yaml
+    loader, sizes = yaml.SafeLoader(text), {}
+
+    def size(node: Any) -> int:
+        if id(node) in sizes: return sizes[id(node)]
+        sizes[id(node)] = VALUES + 1  # until it is known: what holds itself has no end
+        inner = node.value if isinstance(node.value, list) else []
+        parts = [part for each in inner for part in (each if isinstance(each, tuple) else (each,))]
+        sizes[id(node)] = 1 + sum(map(size, parts))
+        return sizes[id(node)]
+
+    try:
+        node = loader.get_single_node()
+        if node is None: return None
+        if size(node) > VALUES: raise yaml.YAMLError(f"it holds itself, or more than {VALUES} values when written out")
+        return loader.construct_document(node)
+    finally: loader.dispose()
+
+# %% ../nbs/04_reading.ipynb #ef1ac1dd
+MANY_PARTS = re.compile(r"""(?:[\w"'-]{1,64}[ \t]{0,4}\.[ \t]{0,4}){32}""")
+
+def plain_toml(text: str) -> dict:
+    "What TOML says. Raises `ValueError`, also for a name of more than 32 parts, or `RecursionError`."
+    if many := MANY_PARTS.search(text): raise ValueError(f"a name has too many parts: {many[0][:40]} …")
+    return tomllib.loads(text)
 
 # %% ../nbs/04_reading.ipynb #35f84a35
 def check_files(

@@ -33,6 +33,7 @@ from ..base import ParameterError, TacoError, refusing, suggest
 from .atlas import add_atlas_commands
 from .data import data_app
 from .ending import speak_plainly, status_of, tell_troubles
+from ..reading import plain_yaml
 from ..workflow.execute import execute
 from taco.workflow.parameters import (
     all_needs,
@@ -123,7 +124,7 @@ def experiments() -> None:
 # %% ../../nbs/cli/00_main.ipynb #3d10a774
 def read_value(text: str, name: str = "") -> object:
     "A value of the command line, read as YAML; 1e-3 is a number (for YAML 1.1 a text). Raises `ParameterError`."
-    try: value = yaml.safe_load(text)
+    try: value = plain_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         refusing(ParameterError)("This value is not valid YAML.", f"-p {name}", text, "a number, a text, or [a, list]",
                                  f"{plain_words(error)}. Put a text with signs into quotes: -p '{name}=\"…\"'")

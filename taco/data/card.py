@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import tomllib
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from importlib import resources
@@ -21,6 +20,7 @@ from ..base import CardError, ParameterError, number, refusing, suggest
 from .options import check_table
 from .record import FITS, MODALITIES
 from .rules import below, shown
+from ..reading import BY_HAND, plain_bytes, plain_toml
 
 # %% auto #0
 __all__ = ['ANNOTATIONS', 'RULES', 'SPLITS', 'FRACTIONS', 'KINDS', 'COUNTED', 'ALIASES', 'Card', 'parse_card', 'numbered',
@@ -68,7 +68,7 @@ FRACTIONS = {"train": 0.7, "val": 0.1, "test": 0.2}  # MedSegBench's, for a data
 def parse_card(text: str, file: str | Path = "card") -> Card:
     "A checked `Card` from TOML text. Raises `CardError` naming the file and the field."
     refuse = refusing(CardError, file=file)
-    try: table = tomllib.loads(text)
+    try: table = plain_toml(text)
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, a thousand brackets
         refuse("The card is not valid TOML.", found=str(error), fix="Correct the line named above.", cause=error)
     known = {f.name: f for f in fields(Card) if f.name != "path"}
@@ -249,11 +249,11 @@ def read_card(path: str | Path) -> Card:
     refuse = refusing(CardError, file=path)
     if os.path.isdir(path):
         refuse("This is a folder, not a card.", found="a folder", expected="a TOML file", fix="Name the file in it.")
-    try: content = Path(path).read_bytes()
+    try: content = plain_bytes(path, BY_HAND)
     except FileNotFoundError as error: refuse("There is no such card.", fix="Check the path.", cause=error)
     except (OSError, ValueError) as error:
         refuse("The card cannot be read.", found=getattr(error, "strerror", None) or error,
-               fix="Check its path, and that you may read it.", cause=error)
+               fix="Check its path, that it is a card, and that you may read it.", cause=error)
     try: text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")

@@ -13,9 +13,7 @@ import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable
-from lzma import LZMAError
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pooch
@@ -23,14 +21,14 @@ import psutil
 import requests
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from ..base import CardError, DataError, atomic, refusing, suggest
+from ..base import CardError, DataError, TacoError, atomic, refusing, suggest
 from .card import Card, data_folder, load_card
 from .folders import how_to_get
 from .readers.files import printable, text_of
 
 # %% auto #0
-__all__ = ['DIGITS', 'ARCHIVES', 'Member', 'BROKEN', 'dataset_folder', 'choose_files', 'Download', 'by_hand', 'download',
-           'unpacked_name', 'check_places', 'unpack', 'fetch']
+__all__ = ['DIGITS', 'ARCHIVES', 'Member', 'MUCH', 'TIGHT', 'OURS', 'dataset_folder', 'choose_files', 'Download', 'by_hand',
+           'download', 'unpacked_name', 'check_places', 'unpack', 'fetch']
 
 # %% ../../nbs/data/13_fetch.ipynb #e33318ac
 def dataset_folder(card: Card, root: str | Path | None = None) -> Path:
@@ -176,6 +174,7 @@ class _Bar:
 # %% ../../nbs/data/13_fetch.ipynb #5f1291ed
 ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tar", ".zip")
 Member = tuple[str, bool, int]  # name, whether it is neither file nor folder, bytes
+MUCH, TIGHT = 2**30, 200        # bytes that any archive may hold, and how often its own size beyond that
 
 def unpacked_name(name: str) -> str | None:
     "The folder that an archive is unpacked to; None for a file that is no archive."
@@ -194,6 +193,14 @@ def check_places(card: Card) -> None:
             places[place] = name
 
 
+def _check_size(archive: Path, total: int) -> None:
+    "Raise `DataError` for an archive that would become far larger than images and masks become."
+    if total <= max(MUCH, TIGHT * archive.stat().st_size): return
+    refusing(DataError, file=archive)(
+        "An archive says that it holds far more than it can.", "size",
+        f"{total / 1e6:.0f} MB, in {archive.stat().st_size / 1e6:.1f} MB", f"at most {TIGHT} times as much",
+        "Do not use it, unless its publisher says what it is; then unpack it by hand. Nothing of it was unpacked.")
+
 def _check_members(archive: Path, members: list[Member]) -> None:
     "Raise `DataError` for a member that must not be unpacked, or when the disk cannot hold them."
     refuse = refusing(DataError, file=archive)
@@ -206,6 +213,7 @@ def _check_members(archive: Path, members: list[Member]) -> None:
             refuse("A member of an archive leads outside its folder.", "member", name, "a path below the folder", fix)
     _check_clashes([name for name, *_ in members if not name.endswith("/")], refuse)
     need, free = sum(size for *_, size in members), _free(archive.parent)
+    _check_size(archive, need)
     if need > free:
         refuse("The disk cannot hold what is in an archive.", found=f"{free / 1e6:.0f} MB free",
                expected=f"{need / 1e6:.0f} MB", fix="Make room, or choose another root.")
@@ -223,8 +231,7 @@ def _check_clashes(names: list[str], refuse: Callable) -> None:
         seen[key] = name
 
 # %% ../../nbs/data/13_fetch.ipynb #037c6658
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, OSError, RuntimeError,
-          NotImplementedError)  # what damaged archives raise
+OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)  # faults of the disk, not of the archive
 
 def _extract_zip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as z:
@@ -235,7 +242,12 @@ def _extract_zip(archive: Path, folder: Path) -> None:
 def _extract_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as t:
         special = lambda m: not (m.isfile() or m.isdir())
-        _check_members(archive, [(m.name, special(m), m.size) for m in t.getmembers()])
+        members, total = [], 0
+        for m in t:  # each before the next, for which all that it holds must be unpacked
+            members.append((m.name, special(m), m.size))
+            total += m.size
+            _check_size(archive, total)
+        _check_members(archive, members)
         if hasattr(tarfile, "data_filter"): t.extractall(folder, filter="data")
         else: t.extractall(folder)
 
@@ -243,15 +255,17 @@ def unpack(archive: str | Path, folder: str | Path) -> Path:
     "Unpack a zip or tar file into `folder`, which is replaced whole. Raises `DataError` for one damaged or not safe."
     archive, folder = Path(archive), Path(folder)
     extract = _extract_zip if archive.name.lower().endswith(".zip") else _extract_tar
-    try:
-        with atomic(folder) as spare:
-            spare.mkdir()
-            extract(archive, spare)
-    except BROKEN as error:
-        refusing(DataError, file=archive)(
-            "An archive cannot be unpacked.", found=f"{type(error).__name__}: {error}",
-            expected="a complete zip or tar file",
-            fix="Compare its checksum; unpack it by hand if it is sound.", cause=error)
+    refuse = refusing(DataError, file=archive, expected="a complete zip or tar file")
+    fix = "Compare its checksum; unpack it by hand if it is sound."
+    if not archive.is_file():
+        refuse("An archive cannot be unpacked.", found="no such file, or a pipe or device", fix="Fetch it again.")
+    with atomic(folder) as spare:
+        spare.mkdir()
+        try: extract(archive, spare)
+        except TacoError: raise
+        except Exception as error:  # damaged archives raise a dozen kinds
+            if isinstance(error, OSError) and error.errno in OURS: raise
+            refuse("An archive cannot be unpacked.", found=f"{type(error).__name__}: {error}", fix=fix, cause=error)
     return folder
 
 # %% ../../nbs/data/13_fetch.ipynb #62d2e8f2

@@ -18,6 +18,7 @@ from ..atlas.use.explorer import MAP_NAMES, even_part, explorer, kept_thumbnails
 from ..atlas.use.place import RUNS, Known
 from ..base import ParameterError, StoreError, TacoError, atomic, refusing
 from ..data.store import Store
+from ..reading import read_arrays
 from .parameters import project_root, run_command
 from .seal import finished, packed_folders
 
@@ -96,7 +97,8 @@ def coordinates(
     if not file.exists() or (whose or finished(folder, "map")["parameters"]["encoder"]) != encoder:
         say(f"This run holds no map of the encoder {encoder!r}; computing UMAP of {len(pairs)} pairs.")
         return dict(umap=umap_of(shown_vectors(pairs, encoder))), False
-    with np.load(file) as arrays: maps = {n: arrays[n] for n in MAP_NAMES if n in arrays}
+    arrays = read_arrays(file, StoreError, "Run 'map' again.")
+    maps = {n: arrays[n] for n in MAP_NAMES if n in arrays}
     for name, array in maps.items():
         if len(array) == len(pairs): continue
         refusing(StoreError, file=file)("The map does not belong to these embeddings.", name, f"{len(array)} points",

@@ -90,9 +90,9 @@ class Parameter:
 def read_parameters(source: str, file: str | Path | None = None) -> dict[str, Parameter]:
     "The parameters that a `parameters` cell declares. Raises `ExperimentError` for what is not `name: type = value`."
     refuse = refusing(ExperimentError, file=file, expected="lines such as steps: int = 30")
-    lines, found = source.splitlines(), {}
+    lines, found = str(source).splitlines(), {}
     try: body = ast.parse(source).body
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:  # Python's own words
         refuse("The cell tagged 'parameters' is not Python.", found=str(error), fix="Run that cell, and mend it.")
     for node in body:
         if not isinstance(node, (ast.Assign, ast.AnnAssign)): continue
@@ -103,7 +103,7 @@ def read_parameters(source: str, file: str | Path | None = None) -> dict[str, Pa
         kind = ast.unparse(node.annotation).strip("'") if typed else ""
         kind = re.sub(r"^Optional\[(.*)\]$", r"\1 | None", kind)  # papermill cannot read `int | None`
         try: value = ast.literal_eval(node.value)  # ty: ignore[invalid-argument-type]  None without a value
-        except (ValueError, TypeError, SyntaxError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             refuse("A parameter's value is not a plain one.", name, lines[node.lineno - 1].strip(),
                    fix="Give it a number, a text, a list, or None.")
         found[name] = Parameter(name, kind, value, comment)
@@ -118,7 +118,7 @@ def parameters_cell(notebook: str | Path) -> str:
         refuse("This file cannot be read as a notebook.", found=f"{type(error).__name__}: {str(error)[:80]}",
                expected="a notebook of format 4", fix="Open it in JupyterLab, or get it again with git.", cause=error)
     for _, source, tags in cells:
-        if "parameters" in tags: return source
+        if isinstance(tags, list) and "parameters" in tags: return source
     refuse("This notebook has no cell tagged 'parameters'.",
            fix="Tag its parameter cell in JupyterLab, or choose a notebook of nbs/experiments.")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..base import ParameterError, TacoError, refusing, suggest
 from ..disk import file_digest
+from ..reading import BY_HAND, plain_bytes, plain_yaml
 from taco.workflow.parameters import (
     ExperimentError,
     all_needs,
@@ -33,7 +34,7 @@ def read_mapping(file: Path, error: type[TacoError], what: str) -> dict:
     "A YAML file of names and values. Raises `error` for one that is absent, no text, no YAML, or something else."
     import yaml
     refuse = refusing(error, file=file, expected="NAME: VALUE, one a line")
-    try: found = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    try: found = plain_yaml(plain_bytes(file, BY_HAND).decode("utf-8-sig"))
     except FileNotFoundError: refuse(f"There is no such {what}.", found="no such file", fix="Check the path.")
     except OSError as cause: refuse(f"The {what} cannot be read.", found=cause.strerror, fix="Give a file of text.")
     except UnicodeError: refuse(f"The {what} is no text in UTF-8.", found="other bytes", fix="Save it as UTF-8.")
@@ -96,7 +97,7 @@ def check_sections(profile: dict, file: Path) -> None:
             refuse("A profile has no such section.", name, expected="an experiment, or `experiment: NAME` in it",
                    fix=suggest(name, [*known, *WORDS]))
         own = step_experiment(profile, name)
-        if own not in known: refuse("No such experiment.", name, own, fix=suggest(str(own), known))
+        if str(own) not in known: refuse("No such experiment.", name, own, fix=suggest(str(own), known))
         _known_names({k for k in section or {} if k != "experiment"}, declared_parameters(own), name, refuse)
     every = {p for name in known for p in declared_parameters(name)}
     for name in ("shared", "open"): _known_names(profile.get(name) or (), every, name, refuse)
@@ -109,7 +110,7 @@ def _near(name: str, known) -> str | None:
 
 def _known_names(given, known, section: str, refuse) -> None:
     for name in given:
-        if name in known: continue
+        if isinstance(name, str) and name in known: continue
         refuse("This name means nothing here.", f"{section}: {name}", fix=suggest(str(name), known))
 
 # %% ../../nbs/workflow/03_profile.ipynb #1fcd53fb

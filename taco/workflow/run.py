@@ -22,7 +22,7 @@ from ..base import atomic, keep_memory, limit_threads, pick_device, suggest, wri
 from ..disk import folder_digests
 from ..fingerprint import fingerprint
 from ..lock import PARENT, Lock, end_by_signal, end_with_parent, is_under, take
-from ..reading import read_array, read_json
+from ..reading import read_array, read_arrays, read_json
 
 # %% auto #0
 __all__ = ['DATA_KINDS', 'Run', 'known_encoder', 'known_encoders']
@@ -245,7 +245,7 @@ def count(self: Run, table: pd.DataFrame) -> None:
 def places(self: Run, map_run: str | Path, encoder: str = "taco") -> np.ndarray:
     "(N, 2) places of the held-out pairs on the UMAP of a run of 'map'. Raises `ExperimentError`."
     shown = finished(map_run, "map")["parameters"]["encoder"]
-    if shown == encoder: return np.load(lies_in(map_run) / "coordinates.npz")["umap"]
+    if shown == encoder: return read_arrays(lies_in(map_run) / "coordinates.npz")["umap"]
     raise ExperimentError("This map shows another encoder.", file=map_run, field="encoder", found=shown,
                           expected=encoder, fix=f"{run_command(map_run, 'map')} -p encoder={encoder}")
 

@@ -26,6 +26,7 @@ from ...data.readers.pixels import finite, to_unit
 from ...data.record import Record
 from ...learning.encoder import PairEncoder
 from ...learning.images import as_input, one_image
+from ...reading import read_arrays
 from ...tasks.catalogue import get_task  # and with it the thirty tasks by name
 from ...tasks.task import Task
 
@@ -87,10 +88,9 @@ def find_pairs(folder: str | Path, words: tuple[str, str] = WORDS) -> list[tuple
 # %% ../../../nbs/atlas/use/00_own.ipynb #0b9ebcd3
 def _archive(file: Path) -> dict[str, np.ndarray]:
     "The arrays of an .npz by name. Raises `DataError` naming the file."
-    try:
-        with np.load(file, allow_pickle=False) as data: return {n: data[n] for n in data.files}
-    except Exception as error:
-        refusing(DataError, file=file)("The file cannot be read.", found=f"{type(error).__name__}: {error}",
+    try: return read_arrays(file, DataError)
+    except DataError as error:
+        refusing(DataError, file=file)("The file cannot be read.", found=error.found or error.what,
                                        expected="a complete .npz", fix="Save it again with np.savez.", cause=error)
 
 ALONE = {  # what to do here about what a card would settle

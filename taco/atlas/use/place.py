@@ -29,6 +29,7 @@ from .explorer import SHEET, kept_thumbnails, made_small, on_map, own_colours, o
 from .own import WORDS, given_pairs, read_folder
 from ...base import ParameterError, StoreError, TacoError, atomic, refusing
 from ...learning.encoder import SHIPPED, PairEncoder
+from ...reading import read_arrays
 from ...style import FAMILY_COLOURS, literal, save_figure, style
 from ...tasks.catalogue import ALL_TASKS  # and with it the thirty tasks by name
 from ...tasks.task import get_task
@@ -106,7 +107,6 @@ RUNS: dict[str, Path] = {"pretrained": SHIPPED}  # known by a name
 
 def load_run(folder: str | Path) -> Known:
     """Encoder, embeddings and map of a run folder; "pretrained" is the one that comes with the package.
-
     Raises `StoreError` naming what is missing and what makes it.
     """
     folder = Path(RUNS.get(str(folder), folder))
@@ -116,8 +116,8 @@ def load_run(folder: str | Path) -> Known:
         if Path(f"profiles/{profile}.yaml").exists(): fix = f"Run it first: taco run {name} --profile {profile}. {fix}"
         refusing(StoreError, file=folder / file)(f"This run folder lacks what {name!r} makes.", "encoder",
                                                  "no such file", "a trained profile, for example runs/quick", fix)
-    embeddings, places = Embeddings.load(folder / "embed/embeddings"), folder / "map/coordinates.npz"
-    xy = np.load(places)["umap"] if places.exists() else None
+    embeddings, file = Embeddings.load(folder / "embed/embeddings"), folder / "map/coordinates.npz"
+    xy = read_arrays(file).get("umap") if file.exists() else None
     if xy is not None and len(xy) != sum(embeddings.table["split"] == "test"): xy = None  # of others
     known = Known(PairEncoder.load(folder / "train/encoder", device="cpu"), embeddings, xy)
     if xy is not None and (folder / "embed" / SHEET).exists():
@@ -243,10 +243,11 @@ def place(
 ) -> Any:
     """Place a task, shown by pairs of images, among the tasks that an encoder knows: a `Placement`.
 
-    Of several folders, or of a dict of anything that is placed, all on one map: `Placements`. Warns when there is only
-    one pair, which gives no interval, and when fewer than the thirty tasks are known.
-    Raises `DataError` for bad images, `StoreError` or `EncoderError` for a run that lacks something, `TacoError` for
-    embeddings that are not finite.
+    Of several, all on one map: `Placements`. Warns of one pair, which gives no interval, and where fewer than the
+    thirty tasks are known. Raises `DataError` for bad images, `StoreError` or `EncoderError` for a run that lacks
+    something, `TacoError` for embeddings that are not finite.
+
+    >>> found = taco.place((before := torch.rand(8, 3, 64, 64), before.flip(-1)), draws=20)
     """
     known = known_by(encoder, embeddings)
     _check_bank(known.bank, k)
@@ -285,9 +286,8 @@ def _placed(known: Known, names: list[str], input: Tensor, output: Tensor, k: in
 # %% ../../../nbs/atlas/use/01_place.ipynb #a6632e53
 def _bars(ax: Axes, top: pd.DataFrame, colours: pd.Series, several: bool) -> None:
     "Shares of the votes, the largest of a folder on top."
-    at = np.arange(len(top))[::-1]
+    at, ok = np.arange(len(top))[::-1], top["low"].notna().to_numpy()
     ax.barh(at, top["share"], height=.6, color=colours, alpha=.6 if several else 1)
-    ok = top["low"].notna().to_numpy()
     ax.hlines(at[ok], top["low"][ok], top["high"][ok], color="0.15", lw=1)
     titles = [get_task(t).title if t in ALL_TASKS else t for t in top["task"]]
     ax.set_yticks(at, titles if several else [f"{i + 1}  {t}" for i, t in enumerate(titles)])

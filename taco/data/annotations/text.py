@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import yaml
 
 from ...base import DataError, refusing
+from ...reading import plain_bytes, plain_yaml
 
 # %% auto #0
 __all__ = ['MAGIC', 'MARKS', 'read_raw', 'decode', 'read_text', 'read_json', 'read_xml', 'read_yaml']
@@ -31,7 +32,7 @@ MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF
 def read_raw(path: str | Path) -> bytes:
     "The bytes of a text file. Raises `DataError` where it cannot be opened, or is a file of another kind."
     refuse = refusing(DataError, file=path)
-    try: raw = Path(path).read_bytes()
+    try: raw = plain_bytes(path)
     except OSError as error:
         refuse("The file cannot be opened.", None, error.strerror or type(error).__name__, "a file that can be read",
                "Restore it, or allow it to be read.", cause=error)
@@ -137,7 +138,7 @@ def read_xml(path: str | Path, what: str, encoding: str | None = None) -> Elemen
 def read_yaml(path: str | Path, what: str, encoding: str | None = None) -> Any:
     "What a YAML file holds. Raises `DataError` with the line of a fault."
     refuse, text = refusing(DataError, file=path, expected=what), read_text(path, encoding)
-    try: return yaml.safe_load(text)
+    try: return plain_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         refuse("The file is not valid YAML.", None, " ".join(str(error).split()), None,
                "Correct the place named above.", cause=error)

@@ -16,6 +16,7 @@ import pydicom
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
 from ...base import DataError, refusing
+from .statements import VOXELS, check_packing
 
 # %% auto #0
 __all__ = ['ENDINGS', 'RASTERS', 'OTHERS', 'PIXELS', 'OUTSIDE', 'GROUPS', 'SAMPLES', 'SPACINGS', 'is_dicom', 'open_dicom',
@@ -177,6 +178,9 @@ def stored_pixels(data: pydicom.Dataset, file: Path, labels: bool = False) -> np
     if not labels or no_image(data) != "a segmentation": refuse_others(data, file)
     model, down = layout(data)
     frames, bits = frames_of(data), value_of(data, "BitsStored")
+    sides = [value_of(data, name) or 0 for name in ("Rows", "Columns")]
+    stored = SAMPLES[model] * (1 if (bits or 0) <= 8 else 2)
+    check_packing(frames * sides[0] * sides[1] * stored, file, f"{frames} frames of {sides}", VOXELS)
     if down: data.BitsStored = bits + down
     try: pixels = _unpacked(data, file)
     finally:

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from ...base import DataError, refusing
+from .statements import VOXELS, check_packing
 
 # %% auto #0
 __all__ = ['OTHERS', 'NUMERIC', 'open_hdf5', 'array_names', 'no_array', 'read_array', 'value_names', 'has_array']
@@ -172,6 +173,7 @@ def read_array(
         array = _inside(file, name, path)
         if array is None: raise no_array(path, name, array_names(path))
         _plain(array, path)
+        check_packing(array.size * array.dtype.itemsize, path, f"{array.shape} in {name}", VOXELS)
         refuse = refusing(DataError, file=path)
         try: values, told, common = array[()], dict(array.attrs), dict(file.attrs)
         except OSError as error:

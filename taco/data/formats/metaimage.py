@@ -5,6 +5,7 @@
 # %% ../../../nbs/data/formats/12_metaimage.ipynb #bdae5bb1
 from __future__ import annotations
 
+import math
 import zlib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from ...base import DataError, suggest
 from .grid import Scan, affine_of, beside
+from .statements import VOXELS, check_packing
 
 # %% auto #0
 __all__ = ['ELEMENTS', 'DISTANCES', 'meta_header', 'read_metaimage']
@@ -23,7 +25,8 @@ ELEMENTS = dict(
 
 def meta_header(path: Path) -> tuple[dict[str, str], int]:
     "The fields of a MetaImage header and the byte after it. Raises `DataError` when it does not end."
-    content, fields, start = path.read_bytes()[:1 << 16], {}, 0
+    with path.open("rb") as file: content = file.read(1 << 16)
+    fields, start = {}, 0
     while "ElementDataFile" not in fields:
         end = content.find(b"\n", start)
         line = content[start:end if end >= 0 else None].decode("latin-1")
@@ -80,7 +83,7 @@ def read_metaimage(path: Path) -> Scan:
                       "Take out the one that is wrong; with a wrong order the volume looks like noise.")
     high = True in orders
     dtype = np.dtype(ELEMENTS[fields["ElementType"]]).newbyteorder(">" if high else "<")
-    data = _meta_data(header, start, int(shape.prod()) * channels * dtype.itemsize)
+    data = _meta_data(header, start, math.prod(map(int, shape)) * channels, dtype.itemsize)
     # the first axis runs fastest, channels faster still
     voxels = np.frombuffer(data, dtype).reshape(*shape[::-1], channels).T
     voxels = np.moveaxis(voxels, 0, -1) if channels > 1 else voxels[0]
@@ -141,15 +144,16 @@ def _meta_place(header: _Fields, voxels: np.ndarray, axes: int) -> Scan:
     return Scan(voxels, affine, spacing)
 
 # %% ../../../nbs/data/formats/12_metaimage.ipynb #82696d30
-def _meta_data(header: _Fields, start: int, expected: int) -> bytes:
-    "The `expected` bytes of the voxels. Raises `DataError`."
+def _meta_data(header: _Fields, start: int, count: int, itemsize: int) -> bytes:
+    "The bytes of so many voxels. Raises `DataError`."
     name = header.fields["ElementDataFile"]
     if name.startswith("LIST") or "%" in name:
         header.refuse("One file a slice is not read.", "ElementDataFile", "LOCAL or one file",
                       "Export it as one file.")
     path = header.path if name.upper() == "LOCAL" else beside(header.path, name, "ElementDataFile")
-    data = path.read_bytes()[start if path == header.path else 0:]
-    if header.yes("CompressedData"): data = _unpacked(data, path)
+    check_packing(count * itemsize, path, f"{header.fields['DimSize']} voxels", VOXELS)
+    data, expected = path.read_bytes()[start if path == header.path else 0:], count * itemsize
+    if header.yes("CompressedData"): data = _unpacked(data, path, expected)
     skip = int(header.numbers("HeaderSize", 1, [0])[0]) if path != header.path else 0
     data = data[-expected:] if skip < 0 else data[skip:]
     if len(data) != expected:
@@ -159,8 +163,13 @@ def _meta_data(header: _Fields, start: int, expected: int) -> bytes:
             fix="Fetch the file again; it broke off, or belongs to another header.")
     return data
 
-def _unpacked(data: bytes, path: Path) -> bytes:
-    try: return zlib.decompress(data)
+def _unpacked(data: bytes, path: Path, expected: int) -> bytes:
+    "At most one byte more than is expected."
+    stream = zlib.decompressobj()
+    try:
+        found = stream.decompress(data, expected + 1)
+        if len(found) <= expected and not stream.eof: raise zlib.error("incomplete or truncated stream")
+        return found
     except zlib.error as error:
         raise DataError(
             "The packed data are damaged.", file=path, field="CompressedData", found=error,

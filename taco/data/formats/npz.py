@@ -5,6 +5,7 @@
 # %% ../../../nbs/data/formats/05_npz.ipynb #60da68ca
 from __future__ import annotations
 
+import math
 import zipfile
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +14,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ...base import DataError, refusing
+from .statements import VOXELS, check_packing
 
 # %% auto #0
 __all__ = ['CHANNELS', 'npz_keys', 'Stream', 'channels_first']
@@ -53,6 +55,8 @@ class Stream:
                 "The array does not hold plain numbers.", self.key, "Python objects" if dtype.hasobject else dtype,
                 "integers, floats or bools", "Save the array as numbers; objects are never unpacked, "
                 "for that would run code of the file.")
+        if self.fortran: check_packing(math.prod(shape) * dtype.itemsize, self.file, f"{shape} in {self.key}", VOXELS)
+        else: check_packing(math.prod(shape[1:]), self.file, f"rows of {shape[1:]} in {self.key}")
         self.next, self.broken = 0, ""
         return shape, dtype
 

@@ -5,6 +5,7 @@
 # %% ../../../nbs/data/formats/11_nrrd.ipynb #360473ff
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from ...base import DataError, refusing
 from .grid import Scan, Segment, affine_of, as_lying, beside, possible_spacing
+from .statements import VOXELS, check_packing
 
 # %% auto #0
 __all__ = ['MILLIMETRES', 'LETTERS', 'SPATIAL', 'read_nrrd']
@@ -35,10 +37,13 @@ def _header(path: Path) -> dict:
                "Save the values (unu unquantize), or take both lines out of the header if they mean nothing.")
     named = header.get("data file", header.get("datafile"))
     names = named if isinstance(named, list) else [] if named is None else [named]
+    held, sizes = path, [int(size) for size in np.atleast_1d(header.get("sizes", []))]
     for name in names:
         if name.startswith("LIST") or "%" in name:
             refuse("The data are spread over many files.", "data file", name, "one file", "Save it as one .nrrd.")
-        beside(path, name, "data file")
+        held = beside(path, name, "data file")
+    each = np.dtype(nrrd.reader._determine_datatype(header)).itemsize
+    check_packing(math.prod(sizes) * each, held, f"{sizes} voxels", VOXELS)
     return header
 
 # %% ../../../nbs/data/formats/11_nrrd.ipynb #2576ee08

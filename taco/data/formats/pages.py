@@ -14,7 +14,7 @@ import tifffile
 
 from ...base import DataError, refusing
 from .grid import Scan, as_lying, possible_spacing, turned_pages
-from .statements import refuse_missing
+from .statements import VOXELS, check_packing, refuse_missing
 from .tiff import count_missing, in_units, line_of
 
 # %% auto #0
@@ -165,6 +165,7 @@ def read_stack(
         images = _ome(file, path)
         chosen = _chosen(file, path, series, mask)
         page, axes = chosen[0].keyframe, chosen[0].axes
+        check_packing(sum(s.nbytes for s in chosen), path, f"{len(chosen)} × {chosen[0].shape}", VOXELS)
         if any(None in s.pages for s in chosen):
             refusing(DataError, file=path)("Planes of this stack are missing.", "pages", "fewer than described",
                                            "all planes in this file", "Save the stack again.")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Generator
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def _bytes_alone(path: Path) -> bool:
     size = data.find(b"\xff\x4f\xff\x51") + 2  # the marker that lists the samples, three bytes for each
     count = int.from_bytes(data[size + 38:size + 40])
     return set(data[size + 40:size + 40 + 3 * count:3]) == {7}
+
+def _check_png(path: Path) -> None:
+    "Raise `ValueError` for a part of a PNG that is cut off or has another checksum."
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+            data, sum = file.read(int.from_bytes(head[:4])), file.read(4)
+            if zlib.crc32(data, zlib.crc32(head[4:])) != int.from_bytes(sum):
+                raise ValueError(f"the checksum of its part {head[4:]} is another")
 
 def _deep(path: Path) -> np.ndarray:
     "(H, W) or (H, W, 2…4) of a PNG with colours or opacity of sixteen bits, or of a JPEG 2000."
@@ -125,6 +135,7 @@ def read_picture(path: str | Path, page: int | None = None) -> Raster:
     path = Path(path)
     with _without_limit(), Image.open(path, formats=FORMATS) as image:
         check_area(*image.size, len(image.getbands()), path)
+        if image.format == "PNG": _check_png(path)
         packing = _packing(image)
         if image.format == "PPM" and packing not in ("", "255"):
             raise NotImplementedError(f"values up to {packing}, which Pillow would stretch to 255")

@@ -5,6 +5,7 @@
 # %% ../../../nbs/data/formats/14_scans.ipynb #332e38c4
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from .grid import Scan, affine_of, canonical, settled_spacing  # noqa: F401  see
 from .metaimage import read_metaimage
 from .nrrd import read_nrrd
 from .pages import read_stack
+from .statements import VOXELS, check_packing
 
 _all_ = ["Scan", "affine_of", "canonical"]  # whoever reads scans needs these too
 
@@ -62,6 +64,8 @@ def _numbers(image, path: Path) -> np.ndarray:
         refusing(DataError, file=path)(
             "The voxels are not plain numbers.", "datatype", f"colours, {kind}" if colour else kind,
             "integers or floats", "Save it as grey values." if colour else "Save the magnitude as a volume.")
+    size = math.prod(map(int, image.shape)) * kind.itemsize
+    check_packing(size, image.file_map["image"].filename, f"{image.shape} voxels", VOXELS)
     voxels = np.asanyarray(image.dataobj)
     while voxels.ndim < 3: voxels = voxels[..., None]
     while voxels.ndim > 4 and voxels.shape[-1] == 1: voxels = voxels[..., 0]

@@ -5,6 +5,7 @@
 # %% ../../../nbs/data/formats/00_statements.ipynb #87094b4d
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -14,8 +15,9 @@ import numpy as np
 from ...base import DataError, refusing
 
 # %% auto #0
-__all__ = ['LARGEST', 'Raster', 'choose_page', 'check_area', 'upright', 'turned', 'on_black', 'spread', 'check_aspect',
-           'refuse_missing', 'image_of', 'check_palette', 'looked_up', 'check_indices', 'mask_of']
+__all__ = ['LARGEST', 'PACKED', 'SURE', 'VOXELS', 'Raster', 'choose_page', 'check_packing', 'check_area', 'upright', 'turned',
+           'on_black', 'spread', 'check_aspect', 'refuse_missing', 'image_of', 'check_palette', 'looked_up',
+           'check_indices', 'mask_of']
 
 # %% ../../../nbs/data/formats/00_statements.ipynb #5023c68c
 @dataclass
@@ -56,9 +58,20 @@ def choose_page(
         f"one, or page = 0 … {len(sizes) - 1} in the card",
         "Declare which to read, such as page = 0; or read the slices of a volume with the reader volumes.")
 
+PACKED, SURE, VOXELS = 100, 2**26, 2**28  # how often what is stored; numbers of a picture, bytes of a volume
+
+def check_packing(count: int, path: str | Path, found: object, sure: int = SURE) -> None:
+    "Raise `DataError` before `count` numbers (of a volume: bytes) are made of a file that is far too small for them."
+    if count <= sure or count <= PACKED * (size := os.path.getsize(path)): return
+    refusing(DataError, file=path)(
+        "The file says that it holds far more than it can.", "size", f"{found}, in {size} bytes",
+        f"at most {PACKED} times as much, or {sure / 1e6:.0f} million",
+        "Fetch it again: it may be damaged. If it is nearly empty, save it unpacked, in parts, or with eight bits.")
+
 def check_area(width: int, height: int, channels: int, path: str | Path) -> None:
     "Raise `DataError` for a picture too large to be read at once."
-    if width * height * max(1, channels / 3) <= LARGEST: return
+    if width * height * max(1, channels / 3) <= LARGEST:
+        return check_packing(width * height * channels, path, f"{height} × {width} pixels, {channels} channels")
     refusing(DataError, file=path)(
         "The picture is too large.", "size", f"{height} × {width} pixels, {channels} channels",
         f"at most {LARGEST / 1e6:.0f} million pixels",
@@ -84,10 +97,13 @@ def on_black(raster: Raster) -> np.ndarray:
     "The pixels (H, W) or (H, W, C) with alpha multiplied in."
     pixels, alpha = raster.pixels, raster.alpha
     if alpha is None or raster.multiplied or (alpha == alpha.flat[0]).all(): return pixels
-    opacity = alpha / (1 if alpha.dtype.kind in "fb" else np.iinfo(alpha.dtype).max)
-    if pixels.ndim == 3: opacity = opacity[..., None]
-    seen = pixels * opacity
-    return (seen if pixels.dtype.kind == "f" else np.rint(seen)).astype(pixels.dtype)
+    top = 1 if alpha.dtype.kind in "fb" else np.iinfo(alpha.dtype).max
+    if pixels.ndim == 3: alpha = alpha[..., None]
+    seen, rows = np.empty_like(pixels), max(1, 2**20 // pixels.shape[1])
+    for at in range(0, len(pixels), rows):  # products take eight bytes each
+        part = pixels[at:at + rows] * (alpha[at:at + rows] / top)
+        seen[at:at + rows] = part if pixels.dtype.kind == "f" else np.rint(part)
+    return seen
 
 def spread(raster: Raster) -> np.ndarray:
     "Samples of one to seven bits as bytes, 0 … 255; others as they are."

@@ -15,7 +15,7 @@ from PIL import Image
 from skimage import color
 
 from ...base import DataError, refusing
-from .statements import Raster, check_area, choose_page
+from .statements import VOXELS, Raster, check_area, check_packing, choose_page
 
 # %% auto #0
 __all__ = ['COLOURS', 'pictures', 'samples', 'from_inks', 'from_lab', 'line_of', 'in_units', 'count_missing', 'read_tiff']
@@ -212,6 +212,7 @@ def read_tiff(path: str | Path, page: int | None = None) -> Raster:
                         turn=directory.tags.valueof(274, default=1))
         check_area(directory.imagewidth, directory.imagelength, directory.samplesperpixel, path)
         bits = _bits(raster, directory)
+        if plane is not None: check_packing(file.series[0].nbytes, path, file.series[0].shape, VOXELS)
         _unpack(raster, file, directory, plane)
         raster.bits = bits if 1 < bits < 8 else 0
         _split_alpha(raster, directory)

@@ -13,6 +13,8 @@ import h5py
 import numpy as np
 import pydicom
 
+from ...base import DataError
+from ..formats.npz import Stream, npz_keys
 from ..formats.segments import has_regions, list_regions
 from .drawn import Layout, Row, classes_of, layout
 from .look import caught, grouped, match, spread, varying
@@ -26,18 +28,19 @@ __all__ = ['SPELT', 'npz', 'hdf5', 'place_of', 'dicom']
 def npz(folder: Path, files: list[str]) -> Layout | None:
     "The arrays of MedSegBench: `train_images`, `train_label` and so on."
     for path in (f for f in files if kind_of(folder, f) == "npz" and "/" not in f):
-        try: arrays = np.load(folder / path)
-        except (OSError, ValueError): continue
-        if "train_images" not in arrays.files or "train_label" not in arrays.files: continue
-        values = sorted(int(v) for v in np.unique(arrays["train_label"]) if v)
+        try:
+            keys = npz_keys(folder / path)
+            if not {"train_images", "train_label"} <= keys: continue
+            images, labels = Stream(folder / path, "train_images"), Stream(folder / path, "train_label")
+            values = sorted({int(v) for i in range(labels.shape[0]) for v in np.unique(labels.row(i)) if v})
+        except DataError: continue
         if not values or values[-1] > 255: continue
-        images = arrays["train_images"]
-        entries = [("reader", "npz", f"{path} holds {', '.join(arrays.files)}"),
+        entries = [("reader", "npz", f"{path} holds {', '.join(sorted(keys))}"),
                    ("file", re.sub(r"_\d+\.npz$", "_{size}.npz", path), "{size} stands for the side of the images")]
         classes, how = classes_of(Counter(dict.fromkeys(values, 1)), folder, files)
         entries += how
         return Layout("arrays of MedSegBench", entries[0][2], "semantic", [Row(entries)], *classes,
-                      3 if images.ndim == 4 and images.shape[-1] == 3 else 1, f"images of shape {images.shape}",
+                      3 if len(images.shape) == 4 and images.shape[-1] == 3 else 1, f"images of shape {images.shape}",
                       given="arrays train_, val_ and test_")
     return None
 

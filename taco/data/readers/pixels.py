@@ -18,8 +18,8 @@ from ..options import options_of
 from .files import few
 
 # %% auto #0
-__all__ = ['RULES', 'UNKNOWN', 'ROUNDED', 'LOSSY', 'JPEG', 'value_range', 'stretch', 'finite', 'to_unit', 'to_ignore', 'ignored',
-           'class_rule', 'to_labels', 'with_unknown', 'lay', 'lossy', 'object_numbers', 'numbered_anew']
+__all__ = ['BEYOND', 'RULES', 'UNKNOWN', 'ROUNDED', 'LOSSY', 'JPEG', 'value_range', 'stretch', 'finite', 'to_unit', 'to_ignore',
+           'ignored', 'class_rule', 'to_labels', 'with_unknown', 'lay', 'lossy', 'object_numbers', 'numbered_anew']
 
 # %% ../../../nbs/data/readers/02_pixels.ipynb #1b583c7a
 def value_range(
@@ -46,12 +46,19 @@ def stretch(array: np.ndarray, low: float, high: float) -> np.ndarray:
     return out.clip(0, 1, out=out)
 
 # %% ../../../nbs/data/readers/02_pixels.ipynb #d8a2464d
+BEYOND = 1e30  # differences of larger numbers leave float32
+
 def finite(array: np.ndarray, file: str) -> None:
-    "Raise `DataError` when the image holds values that are not numbers."
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DataError("The image holds values that are not numbers.", file=file, field="image",
-                        found=f"{int((~np.isfinite(array)).sum())} NaN or infinite pixels",
-                        expected="finite values", fix="Repair the file, or leave it out with skip_bad.")
+    "Raise `DataError` when the image holds values that are not numbers, or larger ones than are measured anywhere."
+    if array.dtype.kind != "f" or not array.size: return
+    low, high = float(array.min()), float(array.max())
+    if low >= -BEYOND and high <= BEYOND: return  # NaN is neither
+    refuse = refusing(DataError, file=file, field="image")
+    if bad := int((~np.isfinite(array)).sum()):
+        refuse("The image holds values that are not numbers.", None, f"{bad} NaN or infinite pixels", "finite values",
+               "Repair the file, or leave it out with skip_bad.")
+    refuse("The image holds numbers beyond all measure.", None, f"{low:g} … {high:g}", f"at most {BEYOND:g}",
+           "If they stand for missing pixels, fill them in; or leave the file out with skip_bad.")
 
 def to_unit(
     array: np.ndarray,                                # (H, W) or (H, W, 1…4), any numeric type

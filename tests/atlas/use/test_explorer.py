@@ -1,7 +1,9 @@
 "The explorer in a real browser, from disk: what it shows, what it hides, and that it asks nobody for anything."
 
+import html
 import json
 import shutil
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -403,32 +405,59 @@ def test_alteration_paths(shown, run):
     )
 
 
-def test_names_are_text_and_never_code(browser, tmp_path):
-    nasty = (
-        '</script><script>window.bad = 1</script><img src=x onerror="window.bad = 2">__ATLAS_DATA__'
-    )
+NASTY = [  # names that somebody gave to an image, a card, a task
+    '</script><script>window.bad = 1</script><img src=x onerror="window.bad = 2">__ATLAS_DATA__',
+    "<script>alert(1)</script>",
+    "</SCRIPT ><svg/onload=alert(1)>",
+    "<!--<script>",
+    "'\"`;alert(1)//",
+    "\u2028alert(1)\u2029",
+    "&lt;script&gt; &amp; __ATLAS_TITLE__",
+    "javascript:alert(1)",
+    "\\u003cscript\\u003e",
+    "${alert(1)}{{7*7}}",
+    "\u202egpj.<b>\x00\x1b[31m",
+]
+
+
+def nasty_page(name: str) -> str:
+    "A page on which everything that can have a name has this one."
     count = 6
-    table = pd.DataFrame(
-        dict(
-            task="deblurring",
-            family="generative",
-            dataset=nasty,
-            modality=nasty,
-            source="real",
-            subject=nasty,
-            record=range(count),
-            seed=range(count),
-        )
-    )
+    names = dict.fromkeys(("task", "family", "dataset", "modality", "source", "subject"), name)
+    table = pd.DataFrame(names | dict(record=range(count), seed=range(count)))
     vectors = np.eye(count, dtype=np.float32)
-    path = tmp_path / "nasty.html"
-    text = explorer(
-        Embeddings(table, dict(taco=vectors)),
-        vectors[:, :2],
-        np.zeros((count, 2, 8, 8, 3), np.uint8),
-        title=nasty,
-    )
-    path.write_text(text, encoding="utf-8")
+    path = dict(alteration=name, task=name, dataset=name, record=0, parameter=name)
+    paths = pd.DataFrame([path | dict(step=n, x=n / 2, y=0.0) for n in range(2)])
+    thumbs = np.zeros((count, 2, 8, 8, 3), np.uint8)
+    return explorer(Embeddings(table, dict(taco=vectors)), vectors[:, :2], thumbs, paths=paths, title=name)
+
+
+class Elements(HTMLParser):
+    "The elements of a page and their attributes, as a browser finds them."
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, attrs))
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_no_name_adds_an_element_or_changes(name):
+    plain, nasty = Elements(), Elements()
+    text = nasty_page(name)
+    plain.feed(nasty_page("name")), nasty.feed(text)
+    assert nasty.found == plain.found
+    data = json.loads(text.split('id="atlas-data">')[1].split("</script>")[0])
+    assert [name in column["names"] for column in data["columns"]] == [True] * len(data["columns"])
+    assert data["paths"]["names"] == [name] and data["paths"]["items"][0]["parameters"] == [name] * 2
+    assert f"<title>{html.escape(name)}</title>" in text
+
+
+def test_names_are_text_and_never_code(browser, tmp_path):
+    nasty, path = NASTY[0], tmp_path / "nasty.html"
+    path.write_text(nasty_page(nasty), encoding="utf-8")
     shown = Shown(browser, path)
     shown.js("atlas.select(0); atlas.hover({point: 1})")
     shown.settle()
