@@ -10,7 +10,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ from ...tasks.task import FAMILIES, TASKS
 
 # %% auto #0
 __all__ = ['PER_ROW', 'PER_SHEET', 'SHEET', 'OWN', 'OWN_COLOURS', 'COLUMN_TITLES', 'MAP_NAMES', 'DASHES', 'PATH_COLOURS',
-           'thumbnails', 'made_small', 'sprite_sheets', 'from_sheet', 'kept_thumbnails', 'own_colours', 'script_json',
-           'shown_vectors', 'explorer', 'even_part', 'on_map', 'own_page']
+           'thumbnails', 'made_small', 'sprite_sheets', 'from_sheet', 'kept_thumbnails', 'pictures_of', 'own_colours',
+           'script_json', 'shown_vectors', 'explorer', 'even_part', 'on_map', 'own_page']
 
 # %% ../../../nbs/atlas/use/02_explorer.ipynb #1c63c4c6
 @torch.inference_mode()
@@ -94,6 +94,11 @@ def kept_thumbnails(folder: Path, count: int) -> np.ndarray | None:
     "(count, 2, T, T, 3) uint8: small pictures that lie beside the embeddings; None where there are none."
     file = folder / SHEET
     return from_sheet(np.asarray(Image.open(file)), count) if file.exists() else None
+
+def pictures_of(folder: Path, xy: np.ndarray | None) -> Callable[[np.ndarray], np.ndarray] | None:
+    "What gives (N, 2, T, T, 3) uint8 of rows of a map, where small pictures are kept beside the embeddings."
+    if xy is None or not (folder / SHEET).exists(): return None
+    return lambda rows: np.asarray(kept_thumbnails(folder, len(xy)))[rows]
 
 # %% ../../../nbs/atlas/use/02_explorer.ipynb #bf25e99e
 OWN = "yours"  # the family of somebody's own pairs, and a word before their folders' names

@@ -25,7 +25,7 @@ from ..embedding import Embeddings, check_finite, embed_blocks, in_blocks
 from ..intervals import bootstrap_mean
 from ..neighbours import Novelty, nearest, novelty, usual_distances
 from ..task_similarity import centroids
-from .explorer import SHEET, kept_thumbnails, made_small, on_map, own_colours, own_page
+from .explorer import made_small, on_map, own_colours, own_page, pictures_of
 from .own import WORDS, given_pairs, read_folder
 from ...base import ParameterError, StoreError, TacoError, atomic, refusing
 from ...learning.encoder import SHIPPED, PairEncoder
@@ -119,10 +119,8 @@ def load_run(folder: str | Path) -> Known:
     embeddings, file = Embeddings.load(folder / "embed/embeddings"), folder / "map/coordinates.npz"
     xy = read_arrays(file).get("umap") if file.exists() else None
     if xy is not None and len(xy) != sum(embeddings.table["split"] == "test"): xy = None  # of others
-    known = Known(PairEncoder.load(folder / "train/encoder", device="cpu"), embeddings, xy)
-    if xy is not None and (folder / "embed" / SHEET).exists():
-        known.pictures = lambda rows: np.asarray(kept_thumbnails(folder / "embed", len(xy)))[rows]
-    return known
+    encoder, pictures = PairEncoder.load(folder / "train/encoder", device="cpu"), pictures_of(folder / "embed", xy)
+    return Known(encoder, embeddings, xy, pictures=pictures)
 
 def known_by(encoder, embeddings) -> Known:
     "From a run folder, or from an encoder and its embeddings, each of them there or as a folder."
