@@ -5,6 +5,7 @@
 # %% ../../../nbs/data/formats/06_dicom.ipynb #0aad578c
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -95,7 +96,15 @@ def frames_of(data: pydicom.Dataset) -> int:
     except (TypeError, ValueError): frames = 0
     if frames < 1:
         refuser(data)("This is not a number of frames.", "NumberOfFrames", found, "1 or more")
+    _believed(data, frames, 1)
     return frames
+
+def _believed(data: pydicom.Dataset, frames: int, itemsize: int) -> None:
+    "Raise `DataError` for more frames of more pixels than can be in the file of a dataset."
+    sides = [value_of(data, name) for name in ("Rows", "Columns")]
+    area = max(1000, math.prod(side for side in sides if isinstance(side, int)))
+    if file := getattr(data, "filename", None):
+        check_packing(frames * area * itemsize, file, f"{frames} frames of {sides}", VOXELS)
 
 GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
 
@@ -178,9 +187,7 @@ def stored_pixels(data: pydicom.Dataset, file: Path, labels: bool = False) -> np
     if not labels or no_image(data) != "a segmentation": refuse_others(data, file)
     model, down = layout(data)
     frames, bits = frames_of(data), value_of(data, "BitsStored")
-    sides = [value_of(data, name) or 0 for name in ("Rows", "Columns")]
-    stored = SAMPLES[model] * (1 if (bits or 0) <= 8 else 2)
-    check_packing(frames * sides[0] * sides[1] * stored, file, f"{frames} frames of {sides}", VOXELS)
+    _believed(data, frames, SAMPLES[model] * (1 if (bits or 0) <= 8 else 2))
     if down: data.BitsStored = bits + down
     try: pixels = _unpacked(data, file)
     finally:
