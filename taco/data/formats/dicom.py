@@ -6,23 +6,27 @@
 from __future__ import annotations
 
 import math
+import mmap
+import os
 import warnings
+import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 import pydicom
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
-from ...base import DataError, refusing
-from .statements import VOXELS, check_packing
+from ...base import DataError, TacoError, refusing
+from .statements import PACKED, VOXELS, check_packing
 
 # %% auto #0
-__all__ = ['ENDINGS', 'RASTERS', 'OTHERS', 'PIXELS', 'OUTSIDE', 'GROUPS', 'SAMPLES', 'SPACINGS', 'is_dicom', 'open_dicom',
-           'value_of', 'no_image', 'refuse_others', 'refuser', 'frames_of', 'groups_of', 'tag', 'same_value', 'numbers',
-           'layout', 'transfer_syntax', 'stored_pixels', 'in_units', 'padding', 'pixel_spacing']
+__all__ = ['ENDINGS', 'RASTERS', 'OTHERS', 'PIXELS', 'OUTSIDE', 'DEFLATED', 'GROUPS', 'SAMPLES', 'SPACINGS', 'is_dicom',
+           'open_dicom', 'value_of', 'no_image', 'refuse_others', 'refuser', 'frames_of', 'groups_of', 'tag',
+           'same_value', 'numbers', 'layout', 'transfer_syntax', 'stored_pixels', 'in_units', 'padding',
+           'pixel_spacing']
 
 # %% ../../../nbs/data/formats/06_dicom.ipynb #3dadd7a8
 ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
@@ -41,10 +45,33 @@ def is_dicom(path: str | Path) -> bool:
     if path.suffix.lower() in RASTERS or not path.is_file(): return False
     with path.open("rb") as file: return file.read(132)[128:] == b"DICM"
 
+def _bounded(file: BinaryIO) -> BinaryIO | mmap.mmap:
+    "The same file; but for as many bytes as a damaged length says, no memory is taken."
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else file
+
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+
+def _check_deflated(held: BinaryIO | mmap.mmap, path: Path) -> None:
+    "Raise `DataError` for a file of which all but its first part is packed, and far too much of it."
+    head = held.read(2048)
+    held.seek(0)
+    if DEFLATED not in head or head[132:136] != b"\2\0\0\0": return
+    start, whole = 144 + int.from_bytes(head[140:144], "little"), held.read()
+    held.seek(0)
+    most = max(VOXELS, PACKED * len(whole))
+    found = len(zlib.decompressobj(-15).decompress(whole[start:], most + 1))
+    check_packing(found, path, f"more than {most} bytes, packed", VOXELS)
+
 def open_dicom(path: Path, **options) -> pydicom.Dataset:
     "The dataset of a file; options are those of `pydicom.dcmread`. Raises `DataError`."
     refuse, expected = refusing(DataError, file=path), "a complete DICOM file (Part 10)"
-    try: return pydicom.dcmread(path, **options)
+    try:
+        with open(path, "rb") as file, _bounded(file) as held:
+            _check_deflated(held, path)
+            data = pydicom.dcmread(held, **options)  # ty: ignore[invalid-argument-type]  whatever can be read
+        data.filename = str(path)
+        return data
+    except TacoError: raise
     except FileNotFoundError as error: refuse("A file is missing.", fix="Restore it.", cause=error)
     except pydicom.errors.InvalidDicomError as error:
         advice = OUTSIDE.format(Path(path).name) + " If it is DICOM without its first part, dcmconv writes that."

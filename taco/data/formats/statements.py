@@ -60,9 +60,9 @@ def choose_page(
 
 PACKED, SURE, VOXELS = 100, 2**26, 2**28  # how often what is stored; numbers to make floats of, bytes to be unpacked
 
-def check_packing(count: int, path: str | Path, found: object, sure: int = SURE) -> None:
-    "Raise `DataError` before so many numbers or bytes are made of a file that is far too small for them."
-    if count <= sure or count <= PACKED * (size := os.path.getsize(path)): return
+def check_packing(count: int, path: str | Path, found: object, sure: int = SURE, size: int | None = None) -> None:
+    "Raise `DataError` before so many numbers or bytes are made of a file, or of `size` bytes of it, that are too few."
+    if count <= sure or count <= PACKED * (size := os.path.getsize(path) if size is None else size): return
     refusing(DataError, file=path)(
         "The file says that it holds far more than it can.", "size", f"{found}, in {size} bytes",
         f"at most {PACKED} times as much, or {sure / 1e6:.0f} million",
