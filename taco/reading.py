@@ -189,8 +189,8 @@ def _check_parts(data: bytes) -> None:
             size = math.prod(shape) * kind.itemsize
             if len(head) + size != part.file_size:
                 raise ValueError(f"{part.filename} says {kind} {shape}, and has {part.file_size} bytes")
-            if size > max(PARTS, 100 * len(data)):
-                raise ValueError(f"{part.filename} would be {size} bytes, of a file of {len(data)}")
+            if size > max(PARTS, 100 * part.compress_size):
+                raise ValueError(f"{part.filename} would be {size} bytes, of {part.compress_size} in the file")
 
 def read_arrays(file: str | Path, error: type[TacoError] = StoreError, fix: str = AGAIN) -> dict[str, np.ndarray]:
     "All arrays of an .npz file, by name. Raises `error`, also for one that is damaged inside."

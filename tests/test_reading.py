@@ -1,17 +1,23 @@
 "Whatever is wrong with a file, the message names it; a folder that is not there is another matter."
 
+import io
 import json
 import os
+import zipfile
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from taco.base import DataError, StoreError, atomic, write_json
 from taco.disk import bytes_digest, folder_digests
 from taco.reading import (
     check_files,
+    plain_bytes,
+    plain_toml,
+    plain_yaml,
     read_array,
     read_arrays,
     read_bytes,
@@ -140,3 +146,59 @@ def test_a_folder_that_is_replaced_is_read_once_more_and_a_bad_one_is_not(tmp_pa
     with pytest.raises(StoreError):
         steadily(tmp_path / "run", lambda folder: calls.append(1) or read_json(folder / "gone"))
     assert len(calls) == 1
+
+
+# ── files that mean harm ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_a_pipe_and_a_device_are_refused_and_not_waited_for(kind, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name in ("pipe", "endless"):
+        with pytest.raises(StoreError, match="pipe or a device") as error: READERS[kind](tmp_path / name)
+        assert name in str(error.value)
+
+
+def test_plain_bytes_are_as_many_as_may_be(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    assert plain_bytes(tmp_path / "a") == plain_bytes(tmp_path / "a", 5) == b"12345"
+    with pytest.raises(OSError, match="5 bytes, and at most 4"): plain_bytes(tmp_path / "a", 4)
+    with pytest.raises(FileNotFoundError): plain_bytes(tmp_path / "none")
+    with pytest.raises(IsADirectoryError): plain_bytes(tmp_path)
+
+
+def test_names_of_yaml_are_counted_before_they_are_written_out():
+    assert plain_yaml("") is None and plain_yaml("3") == 3
+    assert plain_yaml("a: &a {b: 1}\nc: {<<: *a, d: *a}") == dict(a=dict(b=1), c=dict(b=1, d=dict(b=1)))
+    lists = "a0: &a0 [1, 2]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+    merges = "m0: &m0 {a: 1}\n" + "".join(f"m{n}: &m{n}\n  <<: [{', '.join([f'*m{n - 1}'] * 9)}]\n"
+                                          for n in range(1, 9))
+    for bad in (lists, merges, "a: &a [*a]", "&a {b: *a}", "[" + "1," * 100_001 + "]"):
+        with pytest.raises(yaml.YAMLError, match="holds itself, or more than"): plain_yaml(bad)
+    with pytest.raises(yaml.YAMLError): plain_yaml("!!python/object/apply:os.system [x]")
+
+
+def test_names_of_toml_have_few_parts():
+    assert plain_toml("a.b.c = 1\nd = 'a.b.c. d'")["a"] == dict(b=dict(c=1))
+    for many in (".".join(["a"] * 40), '" x"' + '. "b"' * 40):
+        with pytest.raises(ValueError, match="too many parts"): plain_toml(f"{many} = 1")
+
+
+LAYOUT = "{'descr': '|u1', 'fortran_order': False, 'shape': %s, }"
+
+
+@pytest.mark.parametrize("shape, bytes_there, words", [
+    ("(1000000000000, 4)", 8, "has"), ("(-4, 2)", 8, "has"), ("(4, 4)", 8, "has"),
+    (f"({2**40}, {2**40})", 8, "has"), ("(300000000,)", 300_000_000, "would be"),
+])
+def test_an_array_is_as_large_as_its_header_says_and_no_bomb(shape, bytes_there, words, tmp_path):
+    text = (LAYOUT % shape).encode() + b"\n"
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as held:
+        held.writestr("x.npy", b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + bytes(bytes_there))
+    with pytest.raises(StoreError, match=words) as error: read_arrays(tmp_path / "a.npz")
+    assert "a.npz" in str(error.value)
+    held = io.BytesIO()
+    np.savez_compressed(held, x=np.zeros((3000, 3000)), y=np.asfortranarray(np.ones((2, 3))), z=np.array("a"))
+    (tmp_path / "b.npz").write_bytes(held.getvalue())
+    assert read_arrays(tmp_path / "b.npz")["x"].shape == (3000, 3000)

@@ -113,7 +113,9 @@ def read_parameters(source: str, file: str | Path | None = None) -> dict[str, Pa
 def parameters_cell(notebook: str | Path) -> str:
     "Source of the cell tagged `parameters`. Raises `ExperimentError` when there is none, or no notebook."
     refuse = refusing(ExperimentError, file=notebook)
-    try: cells = notebook_cells(notebook)
+    try:
+        if not Path(notebook).is_file(): raise FileNotFoundError("it is no file")  # a pipe would be waited for
+        cells = notebook_cells(notebook)
     except Exception as error:  # nbformat raises what its reader met: KeyError, AttributeError, NotJSONError, …
         refuse("This file cannot be read as a notebook.", found=f"{type(error).__name__}: {str(error)[:80]}",
                expected="a notebook of format 4", fix="Open it in JupyterLab, or get it again with git.", cause=error)

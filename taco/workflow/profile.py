@@ -34,7 +34,7 @@ def read_mapping(file: Path, error: type[TacoError], what: str) -> dict:
     "A YAML file of names and values. Raises `error` for one that is absent, no text, no YAML, or something else."
     import yaml
     refuse = refusing(error, file=file, expected="NAME: VALUE, one a line")
-    try: found = plain_yaml(plain_bytes(file, BY_HAND).decode("utf-8-sig"))
+    try: found = plain_yaml(plain_bytes(file, BY_HAND // 8).decode("utf-8-sig"))
     except FileNotFoundError: refuse(f"There is no such {what}.", found="no such file", fix="Check the path.")
     except OSError as cause: refuse(f"The {what} cannot be read.", found=cause.strerror, fix="Give a file of text.")
     except UnicodeError: refuse(f"The {what} is no text in UTF-8.", found="other bytes", fix="Save it as UTF-8.")

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -299,6 +300,34 @@ def test_an_archive_that_is_larger_than_the_disk_is_refused(tmp_path, monkeypatc
 
 
 # ---------------------------------------------------------------- what is asked for
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_an_archive_that_cannot_be_laid_out_is_named_and_leaves_nothing(kind, tmp_path):
+    "A file that is a folder as well: what the system says of it is about the archive, not about the disk."
+    file = tmp_path / f"a.{kind}"
+    file.write_bytes(packed(kind, {"a": b"1", "a/b": b"2"}))
+    with pytest.raises(DataError, match="cannot be unpacked") as error: unpack(file, tmp_path / "out")
+    assert f"a.{kind}" in str(error.value) and everything(tmp_path) == [f"a.{kind}"]
+
+
+def test_an_archive_that_holds_far_more_than_it_can_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MUCH", 10**6)
+    for kind in ("zip", "tar.gz"):
+        file = tmp_path / f"a.{kind}"
+        file.write_bytes(packed(kind, {"zeros": bytes(10**7)}))
+        if kind == "zip":
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as held: held.writestr("zeros", bytes(10**7))
+        with pytest.raises(DataError, match="far more than it can") as error: unpack(file, tmp_path / "out")
+        assert f"a.{kind}" in str(error.value) and not (tmp_path / "out").exists()
+        file.write_bytes(packed(kind, {"noise": os.urandom(3 * 10**6)}))
+        assert (unpack(file, tmp_path / "out") / "noise").stat().st_size == 3 * 10**6
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.zip")
+    with pytest.raises(DataError, match=r"(?s)cannot be unpacked.*a\.zip"): unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
 def test_files_by_name_and_by_size():

@@ -49,7 +49,7 @@ def cases_of(kind: Kind, place: Path, count: int, seed: int, only: Iterable[str]
             before, names = outside(place / "work", here), (Path(file).name, *kind.also)
             verdict = judged(lambda: kind.read(here), names, here, whole, kind.checked)
             if outside(place / "work", here) != before: verdict = Verdict("outside", words="a file lies elsewhere")
-            if rests := [p.name for p in here.rglob(".*") if p.name.endswith(".taco")]:
+            if verdict.fine and (rests := [p.name for p in here.rglob(".*") if p.name.endswith(".taco")]):
                 verdict = Verdict("leak", words=f"left behind: {rests}")
             yield Case(kind.name, file, name, verdict)
     gc.collect()

@@ -764,7 +764,7 @@ def zips(good: bytes) -> dict[str, Spoilt]:
         "a name of nothing": made(("", b"1")),
         "a name with a zero": made(("a\0b", b"1")),
         "names of 3,000 folders": made(("/".join(["d"] * 3000), b"1")),
-        "a hundred thousand members": lambda: made(*((f"m{n}", b"") for n in range(100_000))),
+        "five thousand members": lambda: made(*((f"m{n}", b"") for n in range(5_000))),
         "a bomb": body,
         "a bomb that says it is small": body[:size] + struct.pack("<I", 100) + body[size + 4:],
         "a mark of secrecy": good[:central + 8] + b"\1\0" + good[central + 10:],
@@ -806,7 +806,7 @@ def tars(good: bytes, ending: str) -> dict[str, Spoilt]:
         "a size beyond all": pack(head + bytes(1024)),
         "a sparse file beyond all": made(sparse),
         "a negative size": pack(head[:124] + b"\xff" * 12 + head[136:] + bytes(1024)),
-        "twenty thousand members": lambda: made(*(f"m{n}" for n in range(20_000))),
+        "five thousand members": lambda: made(*(f"m{n}" for n in range(5_000))),
         "a note that is too long": pack(
             tarfile.TarInfo("x").tobuf(tarfile.PAX_FORMAT) + b"99999999 path=x\n" + bytes(2048)),
     }

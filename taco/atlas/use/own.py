@@ -21,6 +21,7 @@ from ..embedding import embed_blocks, in_blocks
 from ...base import DataError, refusing
 from ...data.find import read
 from ...data.formats.raster import PICTURES, read_pixels
+from ...data.formats.statements import check_packing
 from ...data.prepare import collate, fit_square, prepare
 from ...data.readers.pixels import finite, to_unit
 from ...data.record import Record
@@ -100,7 +101,10 @@ ALONE = {  # what to do here about what a card would settle
 
 def _picture(file: Path) -> np.ndarray:
     "Pixels of an image file, as it is seen. Raises `DataError` naming the file."
-    try: return read_pixels(file)
+    try:
+        pixels = read_pixels(file)
+        check_packing(pixels.size, file, f"{pixels.shape} numbers")
+        return pixels
     except DataError as error:
         if error.field not in ALONE: raise
         refusing(DataError, file=file)(error.what, error.field, error.found, *ALONE[error.field], cause=error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -88,8 +89,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict:
     "A JSON object. Raises `ValueError` when a name stands twice."
     table = dict(pairs)
     if len(table) == len(pairs): return table
-    names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
+    twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
     raise ValueError(f"the name {twice!r} stands twice in one object")
 
 def read_json(

@@ -5,23 +5,28 @@
 # %% ../../../nbs/data/formats/06_dicom.ipynb #0aad578c
 from __future__ import annotations
 
+import math
+import mmap
+import os
 import warnings
+import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 import pydicom
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
-from ...base import DataError, refusing
-from .statements import VOXELS, check_packing
+from ...base import DataError, TacoError, refusing
+from .statements import PACKED, VOXELS, check_packing
 
 # %% auto #0
-__all__ = ['ENDINGS', 'RASTERS', 'OTHERS', 'PIXELS', 'OUTSIDE', 'GROUPS', 'SAMPLES', 'SPACINGS', 'is_dicom', 'open_dicom',
-           'value_of', 'no_image', 'refuse_others', 'refuser', 'frames_of', 'groups_of', 'tag', 'same_value', 'numbers',
-           'layout', 'transfer_syntax', 'stored_pixels', 'in_units', 'padding', 'pixel_spacing']
+__all__ = ['ENDINGS', 'RASTERS', 'OTHERS', 'PIXELS', 'OUTSIDE', 'DEFLATED', 'GROUPS', 'SAMPLES', 'SPACINGS', 'is_dicom',
+           'open_dicom', 'value_of', 'no_image', 'refuse_others', 'refuser', 'frames_of', 'groups_of', 'tag',
+           'same_value', 'numbers', 'layout', 'transfer_syntax', 'stored_pixels', 'in_units', 'padding',
+           'pixel_spacing']
 
 # %% ../../../nbs/data/formats/06_dicom.ipynb #3dadd7a8
 ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
@@ -40,10 +45,33 @@ def is_dicom(path: str | Path) -> bool:
     if path.suffix.lower() in RASTERS or not path.is_file(): return False
     with path.open("rb") as file: return file.read(132)[128:] == b"DICM"
 
+def _bounded(file: BinaryIO) -> BinaryIO | mmap.mmap:
+    "The same file; but for as many bytes as a damaged length says, no memory is taken."
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else file
+
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+
+def _check_deflated(held: BinaryIO | mmap.mmap, path: Path) -> None:
+    "Raise `DataError` for a file of which all but its first part is packed, and far too much of it."
+    head = held.read(2048)
+    held.seek(0)
+    if DEFLATED not in head or head[132:136] != b"\2\0\0\0": return
+    start, whole = 144 + int.from_bytes(head[140:144], "little"), held.read()
+    held.seek(0)
+    most = max(VOXELS, PACKED * len(whole))
+    found = len(zlib.decompressobj(-15).decompress(whole[start:], most + 1))
+    check_packing(found, path, f"more than {most} bytes, packed", VOXELS)
+
 def open_dicom(path: Path, **options) -> pydicom.Dataset:
     "The dataset of a file; options are those of `pydicom.dcmread`. Raises `DataError`."
     refuse, expected = refusing(DataError, file=path), "a complete DICOM file (Part 10)"
-    try: return pydicom.dcmread(path, **options)
+    try:
+        with open(path, "rb") as file, _bounded(file) as held:
+            _check_deflated(held, path)
+            data = pydicom.dcmread(held, **options)  # ty: ignore[invalid-argument-type]  whatever can be read
+        data.filename = str(path)
+        return data
+    except TacoError: raise
     except FileNotFoundError as error: refuse("A file is missing.", fix="Restore it.", cause=error)
     except pydicom.errors.InvalidDicomError as error:
         advice = OUTSIDE.format(Path(path).name) + " If it is DICOM without its first part, dcmconv writes that."
@@ -95,7 +123,15 @@ def frames_of(data: pydicom.Dataset) -> int:
     except (TypeError, ValueError): frames = 0
     if frames < 1:
         refuser(data)("This is not a number of frames.", "NumberOfFrames", found, "1 or more")
+    _believed(data, frames, 1)
     return frames
+
+def _believed(data: pydicom.Dataset, frames: int, itemsize: int) -> None:
+    "Raise `DataError` for more frames of more pixels than can be in the file of a dataset."
+    sides = [value_of(data, name) for name in ("Rows", "Columns")]
+    area = max(1000, math.prod(side for side in sides if isinstance(side, int)))
+    if file := getattr(data, "filename", None):
+        check_packing(frames * area * itemsize, file, f"{frames} frames of {sides}", VOXELS)
 
 GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
 
@@ -178,9 +214,7 @@ def stored_pixels(data: pydicom.Dataset, file: Path, labels: bool = False) -> np
     if not labels or no_image(data) != "a segmentation": refuse_others(data, file)
     model, down = layout(data)
     frames, bits = frames_of(data), value_of(data, "BitsStored")
-    sides = [value_of(data, name) or 0 for name in ("Rows", "Columns")]
-    stored = SAMPLES[model] * (1 if (bits or 0) <= 8 else 2)
-    check_packing(frames * sides[0] * sides[1] * stored, file, f"{frames} frames of {sides}", VOXELS)
+    _believed(data, frames, SAMPLES[model] * (1 if (bits or 0) <= 8 else 2))
     if down: data.BitsStored = bits + down
     try: pixels = _unpacked(data, file)
     finally:

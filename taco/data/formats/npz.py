@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +15,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ...base import DataError, refusing
-from .statements import VOXELS, check_packing
+from .statements import SURE, VOXELS, check_packing
 
 # %% auto #0
 __all__ = ['CHANNELS', 'npz_keys', 'Stream', 'channels_first']
@@ -24,11 +25,12 @@ def npz_keys(path: Path) -> set[str]:
     "The names of the arrays. Raises `DataError` for a damaged file, and for one name of two arrays."
     refuse = refusing(DataError, file=path)
     try:
+        if not path.is_file(): raise FileNotFoundError("it is no file")  # a pipe would be waited for
         with zipfile.ZipFile(path) as archive: names = archive.namelist()
     except Exception as error:
         refuse("The array file cannot be read.", None, f"{type(error).__name__}: {error}", "a complete .npz",
                "Fetch it again and compare its checksum.", cause=error)
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
     if twice: refuse("Two arrays have one name.", twice[0], f"{names.count(twice[0])} of them", "one",
                      "Write the file again with one array a name.")
     return {name.removesuffix(".npy") for name in names}
@@ -44,7 +46,9 @@ class Stream:
 
     def _open(self) -> tuple[tuple, np.dtype]:
         try:
-            self.handle = zipfile.ZipFile(self.file).open(self.key + ".npy")  # noqa: SIM115  read row by row
+            archive = zipfile.ZipFile(self.file)
+            held = archive.getinfo(self.key + ".npy").compress_size
+            self.handle = archive.open(self.key + ".npy")  # noqa: SIM115  read row by row
             version = np.lib.format.read_magic(self.handle)
             formats = np.lib.format
             header = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
@@ -55,8 +59,8 @@ class Stream:
                 "The array does not hold plain numbers.", self.key, "Python objects" if dtype.hasobject else dtype,
                 "integers, floats or bools", "Save the array as numbers; objects are never unpacked, "
                 "for that would run code of the file.")
-        if self.fortran: check_packing(math.prod(shape) * dtype.itemsize, self.file, f"{shape} in {self.key}", VOXELS)
-        else: check_packing(math.prod(shape[1:]), self.file, f"rows of {shape[1:]} in {self.key}")
+        size = math.prod(shape if self.fortran else shape[1:]) * dtype.itemsize
+        check_packing(size, self.file, f"{shape} in {self.key}", VOXELS if self.fortran else SURE, held)
         self.next, self.broken = 0, ""
         return shape, dtype
 

@@ -134,9 +134,10 @@ def read_picture(path: str | Path, page: int | None = None) -> Raster:
     "One picture of a file that Pillow opens. Raises `DataError` for several without a choice, else what Pillow raises."
     path = Path(path)
     with _without_limit(), Image.open(path, formats=FORMATS) as image:
-        check_area(*image.size, len(image.getbands()), path)
-        if image.format == "PNG": _check_png(path)
         packing = _packing(image)
+        bands = 3 if image.mode in ("P", "PA") else len(image.getbands())  # indices become colours
+        check_area(*image.size, bands, path, 2 if packing in DEEP else 1)
+        if image.format == "PNG": _check_png(path)
         if image.format == "PPM" and packing not in ("", "255"):
             raise NotImplementedError(f"values up to {packing}, which Pillow would stretch to 255")
         raster = Raster(np.empty(0), str(path), image.format or "", turn=_turn(image), aspect=_aspect(image))

@@ -58,20 +58,21 @@ def choose_page(
         f"one, or page = 0 … {len(sizes) - 1} in the card",
         "Declare which to read, such as page = 0; or read the slices of a volume with the reader volumes.")
 
-PACKED, SURE, VOXELS = 100, 2**26, 2**28  # how often what is stored; numbers of a picture, bytes of a volume
+PACKED, SURE, VOXELS = 100, 2**26, 2**28  # how often what is stored; numbers to make floats of, bytes to be unpacked
 
-def check_packing(count: int, path: str | Path, found: object, sure: int = SURE) -> None:
-    "Raise `DataError` before `count` numbers (of a volume: bytes) are made of a file that is far too small for them."
-    if count <= sure or count <= PACKED * (size := os.path.getsize(path)): return
+def check_packing(count: int, path: str | Path, found: object, sure: int = SURE, size: int | None = None) -> None:
+    "Raise `DataError` before so many numbers or bytes are made of a file, or of `size` bytes of it, that are too few."
+    if count <= sure or count <= PACKED * (size := os.path.getsize(path) if size is None else size): return
     refusing(DataError, file=path)(
         "The file says that it holds far more than it can.", "size", f"{found}, in {size} bytes",
         f"at most {PACKED} times as much, or {sure / 1e6:.0f} million",
         "Fetch it again: it may be damaged. If it is nearly empty, save it unpacked, in parts, or with eight bits.")
 
-def check_area(width: int, height: int, channels: int, path: str | Path) -> None:
+def check_area(width: int, height: int, channels: int, path: str | Path, itemsize: int = 1) -> None:
     "Raise `DataError` for a picture too large to be read at once."
     if width * height * max(1, channels / 3) <= LARGEST:
-        return check_packing(width * height * channels, path, f"{height} × {width} pixels, {channels} channels")
+        size = width * height * channels * itemsize
+        return check_packing(size, path, f"{height} × {width} pixels, {channels} channels", VOXELS)
     refusing(DataError, file=path)(
         "The picture is too large.", "size", f"{height} × {width} pixels, {channels} channels",
         f"at most {LARGEST / 1e6:.0f} million pixels",

@@ -210,8 +210,9 @@ def read_tiff(path: str | Path, page: int | None = None) -> Raster:
         directory, plane = found[choose_page(path, shapes, page)]
         raster = Raster(np.empty(0), str(path), "TIFF", aspect=_aspect(directory),
                         turn=directory.tags.valueof(274, default=1))
-        check_area(directory.imagewidth, directory.imagelength, directory.samplesperpixel, path)
         bits = _bits(raster, directory)
+        sides = directory.imagewidth, directory.imagelength
+        check_area(*sides, directory.samplesperpixel, path, -(-bits // 8))
         if plane is not None: check_packing(file.series[0].nbytes, path, file.series[0].shape, VOXELS)
         _unpack(raster, file, directory, plane)
         raster.bits = bits if 1 < bits < 8 else 0

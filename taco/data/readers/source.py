@@ -20,6 +20,7 @@ from ..card import SPLITS, Card, parse_card
 from ..formats.dicom import is_dicom
 from ..formats.display import dicom_picture
 from ..formats.raster import read_pixels
+from ..formats.statements import check_packing
 from ..options import NEEDED, adopt, options_of
 from .files import identities, identity, list_files, matches, text_of, tidy
 from .pixels import to_labels, to_unit, value_range
@@ -232,6 +233,7 @@ def image(self: Source, file: str | Path, pixels: np.ndarray | None = None) -> n
     if pixels is None:
         pixels = read_pixels(file, page=self.option("page"), any_aspect="spacing" in self,
                              stored=self.option("orientation") == "stored")
+        check_packing(pixels.size, file, f"{pixels.shape} numbers")
     return to_unit(pixels, **self.scale, file=str(file))
 
 # %% ../../../nbs/data/readers/00_source.ipynb #60fc1ed4

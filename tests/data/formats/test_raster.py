@@ -10,6 +10,7 @@ from PIL import Image
 
 from taco.base import DataError
 from taco.data.formats.raster import read_mask, read_pixels
+from taco.data.formats.statements import Raster, check_packing, on_black
 
 SEEN = np.zeros((20, 30), np.uint8)
 SEEN[2:6, 20:28] = 255
@@ -214,6 +215,44 @@ def test_large_pictures(tmp_path):
     assert read_pixels(bomb(tmp_path / "a.png", 14000)).shape == (14000, 14000)
     refused(lambda: read_pixels(bomb(tmp_path / "b.png", 17000)), "too large", "tiles")
     assert Image.MAX_IMAGE_PIXELS  # as Pillow had it
+
+
+def test_what_is_far_too_tightly_packed(tmp_path):
+    "A file of 17 kB, which as colours of sixteen bits would be 460 MB; as colours of eight, floats of 970 MB."
+    wide = endless(tmp_path / "a.png", 8760, 6, 16)
+    refused(lambda: read_pixels(wide), "far more than it can", "8760 × 8760", "a.png", "nearly empty")
+    check_packing(2**26, wide, "numbers")
+    refused(lambda: check_packing(2**26 + 1, wide, "numbers"), "100 times", "a.png")
+    check_packing(wide.stat().st_size * 100, wide, "numbers", sure=0)
+
+
+def endless(path, side, bytes_each, bits):
+    "A PNG of black, whose rows are made of one packed block."
+    packer = zlib.compressobj(9)
+    row = bytes(1 + side * bytes_each)
+    data = b"".join(packer.compress(row) for _ in range(8)) + packer.flush()
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, bits, 2, 0, 0, 0))
+                     + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+    return path
+
+
+def test_a_png_is_as_its_checksums_say(tmp_path):
+    rows = b"".join(b"\0" + bytes(range(n, n + 30)) for n in range(20))
+    file = png(tmp_path / "a.png", 30, 20, 8, 0, rows, chunk(b"tEXt", b"Comment\0hello"))
+    whole, good = file.read_bytes(), read_pixels(file)
+    for at in range(8, len(whole) - 12):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1:])
+        refused(lambda: read_pixels(file), "a.png")
+    file.write_bytes(whole + b"more")  # what some programs leave behind the end
+    assert (read_pixels(file) == good).all()
+
+
+def test_opacity_in_parts_is_opacity_at_once():
+    rng = np.random.default_rng(0)
+    for shape in ((1500, 900), (1500, 900, 3)):
+        pixels, alpha = rng.integers(0, 256, shape).astype(np.uint8), rng.integers(0, 256, shape[:2]).astype(np.uint8)
+        opacity = alpha / 255 if len(shape) == 2 else (alpha / 255)[..., None]
+        assert (on_black(Raster(pixels, "a.png", alpha=alpha)) == np.rint(pixels * opacity).astype(np.uint8)).all()
 
 
 def test_the_content_decides_not_the_ending(tmp_path):
