@@ -103,14 +103,14 @@ def ended(error: BaseException) -> int:
     else: tell(unforeseen(error))
     return 2
 
-STOPPED = "Stopped; what is finished is kept, and the same command goes on from there."
-
 def stopped(number: int) -> int:
     "Say that a signal ended it, and return the status that shells expect."
     print(STOPPED, file=sys.stderr)
     return 128 + number
 
 # %% ../../nbs/cli/03_ending.ipynb #280518bb
+STOPPED = "Stopped; what is finished is kept, and the same command goes on from there."
+
 def gone() -> int:
     "The status when the reader of our output went away."
     with contextlib.suppress(OSError, ValueError):

@@ -180,7 +180,6 @@ def one_thread(device: torch.device) -> Generator[None]:
 # %% ../../nbs/learning/06_loop.ipynb #fe8021db
 class History(L.Callback):
     "Collects rows (step, loss, lr, samples_per_s), writes `history.csv`, shows progress; part of the checkpoint."
-    warm_up = 10  # steps that no estimate is made from
     def __init__(self, file: Path | None, config: FitConfig, samples: int, progress: bool = True):
         self.file, self.config, self.samples, self.progress = file, config, samples, progress
         self.rows, self.losses, self.clock, self.timed, self.shown = [], [], 0., 0, -1
@@ -190,8 +189,7 @@ class History(L.Callback):
     def load_state_dict(self, state_dict: dict) -> None:
         self.rows, self.losses = state_dict["rows"], [torch.tensor(loss) for loss in state_dict["losses"]]
 
-    def on_train_start(self, trainer, pl_module):
-        self.clock, self.timed, self.began = time.perf_counter(), (step := trainer.global_step), step
+    def on_train_start(self, trainer, pl_module): self.clock, self.began = time.perf_counter(), trainer.global_step
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.losses.append(outputs["loss"].detach())
@@ -206,7 +204,7 @@ class History(L.Callback):
         if not math.isfinite(loss):
             refusing(EncoderError)("The loss is not a number any more.", "loss", f"{loss} at step {self.step}",
                                    fix="Train with a smaller learning rate, or in precision 32.")
-        speed = (self.step - self.timed) * self.samples / (now - self.clock)
+        speed = (self.step - max(self.timed, self.began)) * self.samples / (now - self.clock)
         self.rows.append(dict(step=self.step, loss=loss, lr=self.lr, samples_per_s=round(speed, 1)))
         self.losses, self.clock, self.timed = [], now, self.step
         return loss, speed
@@ -226,7 +224,7 @@ def over_last(line: str, shown: Any = None) -> Any:
 @patch
 def show(self: History, step: int, total: int, loss: float, speed: float) -> None:
     "Show progress: in a notebook or terminal over the last line, elsewhere every ten per cent."
-    warm = [row["samples_per_s"] for row in self.rows if row["step"] > self.began + self.warm_up]
+    warm = [row["samples_per_s"] for row in self.rows if row["step"] > self.began + 10]
     left = round((total - step) * self.samples / max(np.median(warm), .05)) if warm else 0
     done = f"step {step:>{len(str(total))}}/{total}  {100 * step // total:>3} %"
     ahead = f"{left // 60}:{left % 60:02} left" if warm or step == total else "warming up"

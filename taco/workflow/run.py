@@ -18,19 +18,18 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..base import atomic, keep_memory, limit_threads, pick_device, suggest, write_json
+from ..base import atomic, keep_memory, limit_threads, pick_device, write_json
 from ..disk import folder_digests
 from ..fingerprint import fingerprint
 from ..lock import PARENT, Lock, end_by_signal, end_with_parent, is_under, take
 from ..reading import read_array, read_arrays, read_json
 
 # %% auto #0
-__all__ = ['DATA_KINDS', 'Run', 'known_encoder', 'known_encoders']
+__all__ = ['DATA_KINDS', 'Run', 'known_encoder']
 
 # %% ../../nbs/workflow/01_run.ipynb #d7f82c89
 from taco.workflow.parameters import (
     EVERYWHERE,
-    PACKAGED,
     ExperimentError,
     check_injected,
     declared_parameters,
@@ -41,6 +40,9 @@ from taco.workflow.parameters import (
     run_folder,
     settled,
 )
+
+
+# %% ../../nbs/workflow/01_run.ipynb #9e61f763
 from taco.workflow.seal import (
     DONE,
     FINISHING,
@@ -49,6 +51,7 @@ from taco.workflow.seal import (
     finished,
     git_commit,
     lies_in,
+    no_such_encoder,
     packed_folders,
     peak_memory,
     seal,
@@ -315,16 +318,8 @@ def kept(self: Run, state: Path, name: str, make: Callable[[], dict]) -> dict:
     table = read_json(file, fix=again, seal=True)
     return {key: value for key, value in table.items() if key != "digest"}
 
-# %% ../../nbs/workflow/01_run.ipynb #157d6e36
+# %% ../../nbs/workflow/01_run.ipynb #67c2b29b
 def known_encoder(seeds: dict[str, list[str]], name: str, field: str, embed: str | Path) -> list[str]:
     "The members (one a seed) of the encoder `name`. Raises `ExperimentError` with the nearest name that there is."
     if name in seeds: return seeds[name]
-    raise ExperimentError("These embeddings hold no such encoder.", file=project_root() / embed, field=field,
-                          found=name, fix=suggest(name, seeds))
-
-def known_encoders(there: Mapping[str, Any], names: Iterable[str], field: str, embed: str | Path) -> list[str]:
-    "Those that are there; others are told of the package's, of a run's an `ExperimentError`."
-    absent = [name for name in names if name not in there]
-    if absent and Path(embed).parts[0] != PACKAGED: known_encoder(dict(there), absent[0], field, embed)
-    if absent: print(f"Not in what comes with taco, and left out: {', '.join(absent)}.")
-    return [name for name in names if name in there]
+    raise no_such_encoder(seeds, name, field, embed)

@@ -12,10 +12,11 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from ..base import refusing, write_json
+from ..base import refusing, suggest, write_json
 from ..disk import file_digest, folder_digests
 from ..reading import read_json, read_text
 from taco.workflow.parameters import (
@@ -31,7 +32,7 @@ from taco.workflow.parameters import (
 # %% auto #0
 __all__ = ['DONE', 'FINISHING', 'BEFORE', 'NOTES', 'LARGE', 'SHOWN', 'PACKAGES', 'files_of', 'seal', 'read_done', 'fault_of',
            'faults', 'lies_in', 'check_sealed', 'finished', 'peak_memory', 'versions', 'git_commit', 'check_needs',
-           'stand_in', 'packed_folders', 'content_key']
+           'stand_in', 'no_such_encoder', 'known_encoders', 'packed_folders', 'content_key']
 
 # %% ../../nbs/workflow/07_seal.ipynb #b0e7c9a7
 DONE = "done.json"
@@ -193,6 +194,19 @@ def stand_in(experiment: str, values: dict) -> dict[str, str]:
     print(f"No finished run in {first}: this reads {', '.join(others[n] for n in linked)}, which comes with taco, "
           f"and writes to {place}.")
     return others
+
+# %% ../../nbs/workflow/07_seal.ipynb #a1ef6bfa
+def no_such_encoder(there: Mapping[str, Any], name: str, field: str, embed: str | Path) -> ExperimentError:
+    "The error that names the nearest encoder that there is."
+    return ExperimentError("These embeddings hold no such encoder.", file=lies_in(embed), field=field,
+                          found=name, fix=suggest(name, there))
+
+def known_encoders(there: Mapping[str, Any], names: Iterable[str], field: str, embed: str | Path) -> list[str]:
+    "Those that are there; others are told of the package's, of a run's an `ExperimentError`."
+    absent = [name for name in names if name not in there]
+    if absent and Path(embed).parts[0] != PACKAGED: raise no_such_encoder(there, absent[0], field, embed)
+    if absent: print(f"Not in what comes with taco, and left out: {', '.join(absent)}.")
+    return [name for name in names if name in there]
 
 # %% ../../nbs/workflow/07_seal.ipynb #01e30419
 def packed_folders(pack: str | Path) -> list[Path]:

@@ -18,8 +18,17 @@ from taco.lock import PARENT
 from taco.workflow.doctor import examine_run
 from taco.workflow.execute import execute
 from taco.workflow.parameters import ExperimentError, declared_parameters, known_experiments
-from taco.workflow.run import Run, known_encoders
-from taco.workflow.seal import DONE, content_key, faults, finished, lies_in, peak_memory, stand_in
+from taco.workflow.run import Run
+from taco.workflow.seal import (
+    DONE,
+    content_key,
+    faults,
+    finished,
+    known_encoders,
+    lies_in,
+    peak_memory,
+    stand_in,
+)
 from tests.spoil import FEW, MANY, unnoticed
 
 

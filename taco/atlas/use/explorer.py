@@ -88,6 +88,7 @@ def from_sheet(sheet: np.ndarray, count: int) -> np.ndarray:
     apart = sheet.reshape(-1, side, PER_ROW, 2, side, 3).transpose(0, 2, 3, 1, 4, 5)
     return apart.reshape(-1, 2, side, side, 3)[:count]
 
+# %% ../../../nbs/atlas/use/02_explorer.ipynb #afa4315e
 SHEET = "thumbnails.jpg"
 
 def kept_thumbnails(folder: Path, count: int) -> np.ndarray | None:

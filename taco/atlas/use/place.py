@@ -128,8 +128,7 @@ def known_by(encoder, embeddings) -> Known:
     if isinstance(encoder, (str, Path)) and embeddings is None: return load_run(encoder)
     if embeddings is None:
         refusing(ParameterError)("An encoder alone knows no tasks.", "embeddings", "none",
-                                 "Embeddings, or the folder they are in",
-                                 "Give embeddings, or a run folder as encoder.")
+                                 "Embeddings, or their folder", "Give them, or a run folder as encoder.")
     if isinstance(encoder, (str, Path)): encoder = PairEncoder.load(encoder, device="cpu")
     if isinstance(embeddings, (str, Path)): embeddings = Embeddings.load(embeddings)
     return Known(encoder, embeddings)
@@ -165,13 +164,13 @@ class Placement:
 
     def draw(self) -> Figure: return draw_placements({"": self})
 
-    @property
-    def tables(self) -> dict[str, pd.DataFrame]:
-        "tasks, families, and pairs: the distance and level of each."
-        pairs = pd.DataFrame(dict(name=self.names, distance=self.novelty.distance, level=self.novelty.level))
-        return dict(tasks=self.tasks, families=self.families, pairs=pairs)
-
 # %% ../../../nbs/atlas/use/01_place.ipynb #09766cd0
+@patch(as_prop=True)
+def tables(self: Placement) -> dict[str, pd.DataFrame]:
+    "tasks, families, and pairs: the distance and level of each."
+    pairs = pd.DataFrame(dict(name=self.names, distance=self.novelty.distance, level=self.novelty.level))
+    return dict(tasks=self.tasks, families=self.families, pairs=pairs)
+
 def _save(placed: Mapping[str, Placement], tables: Mapping[str, pd.DataFrame], folder) -> Path:
     "Tables, and the map as a picture and as a page."
     folder = Path(folder)
