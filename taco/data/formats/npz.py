@@ -18,7 +18,7 @@ from ...base import DataError, refusing
 from .statements import SURE, VOXELS, check_packing
 
 # %% auto #0
-__all__ = ['CHANNELS', 'npz_keys', 'Stream', 'channels_first']
+__all__ = ['DEFLATE', 'CHANNELS', 'npz_keys', 'Stream', 'channels_first']
 
 # %% ../../../nbs/data/formats/05_npz.ipynb #3da0645a
 def npz_keys(path: Path) -> set[str]:
@@ -36,6 +36,8 @@ def npz_keys(path: Path) -> set[str]:
     return {name.removesuffix(".npy") for name in names}
 
 # %% ../../../nbs/data/formats/05_npz.ipynb #751c5213
+DEFLATE = 1100  # bytes that one byte can become at most, and a few
+
 class Stream:
     "The rows of one array inside an .npz, read forwards without unpacking the rest. Raises `DataError`."
     def __init__(self, file: Path, key: str):
@@ -48,7 +50,7 @@ class Stream:
         try:
             archive = zipfile.ZipFile(self.file)
             held = archive.getinfo(self.key + ".npy").compress_size
-            self.handle = archive.open(self.key + ".npy")  # noqa: SIM115  read row by row
+            self.handle = archive.open(self.key + ".npy")
             version = np.lib.format.read_magic(self.handle)
             formats = np.lib.format
             header = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
@@ -59,6 +61,7 @@ class Stream:
                 "The array does not hold plain numbers.", self.key, "Python objects" if dtype.hasobject else dtype,
                 "integers, floats or bools", "Save the array as numbers; objects are never unpacked, "
                 "for that would run code of the file.")
+        if math.prod(shape) * dtype.itemsize > DEFLATE * (held + 1): self._damaged(f"{shape}, of {held} bytes")
         size = math.prod(shape if self.fortran else shape[1:]) * dtype.itemsize
         check_packing(size, self.file, f"{shape} in {self.key}", VOXELS if self.fortran else SURE, held)
         self.next, self.broken = 0, ""

@@ -18,13 +18,16 @@ from ...reading import read_table, read_text
 from .judge import centred, gain_table, judge, over_targets, source_prior, static_list
 
 # %% auto #0
-__all__ = ['LONG', 'LIST', 'read_foreign', 'read_guesses', 'read_fingerprinting', 'read_medmnist', 'shipped', 'read_outcomes',
-           'judged']
+__all__ = ['WIDEST', 'LONG', 'LIST', 'read_foreign', 'read_guesses', 'read_fingerprinting', 'read_medmnist', 'shipped',
+           'read_outcomes', 'judged']
 
 # %% ../../../nbs/transfer/affinity/06_published.ipynb #4d49ac58
+WIDEST = 10_000  # columns
+
 def read_foreign(file: str | Path, fix: str, columns: Sequence[str] = ()) -> pd.DataFrame:
     "A CSV file of somebody else's, whose last line may have no end. Raises `DataError` naming it."
     text, refuse = read_text(file, DataError, fix), refusing(DataError, file=file, fix=fix)
+    if (wide := text.partition("\n")[0].count(",")) > WIDEST: refuse("This table is too wide.", None, wide, WIDEST)
     try: table = pd.read_csv(io.StringIO(text))
     except ValueError as bad: refuse("This is no table.", None, f"{type(bad).__name__}: {bad}", "CSV", cause=bad)
     missing = [name for name in columns if name not in table]
