@@ -233,8 +233,8 @@ def started_by(devices: int) -> tuple[int, environments.ClusterEnvironment]:
     tasks, nodes = (int(os.environ.get(f"SLURM_STEP_NUM_{what}", 1)) for what in ("TASKS", "NODES"))
     if devices == 1 or tasks == 1: return 1, environments.LightningEnvironment()
     if tasks != devices or tasks % nodes:
-        refusing(ParameterError)("srun has started other processes than share a batch.", "devices", devices,
-                                 f"{tasks} on {nodes} nodes", "Give srun as many tasks, evenly on its nodes.")
+        words = "srun has started other processes than share a batch."
+        refusing(ParameterError)(words, "devices", devices, f"{tasks} on {nodes} nodes", "Give srun as many, evenly.")
     os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(tasks // nodes))  # Lightning wants to be told
     return nodes, environments.SLURMEnvironment(auto_requeue=False)  # `Checkpoint` answers signals
 
@@ -249,8 +249,8 @@ def make_trainer(config: FitConfig, folder: str | Path, callbacks: list[L.Callba
     return L.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type), devices=chosen, strategy=strategy,
         num_nodes=nodes, plugins=environment, precision=lightning_precision(config, device),
-        benchmark=device.type == "cuda", sync_batchnorm=devices > 1 and device.type == "cuda",
-        max_steps=config.steps, max_epochs=-1, callbacks=callbacks, default_root_dir=folder, use_distributed_sampler=False,
+        benchmark=device.type == "cuda", sync_batchnorm=devices > 1 and device.type == "cuda", max_epochs=-1,
+        max_steps=config.steps, callbacks=callbacks, default_root_dir=folder, use_distributed_sampler=False,
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
 
 @contextmanager
