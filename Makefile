@@ -27,10 +27,12 @@ $(VENV)/.ready: requirements.lock settings.ini setup.py pyproject.toml
 
 # where real datasets lie, for a profile that wants to know it
 given = $(if $(DATA),data=$(abspath $(DATA))) $(if $(CARDS),cards=$(abspath $(CARDS)))
+# on this machine, or ON=slurm or ON=kubernetes: a step is a job there, see nbs/guides/many_machines.ipynb
+where = $(if $(ON),--workflow-profile profiles/$(ON),--cores $(CORES) --rerun-incomplete --rerun-triggers params mtime)
 # $(call run,TARGET): one target of the Snakefile for PROFILE, then its figures
 define run
 	@echo "── profile $(PROFILE), $(1): $$(sed -n 's/^description: *//p' profiles/$(PROFILE).yaml)"
-	@$(BIN)/python -m tools.steps $(1) --cores $(CORES) --config profile=$(PROFILE) $(given) --quiet host rules --rerun-incomplete --rerun-triggers params input mtime
+	@$(BIN)/python -m tools.steps $(1) $(where) --config profile=$(PROFILE) $(given) --quiet host rules
 	@$(BIN)/taco publish $(PROFILE)
 endef
 

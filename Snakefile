@@ -66,6 +66,14 @@ def steps_behind(step):
     return own + max((steps_behind(other) for other, needs in STEPS.items() if step in needs), default=0)
 
 
+def file(path):
+    "A file of a run; where a volume is mounted on all machines, one that Snakemake does not copy for them."
+    return local(path) if config.get("mounted") else path
+
+
+def done(step): return file(f"{FOLDERS[step]}/done.json")
+
+
 def asked(step):
     "What the job of a step asks for on another machine: cores, and resources as Snakemake calls them. Here: nothing."
     if not config.get("steps"): return THREADS.get(step_experiment(PROFILE, step), 1), {}
@@ -87,13 +95,13 @@ def results_of(part):
     "What the steps of a part leave behind; TaCo's are those of no other part."
     others = [name for names in PARTS.values() for name in names]
     def mine(name): return name in PARTS[part] if part in PARTS else name not in others
-    return [f"{folder}/done.json" for step, folder in FOLDERS.items() if mine(step_experiment(PROFILE, step))]
+    return [done(step) for step in FOLDERS if mine(step_experiment(PROFILE, step))]
 
 
 localrules: all, taco, unified, sequences, transfer
 
 rule all:
-    input: [f"{folder}/done.json" for folder in FOLDERS.values()]
+    input: [done(step) for step in FOLDERS]
 
 rule taco:
     input: results_of("taco")
@@ -113,9 +121,9 @@ for step, needs in STEPS.items():
     if apart:
         rule:
             name: f"{step}_dataset"
-            output: temp(f"{FOLDERS[step]}/.packed/{{file}}")
+            output: temp(file(f"{FOLDERS[step]}/.packed/{{mark}}"))
             params:
-                dataset=lambda wildcards, apart=apart: apart[wildcards.file],
+                dataset=lambda wildcards, apart=apart: apart[wildcards.mark],
                 given=lambda wildcards, step=step: json.dumps(plan(PROFILE, step, FOLDERS)),
                 code=lambda wildcards: code_of("pack"),
             threads: cores
@@ -124,8 +132,8 @@ for step, needs in STEPS.items():
             shell: "{PYTHON} -m tools.pack_one {params.dataset:q} {params.given:q} {output:q} --threads {threads}"
     rule:
         name: step
-        input: [f"{FOLDERS[need]}/done.json" for need in needs], [f"{FOLDERS[step]}/.packed/{file}" for file in apart]
-        output: f"{FOLDERS[step]}/done.json"
+        input: map(done, needs), [file(f"{FOLDERS[step]}/.packed/{mark}") for mark in apart]
+        output: done(step)
         params:
             experiment=step_experiment(PROFILE, step),
             # asked when a job is planned: a process that was started for one of them needs no other's

@@ -7,6 +7,7 @@ lie in a folder of their own. Several nodes share the cores that there are: each
 
 Options go to Snakemake: python -m tools.slurm smoke --config runs=/tmp/runs
 """
+import configparser
 import contextlib
 import importlib.util
 import os
@@ -77,11 +78,22 @@ def install() -> str | None:
     return f"apt-get could not install {', '.join(missing)}" if missing else None
 
 
-def absent(plugin: bool = True) -> str | None:
+def plugin() -> Path | None:
+    "Where Snakemake's plugin lies; installed beside the environment, not in it, where it is absent. None: nowhere."
+    if found := importlib.util.find_spec(PLUGIN): return Path(str(found.origin)).parent.parent
+    place = Path(sys.prefix, "slurm-plugin")
+    if not (place / PLUGIN).is_dir():
+        settings = configparser.ConfigParser(delimiters=["="])
+        settings.read("settings.ini", encoding="utf-8")
+        words = ["--quiet", "--no-deps", "--target", str(place), *settings["DEFAULT"]["slurm_requirements"].split()]
+        subprocess.run([sys.executable, "-m", "pip", "install", *words], capture_output=True)
+    return place if (place / PLUGIN).is_dir() else None
+
+
+def absent() -> str | None:
     "Why no step can go through Slurm here; None if one can."
     if not sys.platform.startswith("linux"): return "Slurm runs on Linux"
-    if plugin and not importlib.util.find_spec(PLUGIN): return "no executor plugin: pip install taco[slurm]"
-    return install()
+    return install() or (None if plugin() else "no executor plugin, and pip could not install it")
 
 
 def free_ports(count: int) -> list[int]:
@@ -198,7 +210,8 @@ def run(profile: str, more: list[str], nodes: int = 1, memory: int = 2000) -> in
         at = more.index("--config")
         more, given = more[:at], [*given, *more[at + 1:]]
     with cluster(nodes, cores) as env, tempfile.TemporaryDirectory() as folder:
-        words = words_for(Path(folder), cores, memory, Path.cwd())
+        env["PYTHONPATH"] = os.pathsep.join([env.get("PYTHONPATH", ""), str(plugin())]).strip(os.pathsep)
+        words = words_for(Path(folder), 1, memory, Path.cwd())  # steps of a small profile stand beside each other
         command = [sys.executable, "-m", "tools.steps", *more, *words, *given]
         begun, child = time.monotonic(), subprocess.Popen(command, env=env)
         try: status = child.wait()
