@@ -77,8 +77,10 @@ from taco.disk import exchange
 place = Path(os.environ["PLAIN_DISK"])
 for name in "ab": (place / name).mkdir()
 assert not exchange(place / "a", place / "b")
-for broken in (lambda: fcntl.flock(os.open(place, os.O_RDONLY), fcntl.LOCK_EX), lambda: os.rename(place / "a", "/tmp/a"),
-               lambda: os.link(place / "a", place / "c"), lambda: os.rename(place / "a", place / "b")):
+for broken in (
+    lambda: fcntl.flock(os.open(place, os.O_RDONLY), fcntl.LOCK_EX), lambda: os.rename(place / "a", "/tmp/a"),
+    lambda: os.link(place / "a", place / "c"), lambda: os.rename(place / "a", place / "b"),
+):
     try: broken()
     except OSError: continue
     raise SystemExit("this disk can do too much")
