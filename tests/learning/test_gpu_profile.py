@@ -109,12 +109,13 @@ def test_three_steps_at_full_configuration(store, tmp_path):
 
 def test_batches_are_made_ahead_and_in_order(store):
     "A loader with workers gives finished pairs of step after step, the same as are made in this process."
-    config = on_cpu(recipe(), pairs_per_task=1, failed_per_task=0, failures="none", steps=STEPS)
+    config = on_cpu(recipe(), pairs_per_task=1, failures="none", steps=STEPS)
     sampler = new_sampler(store, list(ALL_TASKS), config)
     module = TaskContrast(new_encoder(config), sampler, config)
     module.trainer = type("Alone", (), dict(global_rank=0, world_size=1))()
     loader = module.train_dataloader()
     assert (loader.num_workers, loader.prefetch_factor, loader.batch_size) == (2, 4, None)
+    assert not loader.pin_memory  # pairs are no tensors to it: they go to the device by a copy that is waited for
     for (step, (pairs, number)), due in zip(loader, range(STEPS)):
         assert step == number == due
         assert torch.equal(pairs.input, sampler.ready(due)[0].input)
@@ -122,8 +123,9 @@ def test_batches_are_made_ahead_and_in_order(store):
 
 def test_a_gpu_would_be_given_workers_and_no_shares(store, monkeypatch):
     "Decided by the device alone, which is told here as it would be there."
-    from taco.learning import training
-    monkeypatch.setattr(training, "pick_device", lambda device="auto": torch.device("cuda"))
+    from taco.learning import shares, training
+    for module in (shares, training):
+        monkeypatch.setattr(module, "pick_device", lambda device="auto": torch.device("cuda"))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
     config = changed(recipe(), size=64)
     module = TaskContrast(new_encoder(config), new_sampler(store, None, config), replace(config, compiled=False))

@@ -45,6 +45,7 @@ def copy(tmp_path_factory) -> Path:
     return project(tmp_path_factory.mktemp("machines"))
 
 
+@pytest.mark.long
 def test_39_datasets_and_5_seeds_are_as_many_jobs(copy):
     cards = sorted(p.stem for p in (ROOT / "taco/data/cards").glob("*.toml") if p.stem != "folders")[:39]
     seeds = {f"train_seed{k}": dict(experiment="train", seed=k) for k in range(5)}
@@ -84,6 +85,7 @@ def test_of_a_folder_of_datasets_each_job_takes_its_own(tmp_path):
     assert "failed" in told[0] and told[1] == dict(left="held out")  # nothing lies in it: the step says so, too
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name, plugins", [
     ("slurm", ["snakemake_executor_plugin_slurm"]),
     ("kubernetes", ["snakemake_executor_plugin_kubernetes", "snakemake_storage_plugin_fs"])])

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +91,7 @@ for name in "ab": (place / name).rmdir()
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_a_store_packed_there_is_the_one_packed_here(plain, tmp_path):
     place = plain["PLAIN_DISK"]
     code = "import sys; from taco.data.pack import pack; pack('busi', out=sys.argv[1], size=32, subjects={})"
@@ -121,6 +123,5 @@ def test_an_experiment_runs_there_is_killed_and_runs_again(plain, root):
     trained[-1] = "steps=3"
     done = subprocess.run(trained, env=plain, cwd=root, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    from pathlib import Path
     folder = Path(place, "train")
     assert not faults(folder, read_done(folder, "")) and not rests(folder)
