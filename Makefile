@@ -64,7 +64,7 @@ test: env  ## run the tests that a change should pass (under 8 minutes on two co
 	@echo "── tests, including every notebook (under 8 minutes on two cores)"
 	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -q --durations 8 -m "not long" tests
 
-test-long: env  ## what takes long and seldom breaks: the whole smoke profile, campaigns of kills, faults and hostile commands (about 10 minutes on two cores)
+test-long: env  ## what takes long and seldom breaks: the whole smoke profile, campaigns of kills, faults and hostile commands (about 10 minutes on two cores, and twice that for the smoke profile through Slurm, where it can be had)
 	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -q --durations 8 -m long tests
 
 test-all: test test-long  ## both
