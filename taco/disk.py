@@ -56,9 +56,10 @@ def put(spare: Path, path: Path) -> None:
             if not at_it: raise
     raise OSError(errno.EBUSY, "another process keeps writing here", str(path))
 
-# %% ../nbs/00_disk.ipynb #a85c18c9
+# %% ../nbs/00_disk.ipynb #c3f4d92f
 REST = ".taco"  # the end of the names of hidden folders
-HERE = "-h" + hashlib.sha256(os.uname().nodename.encode() if hasattr(os, "uname") else b"").hexdigest()[:6]
+_NODE = os.uname().nodename if hasattr(os, "uname") else ""
+HERE = f"-h{hashlib.sha256(_NODE.encode()).hexdigest()[:6]}"  # before it: the machine that has made one
 
 def _elsewhere(folder: Path) -> bool:
     "Whether a hidden folder was made by another machine, whose locks may not be seen here."
@@ -69,6 +70,7 @@ def _young(folder: Path, age: float) -> bool:
     "Whether it was last written to less than `age` seconds ago."
     return time.time() - max(p.stat().st_mtime for p in (folder, *folder.rglob("*"))) < age
 
+# %% ../nbs/00_disk.ipynb #a85c18c9
 def _lock(folder: Path) -> int:
     "A descriptor that holds a lock on a folder. Raises `BlockingIOError` when another has it, `OSError` without locks."
     try:

@@ -229,14 +229,14 @@ def write(self: History) -> None:
 
 # %% ../../nbs/learning/06_loop.ipynb #d5f24a11
 def started_by(devices: int) -> tuple[int, environments.ClusterEnvironment]:
-    "On how many machines the processes are that share a batch, and who starts them: `srun`, else Lightning."
-    tasks, nodes = (int(os.environ.get(f"SLURM_STEP_NUM_{what}", 1)) for what in ("TASKS", "NODES"))
+    "Machines of the processes that share a batch, and who starts these: `srun`, else Lightning."
+    tasks, nodes = (int(os.environ.get(f"SLURM_STEP_NUM_{n}", 1)) for n in ("TASKS", "NODES"))
     if devices == 1 or tasks == 1: return 1, environments.LightningEnvironment()
     if tasks != devices or tasks % nodes:
-        words = "srun has started other processes than share a batch."
-        refusing(ParameterError)(words, "devices", devices, f"{tasks} on {nodes} nodes", "Give srun as many, evenly.")
-    os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(tasks // nodes))  # Lightning wants to be told
-    return nodes, environments.SLURMEnvironment(auto_requeue=False)  # `Checkpoint` answers signals
+        words = "srun has started other processes than share a batch.", "devices", devices
+        refusing(ParameterError)(*words, f"{tasks} on {nodes} nodes", "Give srun as many, evenly.")
+    os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(tasks // nodes))  # Lightning asks for it
+    return nodes, environments.SLURMEnvironment(auto_requeue=False)  # `Checkpoint` hears signals
 
 # %% ../../nbs/learning/06_loop.ipynb #043a8eec
 def make_trainer(config: FitConfig, folder: str | Path, callbacks: list[L.Callback], devices: int = 1) -> L.Trainer:

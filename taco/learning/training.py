@@ -279,7 +279,8 @@ def train(
     the loss is not a number; `SystemExit` (143) or `KeyboardInterrupt` after a signal, with a checkpoint in `folder`.
     """
     folder, config = Path(folder), changed(config, size=store.size)  # the side is a fact of the data
-    sampler, first = new_sampler(store, tasks, config), config.devices == 1 or rank_zero_only.rank == 0
+    sampler = new_sampler(store, tasks, config)
+    first = config.devices == 1 or rank_zero_only.rank == 0
     with disk_errors(folder): folder.mkdir(parents=True, exist_ok=True)
     with take(folder) if first else nullcontext():
         if not fresh: config = as_begun(config, folder)
