@@ -27,10 +27,12 @@ $(VENV)/.ready: requirements.lock settings.ini setup.py pyproject.toml
 
 # where real datasets lie, for a profile that wants to know it
 given = $(if $(DATA),data=$(abspath $(DATA))) $(if $(CARDS),cards=$(abspath $(CARDS)))
+# on this machine, or ON=slurm or ON=kubernetes: a step is a job there, see nbs/guides/many_machines.ipynb
+where = $(if $(ON),--workflow-profile profiles/$(ON),--cores $(CORES) --rerun-incomplete --rerun-triggers params mtime)
 # $(call run,TARGET): one target of the Snakefile for PROFILE, then its figures
 define run
 	@echo "── profile $(PROFILE), $(1): $$(sed -n 's/^description: *//p' profiles/$(PROFILE).yaml)"
-	@$(BIN)/python -m tools.steps $(1) --cores $(CORES) --config profile=$(PROFILE) $(given) --quiet host rules --rerun-incomplete --rerun-triggers params input mtime
+	@$(BIN)/python -m tools.steps $(1) $(where) --config profile=$(PROFILE) $(given) --quiet host rules
 	@$(BIN)/taco publish $(PROFILE)
 endef
 
@@ -62,7 +64,7 @@ test: env  ## run the tests that a change should pass (under 8 minutes on two co
 	@echo "── tests, including every notebook (under 8 minutes on two cores)"
 	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -q --durations 8 -m "not long" tests
 
-test-long: env  ## what takes long and seldom breaks: the whole smoke profile, campaigns of kills, faults and hostile commands (about 10 minutes on two cores)
+test-long: env  ## what takes long and seldom breaks: the whole smoke profile, campaigns of kills, faults and hostile commands (about 10 minutes on two cores, and twice that for the smoke profile through Slurm, where it can be had)
 	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -q --durations 8 -m long tests
 
 test-all: test test-long  ## both

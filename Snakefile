@@ -9,6 +9,9 @@
 #
 # A profile may run an experiment more than once: a section `train_seed1: {experiment: train, seed: 1}` is a step of its
 # own, and `{train_seed1}` in the parameters of another step is its folder, and makes that step need it.
+#
+# On many machines (`--workflow-profile profiles/slurm`, see nbs/guides/many_machines.ipynb) a step is a job, and so is
+# each dataset that is packed; `steps` and `spread` in the configuration say what a job asks for.
 import functools
 import json
 import sys
@@ -43,8 +46,9 @@ WHOLE = ("pack", "ums_rep", "sequence_ssl", "affinity", "grouping")
 TRAININGS = ("train", "image_contrast")
 DEVICE = (PROFILE.get("shared") or {}).get("device", "auto")
 ON_CPU = (pick_device().type if DEVICE == "auto" else DEVICE) == "cpu"  # a graph of another machine's can be planned
-THREADS = dict.fromkeys(WHOLE, workflow.cores)
-THREADS |= dict.fromkeys(TRAININGS, max(1, min(2, workflow.cores // 2) if ON_CPU else workflow.cores // 3))
+CORES = workflow.resource_settings.cores or 1  # on many machines nobody says; there `steps` says what each job gets
+THREADS = dict.fromkeys(WHOLE, CORES)
+THREADS |= dict.fromkeys(TRAININGS, max(1, min(2, CORES // 2) if ON_CPU else CORES // 3))
 
 
 def code_of(name):
@@ -62,17 +66,42 @@ def steps_behind(step):
     return own + max((steps_behind(other) for other, needs in STEPS.items() if step in needs), default=0)
 
 
+def file(path):
+    "A file of a run; where a volume is mounted on all machines, one that Snakemake does not copy for them."
+    return local(path) if config.get("mounted") else path
+
+
+def done(step): return file(f"{FOLDERS[step]}/done.json")
+
+
+def asked(step):
+    "What the job of a step asks for on another machine: cores, and resources as Snakemake calls them. Here: nothing."
+    if not config.get("steps"): return THREADS.get(step_experiment(PROFILE, step), 1), {}
+    wanted = {}
+    for name in ("all", step_experiment(PROFILE, step), step): wanted |= config["steps"].get(name) or {}
+    wanted = {{"memory": "mem_mb", "minutes": "runtime"}.get(name, name): value for name, value in wanted.items()}
+    return wanted.pop("cores"), {name: value for name, value in wanted.items() if value}
+
+
+def packed_apart(step):
+    "Name of a file → name of a dataset, for those that a step packs, if each is a job of its own."
+    if not config.get("spread") or step_experiment(PROFILE, step) != "pack": return {}
+    from tools.pack_one import names_of
+    names = names_of(plan(PROFILE, step, FOLDERS))
+    return {f"{Path(name).stem}-{sha256(name.encode()).hexdigest()[:8]}": name for name in names}
+
+
 def results_of(part):
     "What the steps of a part leave behind; TaCo's are those of no other part."
     others = [name for names in PARTS.values() for name in names]
     def mine(name): return name in PARTS[part] if part in PARTS else name not in others
-    return [f"{folder}/done.json" for step, folder in FOLDERS.items() if mine(step_experiment(PROFILE, step))]
+    return [done(step) for step in FOLDERS if mine(step_experiment(PROFILE, step))]
 
 
 localrules: all, taco, unified, sequences, transfer
 
 rule all:
-    input: [f"{folder}/done.json" for folder in FOLDERS.values()]
+    input: [done(step) for step in FOLDERS]
 
 rule taco:
     input: results_of("taco")
@@ -87,14 +116,30 @@ rule transfer:
     input: results_of("transfer")
 
 for step, needs in STEPS.items():
+    cores, more = asked(step)
+    apart = packed_apart(step)
+    if apart:
+        rule:
+            name: f"{step}_dataset"
+            output: temp(file(f"{FOLDERS[step]}/.packed/{{mark}}"))
+            params:
+                dataset=lambda wildcards, apart=apart: apart[wildcards.mark],
+                given=lambda wildcards, step=step: json.dumps(plan(PROFILE, step, FOLDERS)),
+                code=lambda wildcards: code_of("pack"),
+            threads: cores
+            resources: **more
+            priority: steps_behind(step) if workflow.is_main_process else 0
+            shell: "{PYTHON} -m tools.pack_one {params.dataset:q} {params.given:q} {output:q} --threads {threads}"
     rule:
         name: step
-        input: [f"{FOLDERS[need]}/done.json" for need in needs]
-        output: f"{FOLDERS[step]}/done.json"
+        input: map(done, needs), [file(f"{FOLDERS[step]}/.packed/{mark}") for mark in apart]
+        output: done(step)
         params:
             experiment=step_experiment(PROFILE, step),
-            given=json.dumps(plan(PROFILE, step, FOLDERS)),
-            code=code_of(step_experiment(PROFILE, step)),
-        threads: THREADS.get(step_experiment(PROFILE, step), 1)
-        priority: steps_behind(step)
+            # asked when a job is planned: a process that was started for one of them needs no other's
+            given=lambda wildcards, step=step: json.dumps(plan(PROFILE, step, FOLDERS)),
+            code=lambda wildcards, step=step: code_of(step_experiment(PROFILE, step)),
+        threads: cores
+        resources: **more
+        priority: steps_behind(step) if workflow.is_main_process else 0
         shell: "{PYTHON} -c 'from taco.cli.main import main; main()' run {params.experiment} --threads {threads} --json {params.given:q}"

@@ -22,6 +22,8 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(), "clip": cfg.get("clip_requirements", "").split(),
                     "bench": cfg.get("bench_requirements", "").split(),
-                    "imagenet": cfg.get("imagenet_requirements", "").split()},
+                    "imagenet": cfg.get("imagenet_requirements", "").split(),
+                    "slurm": cfg.get("slurm_requirements", "").split(),
+                    "kubernetes": cfg.get("kubernetes_requirements", "").split()},
     entry_points={"console_scripts": cfg["console_scripts"].split("\n")},
 )

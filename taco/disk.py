@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -19,7 +20,8 @@ from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['REST', 'exchange', 'put', 'sweep', 'hidden', 'bytes_digest', 'file_digest', 'folder_digests', 'seal_of', 'sealed']
+__all__ = ['REST', 'HERE', 'exchange', 'put', 'sweep', 'hidden', 'bytes_digest', 'file_digest', 'folder_digests', 'seal_of',
+           'sealed']
 
 # %% ../nbs/00_disk.ipynb #49408535
 def exchange(one: Path, other: Path) -> bool:
@@ -54,9 +56,21 @@ def put(spare: Path, path: Path) -> None:
             if not at_it: raise
     raise OSError(errno.EBUSY, "another process keeps writing here", str(path))
 
-# %% ../nbs/00_disk.ipynb #a85c18c9
+# %% ../nbs/00_disk.ipynb #c3f4d92f
 REST = ".taco"  # the end of the names of hidden folders
+_NODE = os.uname().nodename if hasattr(os, "uname") else ""
+HERE = f"-h{hashlib.sha256(_NODE.encode()).hexdigest()[:6]}"  # before it: the machine that has made one
 
+def _elsewhere(folder: Path) -> bool:
+    "Whether a hidden folder was made by another machine, whose locks may not be seen here."
+    made = re.search(r"-h[0-9a-f]{6}$", folder.name.removesuffix(REST))
+    return made is not None and made[0] != HERE
+
+def _young(folder: Path, age: float) -> bool:
+    "Whether it was last written to less than `age` seconds ago."
+    return time.time() - max(p.stat().st_mtime for p in (folder, *folder.rglob("*"))) < age
+
+# %% ../nbs/00_disk.ipynb #a85c18c9
 def _lock(folder: Path) -> int:
     "A descriptor that holds a lock on a folder. Raises `BlockingIOError` when another has it, `OSError` without locks."
     try:
@@ -75,11 +89,11 @@ def sweep(folder: str | Path, age: float = 3600) -> None:
     with contextlib.suppress(OSError):
         for rest in [Path(e) for e in os.scandir(folder) if e.name[0] == "." and e.name.endswith(REST) and e.is_dir()]:
             held = None
+            if _elsewhere(rest) and _young(rest, age): continue
             try: held = _lock(rest)
             except (BlockingIOError, FileNotFoundError): continue  # its writer lives; or another sweeps
             except OSError:
-                if time.time() - max(p.stat().st_mtime for p in (rest, *rest.rglob("*"))) < age:
-                    continue
+                if _young(rest, age): continue
             for old in rest.glob("before/*"):
                 if not (folder / old.name).exists(): os.rename(old, folder / old.name)
             shutil.rmtree(rest, ignore_errors=True)
@@ -91,7 +105,7 @@ def hidden(path: Path) -> Generator[Path]:
     "A hidden folder beside `path`, locked; removed at the end."
     held, folder = None, path
     for _ in range(100):
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", suffix=REST, dir=path.parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", suffix=HERE + REST, dir=path.parent))
         try: held = _lock(folder)
         except (BlockingIOError, FileNotFoundError): continue  # somebody who sweeps was faster
         except OSError: break  # no locks here

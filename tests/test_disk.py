@@ -128,3 +128,16 @@ def test_digests(tmp_path):
     about = sealed({"b": 1, "a": (1, 2.5), 3: None, "digest": "an old one"})
     assert list(about)[-1] == "digest" and seal_of(about) == about["digest"]
     assert seal_of(about | {"b": 2}) != about["digest"]
+
+
+def test_what_another_machine_writes_is_left_for_an_hour_whatever_locks_say(tmp_path):
+    "A network disk may keep locks to each machine: then everybody gets every lock."
+    other = "-h123456" if disk.HERE != "-h123456" else "-h654321"
+    for name in (f".there-12345678{other}{REST}", f".here-12345678{disk.HERE}{REST}"): (tmp_path / name).mkdir()
+    with atomic(tmp_path / "mine") as spare:
+        assert spare.parent.name.endswith(disk.HERE + REST)
+        spare.write_text("x")
+    assert sorted(os.listdir(tmp_path)) == [f".there-12345678{other}{REST}", "mine"]
+    os.utime(tmp_path / f".there-12345678{other}{REST}", (time.time() - 7200,) * 2)
+    sweep(tmp_path)
+    assert os.listdir(tmp_path) == ["mine"]

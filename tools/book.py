@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 ROOMS = dict(data="Data", tasks="Tasks", learning="Learning", atlas="Atlas", transfer="Transfer", workflow="Workflow",
              cli="Command line")
-GUIDES = ("own_task", "own_dataset", "readers", "new_task")
+GUIDES = ("own_task", "own_dataset", "readers", "new_task", "many_machines")
 PROFILES = ("quick", "study", "gpu", "real", "real_gpu", "ask")
 ANCHOR = r"(\]\((?:[\w./-]+\.ipynb)?#)([\w-]+)(?=\))"
 CONFIG = dict(

@@ -55,10 +55,14 @@ def steps_of(pid: int) -> list[psutil.Process]:
     return found
 
 
-def hand_on(pid: int, came: list[int], told: dict[int, int]) -> None:
-    "Let a Snakemake start nothing more, and its steps have every signal that came, once (`told`: how many each had)."
+def hand_on(pid: int, came: list[int], told: dict[int, int], far: bool = False) -> None:
+    """Let a Snakemake start nothing more, and its steps have every signal that came, once (`told`: how many each had).
+
+    Steps that are jobs of a cluster (`far`) are taken back by Snakemake itself: the cluster tells them.
+    """
     if pid not in told:
-        with contextlib.suppress(OSError): os.kill(pid, signal.SIGTERM)  # it waits for its steps
+        # told so, it waits for its steps; interrupted, it takes its jobs back
+        with contextlib.suppress(OSError): os.kill(pid, signal.SIGINT if far else signal.SIGTERM)
     told[pid] = len(came)
     for step in steps_of(pid):
         for number in came[told.get(step.pid, 0):]:
@@ -75,7 +79,7 @@ def follow(command: list[str], lock: Lock, every: float = .2) -> int:
     child = subprocess.Popen(command, pass_fds=held, start_new_session=True)  # Ctrl-C comes to us alone
     try:
         while (status := _status(child, every)) is None:
-            if came: hand_on(child.pid, list(came), told)
+            if came: hand_on(child.pid, list(came), told, "--workflow-profile" in command)
     finally:
         for number, handler in before.items(): signal.signal(number, handler)
     if not came or status == 0: return status if status >= 0 else 128 - status

@@ -36,6 +36,7 @@ class Checkpoint(L.Callback):
         self.saved, self.first = time.monotonic(), trainer.is_global_zero
         # Lightning has laid a handler of its own over ours, which throws the training out of its step
         if self.ours(): signal.signal(signal.SIGTERM, self.note)
+        self.begin_together(trainer)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         stop, late = self.agreed(trainer)
@@ -60,6 +61,18 @@ def agreed(self: Checkpoint, trainer) -> tuple[bool, bool]:
     number, late = trainer.strategy.reduce(together, reduce_op="max").tolist()
     if number and self.signal is None: self.signal = int(number)  # what one hears stops all
     return number > 0, late > 0
+
+# %% ../../nbs/learning/08_checkpoint.ipynb #e0d80527
+@patch
+def begin_together(self: Checkpoint, trainer) -> None:
+    "Raise `EncoderError` when processes that share a batch begin at different steps."
+    if trainer.world_size == 1: return
+    both = torch.tensor([trainer.global_step, -trainer.global_step], device=trainer.strategy.root_device)
+    last, first = trainer.strategy.reduce(both, reduce_op="max").tolist()
+    if last == -first: return
+    refusing(EncoderError, file=self.file)(
+        "Not all processes see the same checkpoint.", "step", f"from {-first} to {last}", "the same step for all",
+        "Use a folder that all machines share. Was it just written? Then start again in a minute.")
 
 # %% ../../nbs/learning/08_checkpoint.ipynb #ea35e6ca
 @patch

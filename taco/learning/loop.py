@@ -22,13 +22,14 @@ import numpy as np
 import pandas as pd
 import torch
 from fastcore.basics import patch
+from lightning.pytorch.plugins import environments
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 # %% auto #0
 __all__ = ['FitConfig', 'schedule', 'lightning_precision', 'Fit', 'Steps', 'step_generator', 'one_thread', 'History',
-           'in_notebook', 'over_last', 'make_trainer', 'quiet', 'fit', 'count_flops']
+           'in_notebook', 'over_last', 'started_by', 'make_trainer', 'quiet', 'fit', 'count_flops']
 
 # %% ../../nbs/learning/06_loop.ipynb #21159953
 from taco.base import (
@@ -241,19 +242,31 @@ def write(self: History) -> None:
     table = pd.DataFrame(self.rows, columns=["step", "loss", "lr", "samples_per_s"])
     with atomic(self.file) as spare: table.to_csv(spare, index=False)
 
+# %% ../../nbs/learning/06_loop.ipynb #d5f24a11
+def started_by(devices: int) -> tuple[int, environments.ClusterEnvironment]:
+    "Machines of the processes that share a batch, and who starts these: `srun`, else Lightning."
+    tasks, nodes = (int(os.environ.get(f"SLURM_STEP_NUM_{n}", 1)) for n in ("TASKS", "NODES"))
+    if devices == 1 or tasks == 1: return 1, environments.LightningEnvironment()
+    if tasks != devices or tasks % nodes:
+        words = "srun has started other processes than share a batch.", "devices", devices
+        refusing(ParameterError)(*words, f"{tasks} on {nodes} nodes", "Give srun as many, evenly.")
+    os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(tasks // nodes))  # Lightning asks for it
+    return nodes, environments.SLURMEnvironment(auto_requeue=False)  # `Checkpoint` hears signals
+
 # %% ../../nbs/learning/06_loop.ipynb #043a8eec
 def make_trainer(config: FitConfig, folder: str | Path, callbacks: list[L.Callback], devices: int = 1) -> L.Trainer:
     "Lightning's trainer for this configuration; with several `devices`, they share each batch."
     device = pick_device(config.device)
     if device.type == "cpu": keep_memory()
-    chosen = [device.index] if device.index is not None and devices == 1 else devices
+    nodes, environment = started_by(devices)
+    chosen = [device.index] if device.index is not None and devices == 1 else devices // nodes
     strategy = "auto" if devices == 1 else "ddp_notebook" if hasattr(sys, "ps1") else "ddp"
     return L.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type), devices=chosen, strategy=strategy,
-        precision=lightning_precision(config, device), benchmark=device.type == "cuda",
-        sync_batchnorm=devices > 1 and device.type == "cuda", max_steps=config.steps, max_epochs=-1,
-        callbacks=callbacks, default_root_dir=folder, logger=False, use_distributed_sampler=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+        num_nodes=nodes, plugins=environment, precision=lightning_precision(config, device),
+        benchmark=device.type == "cuda", sync_batchnorm=devices > 1 and device.type == "cuda", max_epochs=-1,
+        max_steps=config.steps, callbacks=callbacks, default_root_dir=folder, use_distributed_sampler=False,
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
 
 @contextmanager
 def quiet() -> Generator[None]:

@@ -280,7 +280,8 @@ def train(
     >>> encoder = taco.train(store, None, taco.TrainConfig.of(steps=2, width=.1), "run", progress=False)
     """
     folder, config = Path(folder), changed(config, size=store.size)  # the side is a fact of the data
-    sampler, first = new_sampler(store, tasks, config), rank_zero_only.rank == 0
+    sampler = new_sampler(store, tasks, config)
+    first = config.devices == 1 or rank_zero_only.rank == 0
     with disk_errors(folder): folder.mkdir(parents=True, exist_ok=True)
     with take(folder) if first else nullcontext():
         if not fresh: config = as_begun(config, folder)

@@ -38,7 +38,7 @@ from .seal import BEFORE, DONE, FINISHING, check_needs, faults, seal
 __all__ = ['short_place', 'private_sockets', 'kernels', 'passing_on', 'stopped', 'failure', 'died', 'earlier_result', 'execute']
 
 # %% ../../nbs/workflow/02_execute.ipynb #027ad63d
-def short_place(longest: int = 70) -> str | None:
+def short_place(longest: int = 60) -> str | None:
     "A folder for sockets, whose own path leaves room for their names; None where there is none."
     usual = (tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR"), "/tmp", "/dev/shm", "/var/tmp")
     fits = [p for p in usual if p and len(os.fsencode(p)) <= longest and os.access(p, os.W_OK | os.X_OK)]
