@@ -5,6 +5,7 @@
 # %% ../../nbs/learning/08_checkpoint.ipynb #613ff753
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -17,11 +18,12 @@ from pathlib import Path
 import lightning.pytorch as L
 import torch
 from fastcore.basics import patch
+from lightning.pytorch.plugins import environments
 
-from ..base import EncoderError, atomic, refusing
+from ..base import EncoderError, ParameterError, atomic, refusing
 
 # %% auto #0
-__all__ = ['SECONDS', 'Checkpoint', 'read_step']
+__all__ = ['SECONDS', 'Checkpoint', 'read_step', 'started_by']
 
 # %% ../../nbs/learning/08_checkpoint.ipynb #ba456952
 SECONDS = 30.  # between two checkpoints, at most, but for the length of a step
@@ -116,3 +118,14 @@ def read_step(file: Path) -> int:
         refuse("The checkpoint cannot be read.", None, type(error).__name__, cause=error)
     if damaged: refuse("The checkpoint is damaged.", damaged, "another checksum than was written")
     return step
+
+# %% ../../nbs/learning/08_checkpoint.ipynb #d5f24a11
+def started_by(devices: int) -> tuple[int, environments.ClusterEnvironment]:
+    "Machines of the processes that share a batch, and who starts these: `srun`, else Lightning."
+    tasks, nodes = (int(os.environ.get(f"SLURM_STEP_NUM_{n}", 1)) for n in ("TASKS", "NODES"))
+    if devices == 1 or tasks == 1: return 1, environments.LightningEnvironment()
+    if tasks != devices or tasks % nodes:
+        words = "srun has started other processes than share a batch.", "devices", devices
+        refusing(ParameterError)(*words, f"{tasks} on {nodes} nodes", "Give srun as many, evenly.")
+    os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(tasks // nodes))  # Lightning asks for it
+    return nodes, environments.SLURMEnvironment(auto_requeue=False)  # `Checkpoint` hears signals

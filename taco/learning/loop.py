@@ -22,14 +22,13 @@ import numpy as np
 import pandas as pd
 import torch
 from fastcore.basics import patch
-from lightning.pytorch.plugins import environments
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 # %% auto #0
 __all__ = ['FitConfig', 'schedule', 'lightning_precision', 'Fit', 'Steps', 'step_generator', 'one_thread', 'History',
-           'in_notebook', 'over_last', 'started_by', 'make_trainer', 'quiet', 'fit', 'count_flops']
+           'in_notebook', 'over_last', 'make_trainer', 'quiet', 'fit', 'count_flops']
 
 # %% ../../nbs/learning/06_loop.ipynb #21159953
 from taco.base import (
@@ -43,7 +42,7 @@ from taco.base import (
     pick_device,
     refusing,
 )
-from .checkpoint import Checkpoint, read_step
+from .checkpoint import Checkpoint, read_step, started_by
 from .until import Until
 from ..lock import PARENT
 
@@ -241,17 +240,6 @@ def write(self: History) -> None:
     if self.file is None: return
     table = pd.DataFrame(self.rows, columns=["step", "loss", "lr", "samples_per_s"])
     with atomic(self.file) as spare: table.to_csv(spare, index=False)
-
-# %% ../../nbs/learning/06_loop.ipynb #d5f24a11
-def started_by(devices: int) -> tuple[int, environments.ClusterEnvironment]:
-    "Machines of the processes that share a batch, and who starts these: `srun`, else Lightning."
-    tasks, nodes = (int(os.environ.get(f"SLURM_STEP_NUM_{n}", 1)) for n in ("TASKS", "NODES"))
-    if devices == 1 or tasks == 1: return 1, environments.LightningEnvironment()
-    if tasks != devices or tasks % nodes:
-        words = "srun has started other processes than share a batch.", "devices", devices
-        refusing(ParameterError)(*words, f"{tasks} on {nodes} nodes", "Give srun as many, evenly.")
-    os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(tasks // nodes))  # Lightning asks for it
-    return nodes, environments.SLURMEnvironment(auto_requeue=False)  # `Checkpoint` hears signals
 
 # %% ../../nbs/learning/06_loop.ipynb #043a8eec
 def make_trainer(config: FitConfig, folder: str | Path, callbacks: list[L.Callback], devices: int = 1) -> L.Trainer:

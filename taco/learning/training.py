@@ -271,17 +271,16 @@ def train(
     callbacks: Sequence[L.Callback] = (),
 ) -> PairEncoder:
     """Train on the records of the split "train"; write `encoder/`, `history.csv` and `run.json` to `folder`.
-    A folder with the checkpoint of the same run is resumed, a finished one is only loaded. Returns the
-    encoder on the CPU in evaluation mode. Raises `TacoError` when the folder belongs to another run or another
-    process trains in it, `TaskError` and `StoreError` for tasks and records that cannot be used, `EncoderError` when
-    the loss is not a number; `SystemExit` (143) or `KeyboardInterrupt` after a signal, with a checkpoint in `folder`.
+    A folder with the checkpoint of the same run is resumed, a finished one only loaded. Returns the encoder on the CPU
+    in evaluation mode. Raises `TacoError` for a folder of another run or where another process trains, `TaskError` and
+    `StoreError` for tasks and records that cannot be used, `EncoderError` for a loss that is no number; `SystemExit`
+    (143) or `KeyboardInterrupt` after a signal, with a checkpoint in `folder`.
 
     >>> store = taco.Store.open([taco.pack("drive", source="phantom", subjects=8)])
     >>> encoder = taco.train(store, None, taco.TrainConfig.of(steps=2, width=.1), "run", progress=False)
     """
     folder, config = Path(folder), changed(config, size=store.size)  # the side is a fact of the data
-    sampler = new_sampler(store, tasks, config)
-    first = config.devices == 1 or rank_zero_only.rank == 0
+    sampler, first = new_sampler(store, tasks, config), config.devices == 1 or rank_zero_only.rank == 0
     with disk_errors(folder): folder.mkdir(parents=True, exist_ok=True)
     with take(folder) if first else nullcontext():
         if not fresh: config = as_begun(config, folder)
