@@ -273,9 +273,8 @@ def test_a_file_is_not_believed_more_than_fits_into_it(tmp_path):
         with pytest.raises(DataError) as error: stored_pixels(open_dicom(file), file)
         refused(error, "far more than it can", "a.dcm")
     at = whole.rindex(b"\xe0\x7f\x10\x00") + 8
-    file.write_bytes(whole[:at] + b"\xfe\xff\xff\xff" + whole[at + 4:])  # four gigabytes of pixels
-    with pytest.raises(DataError) as error: stored_pixels(open_dicom(file), file)
-    refused(error, "a.dcm")
+    file.write_bytes(whole[:at] + b"\xfe\xff\xff\xff" + whole[at + 4:])  # says four gigabytes, and all pixels are there
+    assert stored_pixels(open_dicom(file), file).shape == (1, 8, 9)
 
 
 def test_what_is_packed_as_a_whole_is_no_bomb(tmp_path, monkeypatch):
