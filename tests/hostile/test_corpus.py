@@ -64,7 +64,7 @@ def refuse(*words): raise DataError("No.", file=words[0] if words else None)
 def far(): raise DataError("No.", file="a.png") from MemoryError()
 
 
-def grow(): return len([np.ones(2**27) for _ in range(4)])
+def grow(): return len(np.empty(2**28))
 
 
 def spin():
@@ -107,9 +107,17 @@ def test_the_table_counts():
     assert (row["files"], row["refused"], row["faults"], row["seconds"]) == (2, 1, 1, 10)
 
 
-def test_the_command_writes_its_table(tmp_path, capsys):
-    assert main(["finished run", "--count", "1", "--out", str(tmp_path / "t.csv")]) == 0
-    assert (tmp_path / "t.csv").read_text().startswith("kind,mutation,files") and "1 kinds" in capsys.readouterr().out
+@pytest.mark.parametrize("found, status", [(["refused", "same"], 0), (["refused", "raw"], 1)])
+def test_the_command_writes_its_table_and_says_what_is_wrong(found, status, tmp_path, capsys, monkeypatch):
+    few = [Case("PNG", "a.png", "cut short", Verdict(what)) for what in found]
+    monkeypatch.setattr("benchmarks.hostile.corpus", lambda *_: few)
+    assert main(["--out", str(tmp_path / "t.csv")]) == status
+    said = capsys.readouterr().out
+    assert "2 files of 1 kinds" in said and ("a.png, cut short: raw" in said) == bool(status)
+    assert (tmp_path / "t.csv").read_text().startswith("kind,mutation,files")
+
+
+def test_a_kind_that_is_none(tmp_path):
     assert main(["no such kind", "--out", str(tmp_path / "u.csv")]) == 2 and not (tmp_path / "u.csv").exists()
 
 

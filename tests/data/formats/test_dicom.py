@@ -260,3 +260,29 @@ def test_a_palette_of_full_depth(tmp_path):
         tables[f"{colour}PaletteColorLookupTableData"] = np.array(values, "<u2").tobytes()
     path = dicom(tmp_path / "a.dcm", np.eye(2, dtype=np.uint8), PhotometricInterpretation="PALETTE COLOR", **tables)
     assert units(path)[0].tolist() == [[65535, 300, 5], [0, 0, 0]]
+
+
+def test_a_file_is_not_believed_more_than_fits_into_it(tmp_path):
+    file = dicom(tmp_path / "a.dcm", np.zeros((8, 9), np.uint16))
+    whole = file.read_bytes()
+    for more in (dict(NumberOfFrames=2**31 - 1), dict(Rows=65535, Columns=65535)):
+        data = pydicom.dcmread(dicom(file, np.zeros((8, 9), np.uint16), **more))
+        data.filename = str(file)
+        with pytest.raises(DataError) as error: stored_pixels(data, file)
+        refused(error, "far more than it can", "a.dcm")
+        with pytest.raises(DataError) as error: stored_pixels(open_dicom(file), file)
+        refused(error, "far more than it can", "a.dcm")
+    at = whole.rindex(b"\xe0\x7f\x10\x00") + 8
+    file.write_bytes(whole[:at] + b"\xfe\xff\xff\xff" + whole[at + 4:])  # says four gigabytes, and all pixels are there
+    assert stored_pixels(open_dicom(file), file).shape == (1, 8, 9)
+
+
+def test_what_is_packed_as_a_whole_is_no_bomb(tmp_path, monkeypatch):
+    deflated = dict(syntax=pydicom.uid.DeflatedExplicitVRLittleEndian)
+    pixels = np.arange(72, dtype=np.uint16).reshape(8, 9)
+    file = dicom(tmp_path / "a.dcm", pixels, **deflated)
+    assert (stored_pixels(open_dicom(file), file)[0] == pixels).all()
+    monkeypatch.setattr("taco.data.formats.dicom.VOXELS", 10_000)
+    dicom(file, np.zeros((1000, 900), np.uint16), **deflated)
+    with pytest.raises(DataError) as error: open_dicom(file)
+    refused(error, "far more than it can", "a.dcm")

@@ -128,3 +128,30 @@ def test_a_fortran_array_that_broke_off(tmp_path):
 )
 def test_where_the_channels_are(shape, first):
     assert channels_first(shape) is first
+
+
+def of_shape(path: Path, shape: str, zeros: int) -> Path:
+    "An .npz whose array says that it has a shape, and has so many bytes."
+    text = b"{'descr': '|u1', 'fortran_order': False, 'shape': %s, }\n" % shape.encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as held:
+        held.writestr("x.npy", b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + bytes(zeros))
+    return path
+
+
+@pytest.mark.parametrize("shape, zeros", [
+    ("(1000000000000, 4, 4)", 64), ("(1, 90000000)", 90_000_000), ("(4294967296, 4294967296, 4294967296)", 64),
+])
+def test_an_array_is_not_believed_more_than_fits_into_its_file(shape, zeros, tmp_path):
+    file = of_shape(tmp_path / "a.npz", shape, zeros)
+    with pytest.raises(DataError) as error: Stream(file, "x")
+    refused(error, "a.npz")
+    assert Stream(of_shape(tmp_path / "b.npz", "(4, 1000, 1000)", 4_000_000), "x").row(3).shape == (1000, 1000)
+
+
+def test_a_pipe_is_not_waited_for_and_many_names_take_no_time(tmp_path):
+    os.mkfifo(tmp_path / "a.npz")
+    with pytest.raises(DataError) as error: npz_keys(tmp_path / "a.npz")
+    refused(error, "a.npz", "no file")
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as held:
+        for n in range(20_000): held.writestr(f"{n}.npy", b"")
+    assert len(npz_keys(tmp_path / "b.npz")) == 20_000

@@ -166,3 +166,11 @@ def test_noise_of_compression_in_any_container_is_no_foreground(tmp_path, name, 
         refuses(lambda: labels(pixels, rule, str(tmp_path / name)), "colour image", "tolerance")
         rule = {"colours": {"#000000": 0, "#ffffff": 1}, "tolerance": 127}
     assert labels(pixels, rule, str(tmp_path / name)) == (drawn > 0).tolist()
+
+
+def test_numbers_beyond_all_measure_are_refused():
+    for large in (3.4e38, -3.4e38, 1e300):
+        image = np.array([[0, large], [1, 2]])
+        with pytest.raises(DataError) as error: to_unit(image, file="a.tif")
+        told(error, "beyond all measure", "a.tif", "missing pixels")
+    assert (to_unit(np.array([[0.0, 1e29]])) == [[[0, 1]]]).all()
