@@ -162,8 +162,10 @@ def judged(
     "What becomes of a file, read in a child of this process."
     out, into = os.pipe()
     sys.stdout.flush()
+    gc.freeze()  # or else the child, when it collects, touches and so copies all memory of this process
     child = os.fork()
-    if not child:
+    if child: gc.unfreeze()
+    else:
         try:
             os.close(out)
             _child(read, names, inside, into)
