@@ -109,7 +109,7 @@ def take(
     "Take the lock of a folder that is there. Raises `BusyError` that names the holder."
     folder = Path(folder).resolve()
     if fcntl is None or str(folder) in _HELD or is_under(folder): return Lock(folder)
-    until, told = time.monotonic() + max(wait, .2), False  # a reader of `holder` has it for a moment
+    until, told = time.monotonic() + max(wait, .2), False  # who reads `holder` has it for a moment
     while True:
         descriptor, who = _try(folder / NAME)
         if descriptor is not None: break

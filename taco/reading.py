@@ -270,7 +270,7 @@ def check_files(
 
 # %% ../nbs/04_reading.ipynb #03279d73
 def steadily(folder: str | Path, read: Callable[[Path], Any], tries: int = 20) -> Any:
-    "`read(folder)`; once more each time that it failed and the folder was replaced in the meantime."
+    "`read(folder)`; once more each time that it failed and the folder was replaced meanwhile."
     folder = Path(folder)
     def state() -> tuple:
         try: return folder.stat().st_ino, folder.stat().st_dev

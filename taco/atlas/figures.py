@@ -205,7 +205,7 @@ def draw_sheet(
 def scatter_labels(
     ax, xy: np.ndarray, labels: pd.Series, colours: dict, markers: dict | None = None, size: float = 3,
 ) -> None:
-    "Points (N, 2) by label; in random order so that none hides another, as a bitmap inside the SVG."
+    "Points (N, 2) by label; in random order so that none hides another, as a bitmap in the SVG."
     order = np.random.default_rng(0).permutation(len(xy))
     marks = np.array([(markers or {}).get(v, "o") for v in labels])
     for mark in np.unique(marks):

@@ -167,7 +167,7 @@ def query_groups(bank: pd.DataFrame, queries: pd.DataFrame) -> dict[str, np.ndar
 
     Takes tables of pairs; groups without rows are left out.
     """
-    kinds = queries.drop_duplicates("record")["source"].value_counts().index  # the most images first
+    kinds = queries.drop_duplicates("record")["source"].value_counts().index  # most images first
     strange = ~queries["dataset"].isin(set(bank["dataset"])).to_numpy()
     of_kind = {kind: (queries["source"] == kind).to_numpy() for kind in kinds}
     groups = {f"{kind}_images": rows for kind, rows in of_kind.items()} | dict(unseen_datasets=strange)

@@ -212,7 +212,7 @@ def _summary(values: np.ndarray) -> list[float]:
 # %% ../../nbs/atlas/12_relations.ipynb #1909a762
 def relations_by(
     encoders: dict[str, Encoder],
-    known: tuple[Store, pd.DataFrame],  # the bank, and what is asked, as `plan_relations` plans them
+    known: tuple[Store, pd.DataFrame],  # the bank, and what is asked, of `plan_relations`
     asked: tuple[Store, pd.DataFrame],
     alone: bool = False,                # the others as in `relations`
     k: int = 5,

@@ -183,7 +183,7 @@ def refuse_unknown_masks(card: Card) -> None:
 
 # %% ../../nbs/data/14_collection.ipynb #b5ab1c63
 def equal_images(*stores: Store) -> list[list[tuple[str, str, str, str]]]:
-    """Groups of images with equal pixels, in all the stores: (dataset, subject, key, split) of each.
+    """Groups of images with equal pixels, in all stores: (dataset, subject, key, split) of each.
 
     Images of one grey value do not count, nor do those of one subject.
     """

@@ -73,7 +73,7 @@ class Part:
         self.starts = {n: read(f"{n}_start.npy") for n in TABLES}
         self.arrays = {n: self._map(n, len(self)) for n in MAPS}
         self.tables = {n: self._map(n, int(self.starts[n][-1])) for n in TABLES}
-        self.compared = {n: np.zeros(len(self), bool) for n in COLUMNS}  # rows, with their checksums
+        self.compared = {n: np.zeros(len(self), bool) for n in COLUMNS}  # with their checksums
         self.known = np.zeros(len(self), bool)  # rows of which all columns were compared
         self.mapped = dict.fromkeys(COLUMNS, 0)  # rows read since their pages were let go
 

@@ -221,7 +221,7 @@ class PairEncoder(nn.Module):
 
     def forward(self, input: Tensor, output: Tensor, network: Callable | None = None) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) float in [0, 1], S of `config`, twice → features (B, F), unit float32 embedding (B, D).
-        `network` computes them, if it is not `computed`, for example because that has been compiled.
+        `network` computes them, if not `computed`, for example because that has been compiled.
         """
         # to look at values on a GPU costs a wait, which a training does not pay in each step
         check_images(input, output, self.config.size, values=not (self.training and input.is_cuda))
@@ -306,7 +306,7 @@ def save(self: PairEncoder, folder: str | Path) -> Path:
 
 @patch(cls_method=True)
 def load(cls: PairEncoder, folder: str | Path, device: str = "auto") -> PairEncoder:
-    "The encoder saved in `folder`, in evaluation mode. Raises `EncoderError` for what does not fit."
+    "The encoder saved in `folder`, in evaluation mode. Raises `EncoderError` for what cannot fit."
     file, config = (Path(folder) / name for name in FILES)
     for wanted in (file, config):
         if wanted.is_file(): continue

@@ -43,7 +43,7 @@ def known(names: Sequence[str]) -> Sequence[str]:
 # %% ../../nbs/learning/00_randomise.ipynb #c60197c0
 @dataclass(frozen=True)
 class Randomisation:
-    "How far a base image is varied before a task is applied. Raises `ParameterError`, out of range."
+    "How far a base image is varied before a task is done. Raises `ParameterError`, out of range."
     zoom: float = 1.6      # largest magnification of the cropped view; 1: the whole image
     turn: bool = True      # the eight quarter turns and flips
     blend: float = 0.3     # largest weight of another image of the batch

@@ -61,7 +61,7 @@ class TrainConfig:
     objective: str = "contrast"          # one of taco.learning.loss.OBJECTIVES
     reading: float = 0.                  # weight of reading the tasks' settings from the embedding; 0: not asked
     failures: str = "none"               # failed pairs: none, or as negatives or classes, see the loss
-    failed_per_task: int = 2             # how many of a task's pairs are failed, where there are any
+    failed_per_task: int = 2             # how many of a task's pairs are failed, where any are
     failed_kinds: Sequence[str] = ()     # in which ways, of taco.tasks.failure.FAILURE_KINDS; none: in any
     temperature: float = 0.1
     randomise: bool | dict | Randomisation = True  # base-image randomisation
@@ -69,7 +69,7 @@ class TrainConfig:
     seed: int = 0                        # of the initial weights and of every batch
     start: str | None = None             # folder of an encoder to start from; None: random weights
     devices: int = 1                     # GPUs (or processes on a CPU) that share a batch
-    workers: int | None = None           # that make pairs ahead; None: 0 on a CPU, up to 8 for a GPU
+    workers: int | None = None           # that make pairs ahead; None: 0 on a CPU, to 8 for a GPU
     shares: int | None = None            # of a batch, one core each; None: 2 on a CPU, else 1
     compiled: bool | None = None         # the network, by torch.compile; None: as `compiles` finds
 

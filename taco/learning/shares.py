@@ -129,7 +129,7 @@ def decide(self: Fastest) -> None:
 
 # %% ../../nbs/learning/10_shares.ipynb #7fdce22d
 class Shares:
-    "`count` replicas of a module, and who computes them. Raises `ParameterError` for less than one."
+    "`count` replicas of a module, and who computes them. Raises `ParameterError` for none."
     def __init__(self, module: nn.Module, count: int, work: Work, apart: bool = True):
         if count < 1:
             refusing(ParameterError)("A batch has one share at least.", "shares", count, "1 or more")

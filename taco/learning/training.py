@@ -217,7 +217,7 @@ def claim(folder: Path, run: dict) -> None:
 
 def _said(file: Path) -> dict:
     again = "Start afresh with train(..., fresh=True), which deletes this run."
-    return dict(compiled=False) | read_json(file, TacoError, again)  # an earlier version did not say
+    return dict(compiled=False) | read_json(file, TacoError, again)  # earlier ones did not say
 
 # %% ../../nbs/learning/07_training.ipynb #bd9eb9e7
 def as_begun(config: TrainConfig, folder: Path) -> TrainConfig:
@@ -279,7 +279,7 @@ def train(
     >>> store = taco.Store.open([taco.pack("drive", source="phantom", subjects=8)])
     >>> encoder = taco.train(store, None, taco.TrainConfig.of(steps=2, width=.1), "run", progress=False)
     """
-    folder, config = Path(folder), changed(config, size=store.size)  # the side is a fact of the data
+    folder, config = Path(folder), changed(config, size=store.size)  # the side is the data's
     sampler, first = new_sampler(store, tasks, config), config.devices == 1 or rank_zero_only.rank == 0
     with disk_errors(folder): folder.mkdir(parents=True, exist_ok=True)
     with take(folder) if first else nullcontext():

@@ -34,7 +34,7 @@ class Failure:
     on: str                                  # labels or output
     tasks: tuple[str, ...] | None            # names of the tasks that can fail like this; None: all of the families
     families: tuple[str, ...]
-    needs: frozenset[str]                    # what the record must allow beyond the task's own needs
+    needs: frozenset[str]                    # what the record must allow beyond the task's needs
     function: Callable = field(repr=False)
     title: str = ""
 

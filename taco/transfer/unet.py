@@ -83,7 +83,7 @@ def pooled(features: list[Tensor]) -> Tensor:
 
 # %% ../../nbs/transfer/00_unet.ipynb #d2f80bf3
 def conv_norms(net: nn.Module) -> dict[str, Tensor]:
-    "Norm of the weights of each convolution that a normalisation follows, by the name of its block."
+    "Norm of the weights of each convolution that a normalisation follows, by name of its block."
     blocks = {name: block for name, block in net.named_modules() if isinstance(block, Convolution)}
     return {name: block.get_parameter("conv.weight").detach().norm() for name, block in blocks.items()}
 

@@ -196,7 +196,7 @@ def save(self: ImageContrast, folder: str | Path) -> Path:
 
 @patch(cls_method=True)
 def load(cls: ImageContrast, folder: str | Path, device: str = "auto") -> ImageContrast:
-    "The encoder saved in `folder`, in evaluation mode. Raises `EncoderError` for what does not fit."
+    "The encoder saved in `folder`, in evaluation mode. Raises `EncoderError` for what cannot fit."
     file, config = (Path(folder) / name for name in FILES)
     encoder = cls(ImageEncoderConfig.read(config))
     fix = "Give the encoder.json that was saved with these weights."

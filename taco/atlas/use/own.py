@@ -53,8 +53,7 @@ def _by_name(files: list[tuple[str, Path]]) -> dict[str, Path]:
     return found
 
 def _side(folder: Path, word: str, apart: bool) -> dict[str, Path]:
-    """The files of one side by name: those of a sub-folder (`apart`), or those whose names end
-    in `_word`."""
+    "Files of one side by name: of a sub-folder (`apart`), or those whose names end in `_word`."
     if apart:
         return _by_name([(p.stem, p) for p in _images(folder / word)]) if (folder / word).is_dir() else {}
     return _by_name([(p.stem.removesuffix(f"_{word}"), p) for p in _images(folder) if p.stem.endswith(f"_{word}")])
@@ -120,8 +119,7 @@ def _array(file: Path) -> np.ndarray:
 
 # %% ../../../nbs/atlas/use/00_own.ipynb #d4e3865a
 def _stacked(file: Path, words: tuple[str, str]) -> list[tuple[str, list[np.ndarray]]]:
-    """The pairs of one .npz that holds both sides: (N, H, W) or (N, H, W, C), or one pair (H, W)
-    or (H, W, 3)."""
+    "The pairs of an .npz that holds both sides: (N, H, W) or (N, H, W, C), or one pair (H, W) or (H, W, 3)."
     sides = [_archive(file)[w] for w in words]
     if all(a.ndim == 2 or (a.ndim == 3 and a.shape[2] in (3, 4)) for a in sides):
         sides = [a[None] for a in sides]
@@ -194,8 +192,7 @@ def read_folder(
 ) -> tuple[list[str], Tensor, Tensor]:
     """Names, inputs and outputs (N, 3, size, size) float32 in [0, 1] of a folder of pairs.
 
-    Raises `DataError`, naming the file, for an empty folder, files without a partner, unreadable ones, and sides of
-    unequal size.
+    Raises `DataError`, naming the file, for no pairs, no partner, unreadable files and sides of unequal size.
     """
     folder = Path(folder)
     archives = [p for p in (_images(folder) if folder.is_dir() else []) if p.suffix.lower() == ".npz"]
@@ -287,8 +284,7 @@ def embed_pair(
 ) -> np.ndarray:
     """Unit vector (D,) float32 of a pair, or (N, D) of lists.
 
-    Raises `DataError` for unequal numbers or sizes, and for what cannot be read; `EncoderError`
-    for what is no image.
+    Raises `DataError` for unequal numbers, sizes, unreadable files; `EncoderError` for what is no image.
 
     >>> picture = np.random.default_rng(0).integers(0, 255, (80, 80), np.uint8)
     >>> taco.embed_pair(picture, picture[::-1].copy()).shape

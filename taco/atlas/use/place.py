@@ -213,7 +213,7 @@ class Placements:
 
 # %% ../../../nbs/atlas/use/01_place.ipynb #1a92d0ec
 def named_folders(pairs: Any) -> dict[str, Any] | None:
-    "Name → pairs, where several are given; None for one. `ParameterError` for none, or equal names."
+    "Name → pairs, where several are given; None for one. `ParameterError` for none or equal names."
     several = isinstance(pairs, (list, tuple)) and all(isinstance(p, (str, Path)) for p in pairs)
     if not several and not isinstance(pairs, dict): return None
     refuse = refusing(ParameterError)

@@ -88,7 +88,7 @@ def settled_spacing(affine: np.ndarray, stated: np.ndarray) -> np.ndarray:
 
 # %% ../../../nbs/data/formats/10_grid.ipynb #3f077f05
 def possible_spacing(spacing: np.ndarray, file: Path, name: str) -> np.ndarray:
-    "The sizes, which are positive or unknown (NaN). Raises `DataError` naming the field for others."
+    "The sizes, which are positive or unknown (NaN). Raises `DataError`, naming the field."
     spacing = np.asarray(spacing, float)
     if np.isinf(spacing).any() or (spacing <= 0).any():
         refusing(DataError, file=file)(

@@ -192,5 +192,5 @@ def value_names(path: Path, name: str) -> dict[int, str]:
     return {int(number): str(word) for word, number in (names or {}).items()}
 
 def has_array(path: Path, name: str) -> bool:
-    "Whether the file has an array of this name. Raises `DataError` for a name that leads out of it."
+    "Whether the file has an array of this name. Raises `DataError` for a name leading out of it."
     with open_hdf5(path) as file: return _inside(file, name, path) is not None

@@ -22,7 +22,7 @@ __all__ = ['DEFLATE', 'CHANNELS', 'npz_keys', 'Stream', 'channels_first']
 
 # %% ../../../nbs/data/formats/05_npz.ipynb #3da0645a
 def npz_keys(path: Path) -> set[str]:
-    "The names of the arrays. Raises `DataError` for a damaged file, and for one name of two arrays."
+    "The names of the arrays. Raises `DataError` for a damaged file, or one name of two arrays."
     refuse = refusing(DataError, file=path)
     try:
         if not path.is_file(): raise FileNotFoundError("it is no file")  # a pipe would be waited for
@@ -38,6 +38,14 @@ def npz_keys(path: Path) -> set[str]:
 # %% ../../../nbs/data/formats/05_npz.ipynb #751c5213
 DEFLATE = 1100  # bytes that one byte can become at most, and a few
 
+def _check_plain(dtype: np.dtype, file: Path, key: str) -> None:
+    if dtype.kind in "biuf": return
+    refusing(DataError, file=file)(
+        "The array does not hold plain numbers.", key, "Python objects" if dtype.hasobject else dtype,
+        "integers, floats or bools", "Save the array as numbers; objects are never unpacked, for that would run "
+        "code of the file.")
+
+# %% ../../../nbs/data/formats/05_npz.ipynb #7e0655d2
 class Stream:
     "The rows of one array inside an .npz, read forwards without unpacking the rest. Raises `DataError`."
     def __init__(self, file: Path, key: str):
@@ -51,16 +59,11 @@ class Stream:
             archive = zipfile.ZipFile(self.file)
             held = archive.getinfo(self.key + ".npy").compress_size
             self.handle = archive.open(self.key + ".npy")
-            version = np.lib.format.read_magic(self.handle)
-            formats = np.lib.format
-            header = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
+            form, version = np.lib.format, np.lib.format.read_magic(self.handle)
+            header = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
             shape, self.fortran, dtype = header(self.handle)
         except Exception as error: self._damaged(f"{type(error).__name__}: {error}", error)
-        if dtype.kind not in "biuf":
-            refusing(DataError, file=self.file)(
-                "The array does not hold plain numbers.", self.key, "Python objects" if dtype.hasobject else dtype,
-                "integers, floats or bools", "Save the array as numbers; objects are never unpacked, "
-                "for that would run code of the file.")
+        _check_plain(dtype, self.file, self.key)
         if math.prod(shape) * dtype.itemsize > DEFLATE * (held + 1): self._damaged(f"{shape}, of {held} bytes")
         size = math.prod(shape if self.fortran else shape[1:]) * dtype.itemsize
         check_packing(size, self.file, f"{shape} in {self.key}", VOXELS if self.fortran else SURE, held)
@@ -69,9 +72,10 @@ class Stream:
 
     def _damaged(self, found: str, cause: Exception | None = None) -> NoReturn:
         refusing(DataError, file=self.file)(
-            "The array file cannot be read.", self.key, found,
-            "a complete .npz with images (N, H, W) or (N, H, W, C)",
+            "The array file cannot be read.", self.key, found, "a complete .npz with images (N, H, W) or (N, H, W, C)",
             "Fetch it again and compare its checksum.", cause=cause)
+
+
 
 # %% ../../../nbs/data/formats/05_npz.ipynb #5b5dbe00
 @patch

@@ -28,7 +28,7 @@ def _preview(one: tifffile.TiffPageSeries, stack: tifffile.TiffPageSeries) -> bo
     return h < height and w < width and abs(h / w * width / height - 1) < .05
 
 def _stacks(series: list[tifffile.TiffPageSeries], ome: bool) -> list[list[tifffile.TiffPageSeries]]:
-    "The series in groups: single pages of one kind together, others, and all of an OME-TIFF, alone."
+    "The series in groups: single pages of a kind together, others, and all of an OME-TIFF, alone."
     groups: dict = {}
     for n, s in enumerate(series):
         single = len(s.pages) == 1 and len(s.shape) == 2 and not ome

@@ -58,6 +58,7 @@ def choose_page(
         f"one, or page = 0 … {len(sizes) - 1} in the card",
         "Declare which to read, such as page = 0; or read the slices of a volume with the reader volumes.")
 
+# %% ../../../nbs/data/formats/00_statements.ipynb #570db0ff
 PACKED, SURE, VOXELS = 100, 2**26, 2**28  # how often what is stored; numbers to make floats of, bytes to be unpacked
 
 def check_packing(count: int, path: str | Path, found: object, sure: int = SURE, size: int | None = None) -> None:

@@ -72,7 +72,7 @@ class SequenceConfig:
     pretrain_steps: int = 180
     anchors: int = 8                  # a step of the pretext tasks encodes up to five slices for each
     pretrain_rate: float = 3e-3       # AdamW; of our own tasks
-    moco_batch: int = 32              # slices in a step of MoCo, in two views; others encode as many
+    moco_batch: int = 32              # slices in a step of MoCo, in two views; others see as many
     finetune_steps: int = 200         # at most, with `patience`
     finetune_batch: int = 8
     finetune_rate: float = 1e-2       # AdamW

@@ -89,7 +89,7 @@ def neighbour_contrast(
 PRETEXT_TASKS = ("contrast", "local", "order", "slice", "middle")
 
 class Pretext(Fit):
-    "Encoder and decoder under the pretext tasks. Raises `ParameterError` for unknown tasks or none."
+    "Encoder and decoder under the pretext tasks. Raises `ParameterError` for unknown ones or none."
     losses: Callable[[PretextBatch], dict[str, Tensor]]  # this and the next two below
     views: Callable[[PretextBatch], Views]
     encode: Callable[[Views], Features]
@@ -162,7 +162,7 @@ def views(self: Pretext, batch: PretextBatch) -> Views:
     return Views(low, high, anchor, shown, where, other, whole, between, one, two, left)
 
 # %% ../../../nbs/transfer/sequences/03_pretext.ipynb #e67ae2b9
-Features = dict[str, list[Tensor]]  # of anchor, hidden, low, high, partner, other: each stage's maps
+Features = dict[str, list[Tensor]]  # of anchor, hidden, low, high, partner, other: maps by stage
 
 @patch
 def encode(self: Pretext, seen: Views) -> Features:

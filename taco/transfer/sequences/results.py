@@ -50,7 +50,7 @@ def volume_means(scores: pd.DataFrame, value: str = "dice") -> pd.DataFrame:
     return scores.groupby(["arm", "labelled", "seed", "subject", "volume"], as_index=False)[value].mean()
 
 def interval(table: pd.DataFrame, value: str = "dice", draws: int = 1000) -> Interval:
-    """Mean of `value` and its 95 % interval over seeds and subjects, of lines seed, subject, volume.
+    """Mean of `value` and its 95 % interval over seeds and subjects; lines seed, subject, volume.
 
     NaN limits for fewer than three subjects.
     """

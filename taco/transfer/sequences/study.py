@@ -142,7 +142,7 @@ def _in_order(cells: list[Cell], work: Callable, workers: int, tell: Callable, d
 
 # %% ../../../nbs/transfer/sequences/06_study.ipynb #b0e6088a
 def read_cell(folder: Path, cell: Cell) -> pd.DataFrame:
-    "The scores of a cell that is done. Raises `StoreError` when its table is not as it was written."
+    "The scores of a cell that is done. Raises `StoreError` when its table was changed."
     file = folder / f"{cell.name}.csv"
     fix = f"Delete {file.with_suffix('.json')} and run the study again."
     digest = read_json(file.with_suffix(".json"), StoreError, fix, seal=True)["files"][file.name]

@@ -94,7 +94,7 @@ def _scores_of(answer: Answer) -> dict[str, Tensor]:
     return {f"psnr {answer.noise}": psnr(found, answer.wanted), f"ssim {answer.noise}": ssim[:, 0]}
 
 def _class_scores(target: Target, answer: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-    "Whether the class is right; of two classes, how much the second is preferred, and the true one."
+    "Whether the class is right; of two classes, how much the second is preferred, and the truth."
     blank = torch.where(wanted >= 0, torch.zeros(()), torch.full((), torch.nan))
     found = {f"correct {target.name}": (answer.argmax(1) == wanted) + blank}
     if target.outputs != 2: return found
