@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +44,7 @@ def _read(file: Path) -> tuple[dict, str | None]:
     "What the file holds, and the digest that it says its tensors have."
     if file.suffix != ".safetensors":
         check_archive(file)
+        if tarfile.is_tarfile(file): raise ValueError("a tar archive, as torch wrote them before version 0.2")
         return torch.load(file, map_location="cpu", weights_only=True), None
     with safe_open(file, "pt") as held:
         names, about = held.keys(), held.metadata() or {}

@@ -5,7 +5,7 @@ import json
 import tarfile
 import zipfile
 from collections.abc import Callable
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -380,12 +380,17 @@ def typed(words: list[str]) -> list:
     from taco.base import DataError
     said = io.StringIO()
     try:
-        with redirect_stderr(said): main(words)
+        with redirect_stderr(said), redirect_stdout(io.StringIO()): main(words)
     except SystemExit as left:
         if "foresee" in said.getvalue(): raise AssertionError(said.getvalue()) from None
         if left.code == 2: raise DataError(said.getvalue()) from None
         return [left.code]
     return []
+
+
+def new_card(folder: Path, out: Path) -> list:
+    out.unlink(missing_ok=True)
+    return [*typed(["data", "new", str(folder), "-o", str(out)]), out.exists()]
 
 
 def drafted(folder: Path) -> None: toys.pairs(folder / "toy")
@@ -422,12 +427,13 @@ def others() -> list[Kind]:
         Kind("profile", profile, ("mine.yaml",), lambda f: load_profile(f / "mine.yaml"), "yaml"),
         Kind("pairs to place", pairs_of_mine, ("mine/input/a1.png",), lambda f: read_folder(f / "mine", 16), "png",
              also=("a1",)),
-        Kind("arrays to place", arrays_of_mine, ("mine/a1.npz",), lambda f: read_folder(f / "mine", 16), "npz"),
+        Kind("arrays to place", arrays_of_mine, ("mine/a1.npz",), lambda f: read_folder(f / "mine", 16), "npz",
+             also=("mine",)),
         Kind("outcomes", outcomes, ("outcomes.csv",), lambda f: read_outcomes(f / "outcomes.csv"), "csv"),
         Kind("guesses", guesses, ("guesses.csv",), lambda f: read_guesses(f / "guesses.csv"), "csv"),
         Kind("places of a map", places, ("coordinates.npz",), lambda f: read_arrays(f / "coordinates.npz"), "npz"),
         Kind("taco data new", drafted, ("toy/images/a1.png",),
-             lambda f: typed(["data", "new", str(f / "toy"), "-o", str(f / "new.toml")]), "png", also=("toy",)),
+             lambda f: new_card(f / "toy", f / "new.toml"), "png", also=("toy",)),
         Kind("taco data check", checked_set, ("root/toy/images/a1.png", "toy.toml"),
              lambda f: typed(["data", "check", str(f / "toy.toml"), "--root", str(f / "root")]), "png", also=("toy",)),
     ]

@@ -105,7 +105,7 @@ def read_rows(
 # %% ../../../nbs/data/annotations/02_yolo.ipynb #1c656ce4
 def _number(word: str) -> str:
     "A class as written, a whole number without decimals."
-    return str(int(float(word))) if re.fullmatch(r"\d+(\.0*)?", word) else word
+    return word.partition(".")[0].lstrip("0") or "0" if re.fullmatch(r"[0-9]+(\.0*)?", word) else word
 
 def _refuse_row(refuse: Callable[..., NoReturn], numbers: np.ndarray, place: str, rows: str | None) -> NoReturn:
     "Say what is wrong with a row that is of no kind, or of several."

@@ -30,6 +30,7 @@ def read_raster(
     "The picture in a file, as stored, and what the file says of it. Raises `DataError`."
     path, refuse = Path(path), refusing(DataError, file=path)
     try:
+        if path.exists() and not path.is_file(): raise OSError("it is no file, but a folder, a pipe or a device")
         with open(path, "rb") as file: start = file.read(4)
         return (read_tiff if start in TIFF else read_picture)(path, page)
     except TacoError: raise

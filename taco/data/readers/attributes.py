@@ -138,9 +138,14 @@ def _merge(tables: tuple, row, column, options: tuple, missing: tuple) -> Column
     others = [v for v in words if not re.fullmatch(NUMBER, v)]
     return Column(found, f"{few(numbers[:3])} and {few(others[:3])}" if numbers and others else "")
 
+def _changed(path: str) -> int:
+    "When a file was changed; 0 for one that is not there, whose reader says so."
+    try: return os.stat(path).st_mtime_ns
+    except OSError: return 0
+
 def column_of(tables: tuple[str, ...], spec: dict) -> Column:
     "The column that a lookup asks. Raises `DataError`."
-    dated = tuple((t, os.stat(t).st_mtime_ns) for t in tables)
+    dated = tuple((t, _changed(t)) for t in tables)
     options = dict(separator=spec.get("separator", ","), header=spec.get("header", True), encoding=spec.get("encoding"))
     return _merge(dated, spec["row"], spec["column"], tuple(options.items()), tuple(spec.get("missing", ())))
 

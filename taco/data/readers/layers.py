@@ -24,8 +24,8 @@ from .tables import deal_rows, declared_classes, to_classes, to_numbers
 from ..record import Record
 
 # %% auto #0
-__all__ = ['CROPS', 'draw_layers', 'drawing_order', 'overlaps', 'read_planes', 'read_channels', 'load_channels', 'read_crops',
-           'load_crops']
+__all__ = ['MOST', 'CROPS', 'draw_layers', 'drawing_order', 'overlaps', 'read_planes', 'read_channels', 'load_channels',
+           'read_crops', 'load_crops']
 
 # %% ../../../nbs/data/readers/07_layers.ipynb #5a27478f
 def draw_layers(
@@ -56,17 +56,22 @@ def overlaps(planes: np.ndarray) -> np.ndarray:
     return flat.T @ flat
 
 # %% ../../../nbs/data/readers/07_layers.ipynb #7ffebef1
+MOST = 256  # channels: no more classes than a byte tells apart
+
 def read_planes(
     path: Path,
     stored: bool = False,   # leave it as it lies, whatever its orientation
     rule: dict | None = None,  # what the card says of the numbers; None: they are not looked at
 ) -> np.ndarray:
     "All channels of a mask, (H, W, C), in the file's own type. Raises `DataError`."
-    if is_dicom(path):
-        planes = [np.atleast_3d(dicom_labels(path, k, rule)) for k in range(frames_in(path))]
-    else:
-        planes = [_planes_of(read_raster(path, 0), stored)]
-        planes += [_planes_of(read_raster(path, k), stored) for k in range(1, count_pictures(path))]
+    of_frame = lambda k: np.atleast_3d(dicom_labels(path, k, rule))
+    of_page = lambda k: _planes_of(read_raster(path, k), stored)
+    planes = [(of_frame if is_dicom(path) else of_page)(0)]  # says what is wrong with the file
+    count = frames_in(path) if is_dicom(path) else count_pictures(path)
+    if count > MOST:
+        raise DataError("The pages of this mask are not channels.", file=path, field="mask", found=f"{count} pages",
+                        expected=f"one channel a page, at most {MOST}", fix="Read it with the reader volumes.")
+    planes += [(of_frame if is_dicom(path) else of_page)(k) for k in range(1, count)]
     if len(planes) == 1: return planes[0]
     if len({p.shape for p in planes}) > 1 or planes[0].shape[2] > 1:
         raise DataError("The pages of this mask are not channels.", file=path, field="mask",
@@ -180,7 +185,7 @@ def _with_mask(source: Source, note: Path, rows: pd.DataFrame) -> pd.DataFrame:
         raise DataError("A row names no mask.", file=note, field="mask",
                         found=f"line {row.line}: {row['class']} of {row.image}", expected="the file of a crop",
                         fix='Declare without_mask = "skip" if these structures were named but not drawn.')
-    return rows[~bare]
+    return rows[~bare].drop_duplicates(["mask", "class", "top", "left"])
 
 def _paste(
     source: Source, layers: tuple[np.ndarray, np.ndarray], note: Path, mask: str, corner: tuple[str, str], place: str,
@@ -190,6 +195,9 @@ def _paste(
     if not file.resolve().is_relative_to(source.home.resolve()):
         raise DataError("A table points out of its dataset.", file=note, field="mask", found=f"{mask} ({place})",
                         expected=f"a file below {source.home}", fix="Move the mask there, and correct the table.")
+    if not file.is_file():
+        raise DataError("A table names a mask that is not there.", file=note, field="mask", found=f"{mask} ({place})",
+                        expected=f"a file in {note.parent}", fix="Restore the mask, or correct the table.")
     inside = source.labels(mask_values(source, file), file, class_rule(source.table), marked=True)
     top, left = (int(v) for v in to_numbers(corner, note, "top, left", place))
     (h, w), (height, width) = inside.shape, layers[0].shape

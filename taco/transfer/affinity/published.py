@@ -53,6 +53,7 @@ def read_guesses(file: str | Path, distances: bool = False) -> dict[str, pd.Data
 def _one_selector(table: pd.DataFrame, file: str | Path, distances: bool) -> pd.DataFrame:
     "(source × target) of a table of either layout."
     refuse = refusing(DataError, file=file)
+    if not len(table): refuse("This table has no rows.", None, "a header alone", "a source a row")
     if set(LONG) <= set(table.columns):
         table = table.astype(dict(source=str, target=str))
         twice = table[table.duplicated(["source", "target"])]
