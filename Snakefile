@@ -132,7 +132,7 @@ for step, needs in STEPS.items():
             shell: "{PYTHON} -m tools.pack_one {params.dataset:q} {params.given:q} {output:q} --threads {threads}"
     rule:
         name: step
-        input: map(done, needs), [file(f"{FOLDERS[step]}/.packed/{mark}") for mark in apart]
+        input: [done(need) for need in needs], [file(f"{FOLDERS[step]}/.packed/{mark}") for mark in apart]
         output: done(step)
         params:
             experiment=step_experiment(PROFILE, step),

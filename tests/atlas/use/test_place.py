@@ -350,7 +350,7 @@ def test_several_are_placed_as_each_alone(store, run, tmp_path):
     assert list(tasks)[:2] == ["folder", "task"] and set(tasks["folder"]) == {"a $1", "b"}
     assert len(pd.read_csv(tmp_path / "out/pairs.csv")) == 16
     names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {"tasks.csv", "families.csv", "pairs.csv", "map.png", "map.svg", "map.html"}
+    assert names == {"tasks.csv", "families.csv", "pairs.csv", "map.pdf", "map.png", "map.svg", "map.html"}
 
 
 @pytest.mark.parametrize("several", [[], {}, ["pairs", "other/pairs"]])
