@@ -380,7 +380,7 @@ def typed(words: list[str]) -> list:
     from taco.base import DataError
     said = io.StringIO()
     try:
-        with redirect_stderr(said), redirect_stdout(io.StringIO()): main(words)
+        with redirect_stderr(said), redirect_stdout(said): main(words)
     except SystemExit as left:
         if "foresee" in said.getvalue(): raise AssertionError(said.getvalue()) from None
         if left.code == 2: raise DataError(said.getvalue()) from None
