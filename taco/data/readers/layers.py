@@ -187,6 +187,7 @@ def _with_mask(source: Source, note: Path, rows: pd.DataFrame) -> pd.DataFrame:
                         fix='Declare without_mask = "skip" if these structures were named but not drawn.')
     return rows[~bare].drop_duplicates(["mask", "class", "top", "left"])
 
+# %% ../../../nbs/data/readers/07_layers.ipynb #555d9126
 def _paste(
     source: Source, layers: tuple[np.ndarray, np.ndarray], note: Path, mask: str, corner: tuple[str, str], place: str,
 ) -> None:
