@@ -163,8 +163,8 @@ def load_run(folder: str | Path) -> Known:
                                                  "no such file", "a trained profile, for example runs/quick", fix)
     embeddings, file = Embeddings.load(folder / "embed/embeddings"), folder / "map/coordinates.npz"
     xy = read_arrays(file).get("umap") if file.exists() else None
-    ours = xy is not None and len(xy) == sum(embeddings.table["split"] == "test")
-    return Known(PairEncoder.load(folder / "train/encoder", device="cpu"), embeddings, xy if ours else None)
+    if xy is not None and len(xy) != sum(embeddings.table["split"] == "test"): xy = None  # of others
+    return Known(PairEncoder.load(folder / "train/encoder", device="cpu"), embeddings, xy)
 
 def known_by(encoder, embeddings) -> Known:
     "From a run folder, or from an encoder and its embeddings, each of them there or as a folder."

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import os
 import warnings
 import zlib
 from collections.abc import Callable
@@ -45,9 +44,11 @@ def is_dicom(path: str | Path) -> bool:
     if path.suffix.lower() in RASTERS or not path.is_file(): return False
     with path.open("rb") as file: return file.read(132)[128:] == b"DICM"
 
+# %% ../../../nbs/data/formats/06_dicom.ipynb #2ae1add6
 def _bounded(file: BinaryIO) -> BinaryIO | mmap.mmap:
     "The same file; but for as many bytes as a damaged length says, no memory is taken."
-    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else file
+    try: return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except ValueError: return file  # without bytes
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 
@@ -62,13 +63,14 @@ def _check_deflated(held: BinaryIO | mmap.mmap, path: Path) -> None:
     found = len(zlib.decompressobj(-15).decompress(whole[start:], most + 1))
     check_packing(found, path, f"more than {most} bytes, packed", VOXELS)
 
+# %% ../../../nbs/data/formats/06_dicom.ipynb #93a7567e
 def open_dicom(path: Path, **options) -> pydicom.Dataset:
     "The dataset of a file; options are those of `pydicom.dcmread`. Raises `DataError`."
     refuse, expected = refusing(DataError, file=path), "a complete DICOM file (Part 10)"
     try:
         with open(path, "rb") as file, _bounded(file) as held:
             _check_deflated(held, path)
-            data = pydicom.dcmread(held, **options)  # ty: ignore[invalid-argument-type]  whatever can be read
+            data = pydicom.dcmread(held, **options)  # ty: ignore[invalid-argument-type]
         data.filename = str(path)
         return data
     except TacoError: raise
@@ -126,6 +128,7 @@ def frames_of(data: pydicom.Dataset) -> int:
     _believed(data, frames, 1)
     return frames
 
+# %% ../../../nbs/data/formats/06_dicom.ipynb #3c2da6fc
 def _believed(data: pydicom.Dataset, frames: int, itemsize: int) -> None:
     "Raise `DataError` for more frames of more pixels than can be in the file of a dataset."
     sides = [value_of(data, name) for name in ("Rows", "Columns")]

@@ -25,7 +25,7 @@ def npz_keys(path: Path) -> set[str]:
     "The names of the arrays. Raises `DataError` for a damaged file, and for one name of two arrays."
     refuse = refusing(DataError, file=path)
     try:
-        if not path.is_file(): raise FileNotFoundError("it is no file")  # a pipe would be waited for
+        if not path.is_file(): raise FileNotFoundError("it is no file")  # but a pipe
         with zipfile.ZipFile(path) as archive: names = archive.namelist()
     except Exception as error:
         refuse("The array file cannot be read.", None, f"{type(error).__name__}: {error}", "a complete .npz",
@@ -46,26 +46,30 @@ class Stream:
         self.broken = ""                      # why no row can be read beyond the next
         self.shape, self.dtype = self._open()
 
-    def _open(self) -> tuple[tuple, np.dtype]:
-        try:
-            archive = zipfile.ZipFile(self.file)
-            held = archive.getinfo(self.key + ".npy").compress_size
-            self.handle = archive.open(self.key + ".npy")
-            version = np.lib.format.read_magic(self.handle)
-            formats = np.lib.format
-            header = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
-            shape, self.fortran, dtype = header(self.handle)
-        except Exception as error: self._damaged(f"{type(error).__name__}: {error}", error)
-        if dtype.kind not in "biuf":
-            refusing(DataError, file=self.file)(
-                "The array does not hold plain numbers.", self.key, "Python objects" if dtype.hasobject else dtype,
-                "integers, floats or bools", "Save the array as numbers; objects are never unpacked, "
-                "for that would run code of the file.")
-        if math.prod(shape) * dtype.itemsize > DEFLATE * (held + 1): self._damaged(f"{shape}, of {held} bytes")
-        size = math.prod(shape if self.fortran else shape[1:]) * dtype.itemsize
-        check_packing(size, self.file, f"{shape} in {self.key}", VOXELS if self.fortran else SURE, held)
-        self.next, self.broken = 0, ""
-        return shape, dtype
+# %% ../../../nbs/data/formats/05_npz.ipynb #84c87764
+@patch
+def _open(self: Stream) -> tuple[tuple, np.dtype]:
+    try:
+        archive = zipfile.ZipFile(self.file)
+        held = archive.getinfo(self.key + ".npy").compress_size
+        self.handle = archive.open(self.key + ".npy")
+        formats, version = np.lib.format, np.lib.format.read_magic(self.handle)
+        old = version == (1, 0)
+        header = formats.read_array_header_1_0 if old else formats.read_array_header_2_0
+        shape, self.fortran, dtype = header(self.handle)
+    except Exception as error: self._damaged(f"{type(error).__name__}: {error}", error)
+    if dtype.kind not in "biuf":
+        refusing(DataError, file=self.file)(
+            "The array does not hold plain numbers.", self.key,
+            "Python objects" if dtype.hasobject else dtype, "integers, floats or bools",
+            "Save the array as numbers; objects are never unpacked, for that would run code of the file.")
+    if math.prod(shape) * dtype.itemsize > DEFLATE * (held + 1):
+        self._damaged(f"{shape}, of {held} bytes")
+    size = math.prod(shape if self.fortran else shape[1:]) * dtype.itemsize
+    sure = VOXELS if self.fortran else SURE
+    check_packing(size, self.file, f"{shape} in {self.key}", sure, held)
+    self.next, self.broken = 0, ""
+    return shape, dtype
 
     def _damaged(self, found: str, cause: Exception | None = None) -> NoReturn:
         refusing(DataError, file=self.file)(

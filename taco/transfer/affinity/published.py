@@ -27,7 +27,8 @@ WIDEST = 10_000  # columns
 def read_foreign(file: str | Path, fix: str, columns: Sequence[str] = ()) -> pd.DataFrame:
     "A CSV file of somebody else's, whose last line may have no end. Raises `DataError` naming it."
     text, refuse = read_text(file, DataError, fix), refusing(DataError, file=file, fix=fix)
-    if (wide := text.partition("\n")[0].count(",")) > WIDEST: refuse("This table is too wide.", None, wide, WIDEST)
+    if (wide := text.partition("\n")[0].count(",")) > WIDEST:
+        refuse("This table is too wide.", None, wide, WIDEST)
     try: table = pd.read_csv(io.StringIO(text))
     except ValueError as bad: refuse("This is no table.", None, f"{type(bad).__name__}: {bad}", "CSV", cause=bad)
     missing = [name for name in columns if name not in table]
