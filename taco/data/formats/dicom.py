@@ -22,10 +22,9 @@ from ...base import DataError, TacoError, refusing
 from .statements import PACKED, VOXELS, check_packing
 
 # %% auto #0
-__all__ = ['ENDINGS', 'RASTERS', 'OTHERS', 'PIXELS', 'OUTSIDE', 'DEFLATED', 'GROUPS', 'SAMPLES', 'SPACINGS', 'is_dicom',
-           'open_dicom', 'value_of', 'no_image', 'refuse_others', 'refuser', 'frames_of', 'groups_of', 'tag',
-           'same_value', 'numbers', 'layout', 'transfer_syntax', 'stored_pixels', 'in_units', 'padding',
-           'pixel_spacing']
+__all__ = ['ENDINGS', 'RASTERS', 'OTHERS', 'PIXELS', 'OUTSIDE', 'GROUPS', 'SAMPLES', 'SPACINGS', 'is_dicom', 'open_dicom',
+           'value_of', 'no_image', 'refuse_others', 'refuser', 'frames_of', 'groups_of', 'tag', 'same_value', 'numbers',
+           'layout', 'transfer_syntax', 'stored_pixels', 'in_units', 'padding', 'pixel_spacing']
 
 # %% ../../../nbs/data/formats/06_dicom.ipynb #3dadd7a8
 ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
@@ -50,15 +49,11 @@ def _bounded(file: BinaryIO) -> BinaryIO | mmap.mmap:
     try: return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError: return file  # without bytes
 
-DEFLATED = b"1.2.840.10008.1.2.1.99"
-
 def _check_deflated(held: BinaryIO | mmap.mmap, path: Path) -> None:
     "Raise `DataError` for a file of which all but its first part is packed, and far too much of it."
-    head = held.read(2048)
-    held.seek(0)
-    if DEFLATED not in head or head[132:136] != b"\2\0\0\0": return
-    start, whole = 144 + int.from_bytes(head[140:144], "little"), held.read()
-    held.seek(0)
+    head, _ = held.read(2048), held.seek(0)
+    if b"1.2.840.10008.1.2.1.99" not in head or head[132:136] != b"\2\0\0\0": return  # deflated
+    start, whole, _ = 144 + int.from_bytes(head[140:144], "little"), held.read(), held.seek(0)
     most = max(VOXELS, PACKED * len(whole))
     found = len(zlib.decompressobj(-15).decompress(whole[start:], most + 1))
     check_packing(found, path, f"more than {most} bytes, packed", VOXELS)
@@ -133,8 +128,8 @@ def _believed(data: pydicom.Dataset, frames: int, itemsize: int) -> None:
     "Raise `DataError` for more frames of more pixels than can be in the file of a dataset."
     sides = [value_of(data, name) for name in ("Rows", "Columns")]
     area = max(1000, math.prod(side for side in sides if isinstance(side, int)))
-    if file := getattr(data, "filename", None):
-        check_packing(frames * area * itemsize, file, f"{frames} frames of {sides}", VOXELS)
+    file, words = getattr(data, "filename", None), f"{frames} frames of {sides}"
+    if file: check_packing(frames * area * itemsize, file, words, VOXELS)
 
 GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
 
@@ -205,8 +200,12 @@ def layout(data: pydicom.Dataset) -> tuple[str, int]:
     return model, high + 1 - stored
 
 def transfer_syntax(data: pydicom.Dataset) -> pydicom.uid.UID | None:
-    "How the pixels are packed, None where the file does not tell."
-    return data.file_meta.get("TransferSyntaxUID") if hasattr(data, "file_meta") else None
+    "How the pixels are packed, None where the file does not tell. Raises `DataError`."
+    found = data.file_meta.get("TransferSyntaxUID") if hasattr(data, "file_meta") else None
+    try: known = found is None or found.is_encapsulated in (True, False)
+    except ValueError: known = False
+    if known: return found
+    refuser(data)("The pixels are packed in no known way.", "TransferSyntaxUID", found, "a transfer syntax")
 
 # %% ../../../nbs/data/formats/06_dicom.ipynb #9bb18530
 def stored_pixels(data: pydicom.Dataset, file: Path, labels: bool = False) -> np.ndarray:

@@ -71,11 +71,12 @@ def _open(self: Stream) -> tuple[tuple, np.dtype]:
     self.next, self.broken = 0, ""
     return shape, dtype
 
-    def _damaged(self, found: str, cause: Exception | None = None) -> NoReturn:
-        refusing(DataError, file=self.file)(
-            "The array file cannot be read.", self.key, found,
-            "a complete .npz with images (N, H, W) or (N, H, W, C)",
-            "Fetch it again and compare its checksum.", cause=cause)
+@patch
+def _damaged(self: Stream, found: str, cause: Exception | None = None) -> NoReturn:
+    refusing(DataError, file=self.file)(
+        "The array file cannot be read.", self.key, found,
+        "a complete .npz with images (N, H, W) or (N, H, W, C)",
+        "Fetch it again and compare its checksum.", cause=cause)
 
 # %% ../../../nbs/data/formats/05_npz.ipynb #5b5dbe00
 @patch

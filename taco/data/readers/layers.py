@@ -199,7 +199,7 @@ def _paste(
         raise DataError("A table points out of its dataset.", file=note, field="mask", found=f"{mask} ({place})",
                         expected=f"a file below {source.home}", fix="Move the mask there, and correct the table.")
     if not file.is_file():
-        raise DataError("A table names a mask that is not there.", file=note, field="mask",
+        raise DataError("A mask that a table names is missing.", file=note, field="mask",
                         found=f"{mask} ({place})", expected=f"a file in {note.parent}",
                         fix="Restore the mask, or correct the table.")
     inside = source.labels(mask_values(source, file), file, class_rule(source.table), marked=True)
