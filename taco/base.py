@@ -39,6 +39,7 @@ def _words(value: object) -> str:
     except RecursionError: text = f"a {type(value).__name__} within others, too deep to be shown"
     return text if len(text) <= LONGEST else f"{text[:200]} … ({len(text)} signs)"
 
+# %% ../nbs/01_base.ipynb #6dfb5960
 class TacoError(Exception):
     """Bad input, described so that the reader can act: file, field, found, expected, fix.
 

@@ -39,12 +39,13 @@ def plain_bytes(
     file: str | Path,
     most: int | None = None,  # bytes
 ) -> bytes:
-    "The bytes of a file. Raises `OSError`, also for a pipe or a device, and for more bytes than `most`."
+    "The bytes of a file. Raises `OSError`, also for a pipe or a device, and for more than `most`."
     about = os.stat(file)
     if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
         raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(file))
     if most is not None and about.st_size > most:
-        raise OSError(errno.EFBIG, f"it has {about.st_size} bytes, and at most {most} are read", str(file))
+        words = f"it has {about.st_size} bytes, and at most {most} are read"
+        raise OSError(errno.EFBIG, words, str(file))
     return Path(file).read_bytes()
 
 # %% ../nbs/04_reading.ipynb #c45a47b8
@@ -175,10 +176,10 @@ def read_array(
         refuse("A file is not an array.", None, f"{type(bad).__name__}: {bad}", "an .npy file", cause=bad)
 
 # %% ../nbs/04_reading.ipynb #0a7c1969
-PARTS = 2**28  # bytes of an array that may be made of a few: numpy takes the memory before it has read one
+PARTS = 2**28  # bytes of an array that may be made of a few; numpy takes the memory beforehand
 
 def _check_parts(data: bytes) -> None:
-    "Raise `ValueError` for an array of an .npz that is not as large as its header says, or far too large for the file."
+    "Raise `ValueError` for an array of an .npz that has another size than it says, or far too much."
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for part in archive.infolist():
             if not part.filename.endswith(".npy"): continue
@@ -188,9 +189,11 @@ def _check_parts(data: bytes) -> None:
             shape, _, kind = _layout(head)
             size = math.prod(shape) * kind.itemsize
             if len(head) + size != part.file_size:
-                raise ValueError(f"{part.filename} says {kind} {shape}, and has {part.file_size} bytes")
+                words = f"{kind} {shape}, and has {part.file_size} bytes"
+                raise ValueError(f"{part.filename} says {words}")
             if size > max(PARTS, 100 * part.compress_size):
-                raise ValueError(f"{part.filename} would be {size} bytes, of {part.compress_size} in the file")
+                words = f"{size} bytes, of {part.compress_size} in the file"
+                raise ValueError(f"{part.filename} would be {words}")
 
 def read_arrays(file: str | Path, error: type[TacoError] = StoreError, fix: str = AGAIN) -> dict[str, np.ndarray]:
     "All arrays of an .npz file, by name. Raises `error`, also for one that is damaged inside."
@@ -221,7 +224,7 @@ def read_notebook(file: str | Path, error: type[TacoError] = StoreError, fix: st
 VALUES = 10**5  # of a file of YAML, written out
 
 def plain_yaml(text: str) -> Any:
-    "What YAML says, by its safe types. Raises `yaml.YAMLError`, also for names that hold themselves or far too much."
+    "What YAML says, in plain types. Raises `yaml.YAMLError`, also for names that hold far too much."
     import yaml
     loader, sizes = yaml.SafeLoader(text), {}
 
@@ -236,7 +239,8 @@ def plain_yaml(text: str) -> Any:
     try:
         node = loader.get_single_node()
         if node is None: return None
-        if size(node) > VALUES: raise yaml.YAMLError(f"it holds itself, or more than {VALUES} values when written out")
+        if size(node) > VALUES:
+            raise yaml.YAMLError(f"it holds itself, or more than {VALUES} values when written out")
         return loader.construct_document(node)
     finally: loader.dispose()
 
@@ -244,8 +248,9 @@ def plain_yaml(text: str) -> Any:
 MANY_PARTS = re.compile(r"""(?:[\w"'-]{1,64}[ \t]{0,4}\.[ \t]{0,4}){32}""")
 
 def plain_toml(text: str) -> dict:
-    "What TOML says. Raises `ValueError`, also for a name of more than 32 parts, or `RecursionError`."
-    if many := MANY_PARTS.search(text): raise ValueError(f"a name has too many parts: {many[0][:40]} …")
+    "What TOML says. Raises `ValueError`, also for a name of over 32 parts, or `RecursionError`."
+    if many := MANY_PARTS.search(text):
+        raise ValueError(f"a name has too many parts: {many[0][:40]} …")
     return tomllib.loads(text)
 
 # %% ../nbs/04_reading.ipynb #35f84a35

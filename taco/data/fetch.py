@@ -174,7 +174,7 @@ class _Bar:
 # %% ../../nbs/data/13_fetch.ipynb #5f1291ed
 ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tar", ".zip")
 Member = tuple[str, bool, int]  # name, whether it is neither file nor folder, bytes
-MUCH, TIGHT = 2**30, 200        # bytes that any archive may hold, and how often its own size beyond that
+MUCH, TIGHT = 2**30, 200        # bytes that any archive may hold; beyond, how often its own
 
 def unpacked_name(name: str) -> str | None:
     "The folder that an archive is unpacked to; None for a file that is no archive."
@@ -198,8 +198,9 @@ def _check_size(archive: Path, total: int) -> None:
     if total <= max(MUCH, TIGHT * archive.stat().st_size): return
     refusing(DataError, file=archive)(
         "An archive says that it holds far more than it can.", "size",
-        f"{total / 1e6:.0f} MB, in {archive.stat().st_size / 1e6:.1f} MB", f"at most {TIGHT} times as much",
-        "Do not use it, unless its publisher says what it is; then unpack it by hand. Nothing of it was unpacked.")
+        f"{total / 1e6:.0f} MB, in {archive.stat().st_size / 1e6:.1f} MB",
+        f"at most {TIGHT} times as much", "Do not use it, unless its publisher says what it is; "
+        "then unpack it by hand. Nothing of it was unpacked.")
 
 def _check_members(archive: Path, members: list[Member]) -> None:
     "Raise `DataError` for a member that must not be unpacked, or when the disk cannot hold them."
@@ -231,7 +232,7 @@ def _check_clashes(names: list[str], refuse: Callable) -> None:
         seen[key] = name
 
 # %% ../../nbs/data/13_fetch.ipynb #037c6658
-OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)  # faults of the disk, not of the archive
+OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)  # faults of the disk
 
 def _extract_zip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as z:
@@ -259,14 +260,16 @@ def unpack(archive: str | Path, folder: str | Path) -> Path:
     refuse = refusing(DataError, file=archive, expected="a complete zip or tar file")
     fix = "Compare its checksum; unpack it by hand if it is sound."
     if not archive.is_file():
-        refuse("An archive cannot be unpacked.", found="no such file, or a pipe or device", fix="Fetch it again.")
+        refuse("An archive cannot be unpacked.", found="no such file, or a pipe or device",
+               fix="Fetch it again.")
     with atomic(folder) as spare:
         spare.mkdir()
         try: extract(archive, spare)
         except TacoError: raise
         except Exception as error:  # damaged archives raise a dozen kinds
             if isinstance(error, OSError) and error.errno in OURS: raise
-            refuse("An archive cannot be unpacked.", found=f"{type(error).__name__}: {error}", fix=fix, cause=error)
+            refuse("An archive cannot be unpacked.", None, f"{type(error).__name__}: {error}",
+                   fix=fix, cause=error)
     return folder
 
 # %% ../../nbs/data/13_fetch.ipynb #62d2e8f2

@@ -112,7 +112,7 @@ def read_step(file: Path) -> int:
     refuse = refusing(EncoderError, file=file, expected="a checkpoint of taco.learning.loop",
                       fix="Delete it to start afresh; in Python: train(..., fresh=True).")
     try:
-        if not file.is_file(): raise FileNotFoundError("it is no file")  # a pipe would be waited for
+        if not file.is_file(): raise FileNotFoundError  # a pipe would be waited for
         with zipfile.ZipFile(file) as parts: damaged = parts.testzip()
         step = torch.load(file, map_location="cpu", weights_only=True)["global_step"]
     except Exception as error:  # torch raises a dozen kinds here

@@ -44,7 +44,7 @@ def _read(file: Path) -> tuple[dict, str | None]:
     "What the file holds, and the digest that it says its tensors have."
     if file.suffix != ".safetensors":
         check_archive(file)
-        if tarfile.is_tarfile(file): raise ValueError("a tar archive, as torch wrote them before version 0.2")
+        if tarfile.is_tarfile(file): raise ValueError("a tar archive, of a torch before 0.2")
         return torch.load(file, map_location="cpu", weights_only=True), None
     with safe_open(file, "pt") as held:
         names, about = held.keys(), held.metadata() or {}

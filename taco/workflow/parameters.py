@@ -92,7 +92,7 @@ def read_parameters(source: str, file: str | Path | None = None) -> dict[str, Pa
     refuse = refusing(ExperimentError, file=file, expected="lines such as steps: int = 30")
     lines, found = str(source).splitlines(), {}
     try: body = ast.parse(source).body
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:  # Python's own words
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         refuse("The cell tagged 'parameters' is not Python.", found=str(error), fix="Run that cell, and mend it.")
     for node in body:
         if not isinstance(node, (ast.Assign, ast.AnnAssign)): continue
@@ -114,7 +114,7 @@ def parameters_cell(notebook: str | Path) -> str:
     "Source of the cell tagged `parameters`. Raises `ExperimentError` when there is none, or no notebook."
     refuse = refusing(ExperimentError, file=notebook)
     try:
-        if not Path(notebook).is_file(): raise FileNotFoundError("it is no file")  # a pipe would be waited for
+        if not Path(notebook).is_file(): raise FileNotFoundError("it is no file")  # but a pipe
         cells = notebook_cells(notebook)
     except Exception as error:  # nbformat raises what its reader met: KeyError, AttributeError, NotJSONError, …
         refuse("This file cannot be read as a notebook.", found=f"{type(error).__name__}: {str(error)[:80]}",

@@ -31,6 +31,12 @@ def test_files_that_hold_no_weights(tmp_path):
         assert name in str(error.value) and "fix:" in str(error.value)
 
 
+def test_a_tar_file_is_not_unpacked(tmp_path):
+    (tmp_path / "old.pth").write_bytes(bytes(10240))  # an empty archive
+    with pytest.raises(EncoderError, match=r"(?s)cannot be read.*old\.pth.*tar archive"):
+        read_weights(tmp_path / "old.pth")
+
+
 def test_a_state_dict_may_lie_deeper(tmp_path):
     torch.save(dict(state_dict=network().state_dict(), epoch=3), tmp_path / "w.pth")
     assert read_weights(tmp_path / "w.pth").keys() == network().state_dict().keys()

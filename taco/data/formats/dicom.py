@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import os
 import warnings
 import zlib
 from collections.abc import Callable
@@ -23,10 +22,9 @@ from ...base import DataError, TacoError, refusing
 from .statements import PACKED, VOXELS, check_packing
 
 # %% auto #0
-__all__ = ['ENDINGS', 'RASTERS', 'OTHERS', 'PIXELS', 'OUTSIDE', 'DEFLATED', 'GROUPS', 'SAMPLES', 'SPACINGS', 'is_dicom',
-           'open_dicom', 'value_of', 'no_image', 'refuse_others', 'refuser', 'frames_of', 'groups_of', 'tag',
-           'same_value', 'numbers', 'layout', 'transfer_syntax', 'stored_pixels', 'in_units', 'padding',
-           'pixel_spacing']
+__all__ = ['ENDINGS', 'RASTERS', 'OTHERS', 'PIXELS', 'OUTSIDE', 'GROUPS', 'SAMPLES', 'SPACINGS', 'is_dicom', 'open_dicom',
+           'value_of', 'no_image', 'refuse_others', 'refuser', 'frames_of', 'groups_of', 'tag', 'same_value', 'numbers',
+           'layout', 'transfer_syntax', 'stored_pixels', 'in_units', 'padding', 'pixel_spacing']
 
 # %% ../../../nbs/data/formats/06_dicom.ipynb #3dadd7a8
 ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
@@ -48,9 +46,8 @@ def is_dicom(path: str | Path) -> bool:
 # %% ../../../nbs/data/formats/06_dicom.ipynb #5a0cc12e
 def _bounded(file: BinaryIO) -> BinaryIO | mmap.mmap:
     "The same file; but for as many bytes as a damaged length says, no memory is taken."
-    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else file
-
-DEFLATED = b"1.2.840.10008.1.2.1.99"
+    try: return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except ValueError: return file  # without bytes
 
 def _check_deflated(held: BinaryIO | mmap.mmap, path: Path) -> None:
     "Raise `DataError` for a file of which all but its first part is packed, far too much."
@@ -70,7 +67,7 @@ def open_dicom(path: Path, **options) -> pydicom.Dataset:
     try:
         with open(path, "rb") as file, _bounded(file) as held:
             _check_deflated(held, path)
-            data = pydicom.dcmread(held, **options)  # ty: ignore[invalid-argument-type]  whatever can be read
+            data = pydicom.dcmread(held, **options)  # ty: ignore[invalid-argument-type]
         data.filename = str(path)
         return data
     except TacoError: raise
@@ -128,12 +125,13 @@ def frames_of(data: pydicom.Dataset) -> int:
     _believed(data, frames, 1)
     return frames
 
+# %% ../../../nbs/data/formats/06_dicom.ipynb #3c2da6fc
 def _believed(data: pydicom.Dataset, frames: int, itemsize: int) -> None:
     "Raise `DataError` for more frames of more pixels than can be in the file of a dataset."
     sides = [value_of(data, name) for name in ("Rows", "Columns")]
     area = max(1000, math.prod(side for side in sides if isinstance(side, int)))
-    if file := getattr(data, "filename", None):
-        check_packing(frames * area * itemsize, file, f"{frames} frames of {sides}", VOXELS)
+    file, words = getattr(data, "filename", None), f"{frames} frames of {sides}"
+    if file: check_packing(frames * area * itemsize, file, words, VOXELS)
 
 # %% ../../../nbs/data/formats/06_dicom.ipynb #6d2f1196
 GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
@@ -205,8 +203,12 @@ def layout(data: pydicom.Dataset) -> tuple[str, int]:
     return model, high + 1 - stored
 
 def transfer_syntax(data: pydicom.Dataset) -> pydicom.uid.UID | None:
-    "How the pixels are packed, None where the file does not tell."
-    return data.file_meta.get("TransferSyntaxUID") if hasattr(data, "file_meta") else None
+    "How the pixels are packed, None where the file does not tell. Raises `DataError`."
+    found = data.file_meta.get("TransferSyntaxUID") if hasattr(data, "file_meta") else None
+    try: known = found is None or found.is_encapsulated in (True, False)
+    except ValueError: known = False
+    if known: return found
+    refuser(data)("The pixels are packed in no known way.", "TransferSyntaxUID", found, "a transfer syntax")
 
 # %% ../../../nbs/data/formats/06_dicom.ipynb #9bb18530
 def stored_pixels(data: pydicom.Dataset, file: Path, labels: bool = False) -> np.ndarray:

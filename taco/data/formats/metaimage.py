@@ -163,12 +163,14 @@ def _meta_data(header: _Fields, start: int, count: int, itemsize: int) -> bytes:
             fix="Fetch the file again; it broke off, or belongs to another header.")
     return data
 
+# %% ../../../nbs/data/formats/12_metaimage.ipynb #0245c544
 def _unpacked(data: bytes, path: Path, expected: int) -> bytes:
     "At most one byte more than is expected."
     stream = zlib.decompressobj()
     try:
         found = stream.decompress(data, expected + 1)
-        if len(found) <= expected and not stream.eof: raise zlib.error("incomplete or truncated stream")
+        if len(found) <= expected and not stream.eof:
+            raise zlib.error("incomplete or truncated stream")
         return found
     except zlib.error as error:
         raise DataError(

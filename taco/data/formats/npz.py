@@ -25,7 +25,7 @@ def npz_keys(path: Path) -> set[str]:
     "The names of the arrays. Raises `DataError` for a damaged file, or one name of two arrays."
     refuse = refusing(DataError, file=path)
     try:
-        if not path.is_file(): raise FileNotFoundError("it is no file")  # a pipe would be waited for
+        if not path.is_file(): raise FileNotFoundError("it is no file")  # but a pipe
         with zipfile.ZipFile(path) as archive: names = archive.namelist()
     except Exception as error:
         refuse("The array file cannot be read.", None, f"{type(error).__name__}: {error}", "a complete .npz",

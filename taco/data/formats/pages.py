@@ -165,7 +165,8 @@ def read_stack(
         images = _ome(file, path)
         chosen = _chosen(file, path, series, mask)
         page, axes = chosen[0].keyframe, chosen[0].axes
-        check_packing(sum(s.nbytes for s in chosen), path, f"{len(chosen)} × {chosen[0].shape}", VOXELS)
+        size, words = sum(s.nbytes for s in chosen), f"{len(chosen)} × {chosen[0].shape}"
+        check_packing(size, path, words, VOXELS)
         if any(None in s.pages for s in chosen):
             refusing(DataError, file=path)("Planes of this stack are missing.", "pages", "fewer than described",
                                            "all planes in this file", "Save the stack again.")

@@ -54,6 +54,12 @@ def _check_png(path: Path) -> None:
             if zlib.crc32(data, zlib.crc32(head[4:])) != int.from_bytes(told):
                 raise ValueError(f"the checksum of its part {head[4:]} is another")
 
+def _check(image: Image.Image, path: Path, packing: str) -> None:
+    "Raise `DataError` for a picture that is too large, `ValueError` for a PNG that is damaged."
+    bands = 3 if image.mode in ("P", "PA") else len(image.getbands())  # indices become colours
+    check_area(*image.size, bands, path, 2 if packing in DEEP else 1)
+    if image.format == "PNG": _check_png(path)
+
 def _deep(path: Path) -> np.ndarray:
     "(H, W) or (H, W, 2…4) of a PNG with colours or opacity of sixteen bits, or of a JPEG 2000."
     import imagecodecs  # large, and rarely needed
@@ -136,9 +142,7 @@ def read_picture(path: str | Path, page: int | None = None) -> Raster:
     path = Path(path)
     with _without_limit(), Image.open(path, formats=FORMATS) as image:
         packing = _packing(image)
-        bands = 3 if image.mode in ("P", "PA") else len(image.getbands())  # indices become colours
-        check_area(*image.size, bands, path, 2 if packing in DEEP else 1)
-        if image.format == "PNG": _check_png(path)
+        _check(image, path, packing)
         if image.format == "PPM" and packing not in ("", "255"):
             raise NotImplementedError(f"values up to {packing}, which Pillow would stretch to 255")
         raster = Raster(np.empty(0), str(path), image.format or "", turn=_turn(image), aspect=_aspect(image))

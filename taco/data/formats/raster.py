@@ -30,7 +30,8 @@ def read_raster(
     "The picture in a file, as stored, and what the file says of it. Raises `DataError`."
     path, refuse = Path(path), refusing(DataError, file=path)
     try:
-        if path.exists() and not path.is_file(): raise OSError("it is no file, but a folder, a pipe or a device")
+        if path.exists() and not path.is_file():
+            raise OSError("it is no file, but a folder, a pipe or a device")
         with open(path, "rb") as file: start = file.read(4)
         return (read_tiff if start in TIFF else read_picture)(path, page)
     except TacoError: raise
@@ -41,6 +42,7 @@ def read_raster(
         refuse("The file cannot be read.", "picture", words, "a complete PNG, JPEG, GIF, WebP, BMP or TIFF",
                _advice(error), cause=error)
 
+# %% ../../../nbs/data/formats/03_raster.ipynb #2b99e05f
 def _advice(error: Exception) -> str:
     "What to do about a file that a codec does not read."
     if isinstance(error, ImportError) or "imagecodecs" in str(error):

@@ -61,13 +61,22 @@ def choose_page(
 # %% ../../../nbs/data/formats/00_statements.ipynb #570db0ff
 PACKED, SURE, VOXELS = 100, 2**26, 2**28  # how often what is stored; numbers to make floats of, bytes to be unpacked
 
-def check_packing(count: int, path: str | Path, found: object, sure: int = SURE, size: int | None = None) -> None:
-    "Raise `DataError` before so many numbers or bytes are made of a file, or of `size` bytes of it, that are too few."
-    if count <= sure or count <= PACKED * (size := os.path.getsize(path) if size is None else size): return
+def check_packing(
+    count: int,                # of numbers or bytes that are to be made
+    path: str | Path,
+    found: object,             # in words
+    sure: int = SURE,
+    size: int | None = None,   # bytes that they are made of; None: all of the file
+) -> None:
+    "Raise `DataError` before far more is made of a file than can be in it."
+    if count <= sure: return
+    if size is None: size = os.path.getsize(path)
+    if count <= PACKED * size: return
     refusing(DataError, file=path)(
         "The file says that it holds far more than it can.", "size", f"{found}, in {size} bytes",
         f"at most {PACKED} times as much, or {sure / 1e6:.0f} million",
-        "Fetch it again: it may be damaged. If it is nearly empty, save it unpacked, in parts, or with eight bits.")
+        "Fetch it again: it may be damaged. "
+        "If it is nearly empty, save it unpacked, in parts, or with eight bits.")
 
 def check_area(width: int, height: int, channels: int, path: str | Path, itemsize: int = 1) -> None:
     "Raise `DataError` for a picture too large to be read at once."

@@ -213,7 +213,8 @@ def read_tiff(path: str | Path, page: int | None = None) -> Raster:
         bits = _bits(raster, directory)
         sides = directory.imagewidth, directory.imagelength
         check_area(*sides, directory.samplesperpixel, path, -(-bits // 8))
-        if plane is not None: check_packing(file.series[0].nbytes, path, file.series[0].shape, VOXELS)
+        if plane is not None:
+            check_packing(file.series[0].nbytes, path, file.series[0].shape, VOXELS)
         _unpack(raster, file, directory, plane)
         raster.bits = bits if 1 < bits < 8 else 0
         _split_alpha(raster, directory)

@@ -31,8 +31,9 @@ def npz(folder: Path, files: list[str]) -> Layout | None:
         try:
             keys = npz_keys(folder / path)
             if not {"train_images", "train_label"} <= keys: continue
-            images, labels = Stream(folder / path, "train_images"), Stream(folder / path, "train_label")
-            values = sorted({int(v) for i in range(labels.shape[0]) for v in np.unique(labels.row(i)) if v})
+            images, labels = (Stream(folder / path, f"train_{n}") for n in ("images", "label"))
+            found = {int(v) for i in range(labels.shape[0]) for v in np.unique(labels.row(i))}
+            values = sorted(found - {0})
         except DataError: continue
         if not values or values[-1] > 255: continue
         entries = [("reader", "npz", f"{path} holds {', '.join(sorted(keys))}"),

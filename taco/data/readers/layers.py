@@ -69,8 +69,9 @@ def read_planes(
     planes = [(of_frame if is_dicom(path) else of_page)(0)]  # says what is wrong with the file
     count = frames_in(path) if is_dicom(path) else count_pictures(path)
     if count > MOST:
-        raise DataError("The pages of this mask are not channels.", file=path, field="mask", found=f"{count} pages",
-                        expected=f"one channel a page, at most {MOST}", fix="Read it with the reader volumes.")
+        raise DataError("The pages of this mask are not channels.", file=path, field="mask",
+                        found=f"{count} pages", expected=f"one channel a page, at most {MOST}",
+                        fix="Read it with the reader volumes.")
     planes += [(of_frame if is_dicom(path) else of_page)(k) for k in range(1, count)]
     if len(planes) == 1: return planes[0]
     if len({p.shape for p in planes}) > 1 or planes[0].shape[2] > 1:
@@ -79,6 +80,7 @@ def read_planes(
                         expected="one channel a page, all of one size", fix="Save the channels as pages of one file.")
     return np.concatenate(planes, 2)
 
+# %% ../../../nbs/data/readers/07_layers.ipynb #30203f2b
 def _planes_of(raster: Raster, stored: bool) -> np.ndarray:
     "(H, W, C) of one picture, with its opacity, if any, as the last."
     if stored: raster.turn = 1

@@ -49,16 +49,16 @@ def stretch(array: np.ndarray, low: float, high: float) -> np.ndarray:
 BEYOND = 1e30  # differences of larger numbers leave float32
 
 def finite(array: np.ndarray, file: str) -> None:
-    "Raise `DataError` when the image holds values that are not numbers, or larger ones than are measured anywhere."
+    "Raise `DataError` when the image holds values that are not numbers, or are beyond all measure."
     if array.dtype.kind != "f" or not array.size: return
     low, high = float(array.min()), float(array.max())
     if low >= -BEYOND and high <= BEYOND: return  # NaN is neither
     refuse = refusing(DataError, file=file, field="image")
     if bad := int((~np.isfinite(array)).sum()):
-        refuse("The image holds values that are not numbers.", None, f"{bad} NaN or infinite pixels", "finite values",
-               "Repair the file, or leave it out with skip_bad.")
-    refuse("The image holds numbers beyond all measure.", None, f"{low:g} … {high:g}", f"at most {BEYOND:g}",
-           "If they stand for missing pixels, fill them in; or leave the file out with skip_bad.")
+        refuse("The image holds values that are not numbers.", None, f"{bad} NaN or infinite pixels",
+               "finite values", "Repair the file, or leave it out with skip_bad.")
+    refuse("The image holds numbers beyond all measure.", None, f"{low:g} … {high:g}",
+           f"at most {BEYOND:g}", "If they stand for missing pixels, fill them in; or leave the file out.")
 
 def to_unit(
     array: np.ndarray,                                # (H, W) or (H, W, 1…4), any numeric type

@@ -27,9 +27,11 @@ WIDEST = 10_000  # columns
 def read_foreign(file: str | Path, fix: str, columns: Sequence[str] = ()) -> pd.DataFrame:
     "A CSV file of somebody else's, whose last line may have no end. Raises `DataError` naming it."
     text, refuse = read_text(file, DataError, fix), refusing(DataError, file=file, fix=fix)
-    if (wide := text.partition("\n")[0].count(",")) > WIDEST: refuse("This table is too wide.", None, wide, WIDEST)
+    if (wide := text.partition("\n")[0].count(",")) > WIDEST:
+        refuse("This table is too wide.", None, wide, WIDEST)
     try: table = pd.read_csv(io.StringIO(text))
     except ValueError as bad: refuse("This is no table.", None, f"{type(bad).__name__}: {bad}", "CSV", cause=bad)
+    if not len(table): refuse("This table has no rows.", None, "a header alone", "rows")
     missing = [name for name in columns if name not in table]
     if missing: refuse("Columns are missing.", "columns", ", ".join(map(str, table))[:80], ", ".join(missing))
     return table
@@ -53,7 +55,6 @@ def read_guesses(file: str | Path, distances: bool = False) -> dict[str, pd.Data
 def _one_selector(table: pd.DataFrame, file: str | Path, distances: bool) -> pd.DataFrame:
     "(source × target) of a table of either layout."
     refuse = refusing(DataError, file=file)
-    if not len(table): refuse("This table has no rows.", None, "a header alone", "a source a row")
     if set(LONG) <= set(table.columns):
         table = table.astype(dict(source=str, target=str))
         twice = table[table.duplicated(["source", "target"])]

@@ -127,3 +127,8 @@ def test_lists_that_are_none(tmp_path, name, text, part):
 def test_the_list_says_how_many_numbers_a_key_point_has(tmp_path):
     (tmp_path / "data.yaml").write_text("names: [cell]\nkpt_shape: [17, 3]\n")
     assert read_names(tmp_path / "data.yaml").keypoint_width == 3
+
+
+def test_class_numbers_of_any_length(tmp_path):
+    (tmp_path / "a.txt").write_text("".join(f"{word} .5 .5 .2 .2\n" for word in ("007", "1.0", "0", "9" * 5000)))
+    assert [row.word for row in read_rows(tmp_path / "a.txt")] == ["7", "1", "0", "9" * 5000]

@@ -286,3 +286,10 @@ def test_what_is_packed_as_a_whole_is_no_bomb(tmp_path, monkeypatch):
     dicom(file, np.zeros((1000, 900), np.uint16), **deflated)
     with pytest.raises(DataError) as error: open_dicom(file)
     refused(error, "far more than it can", "a.dcm")
+
+
+def test_a_way_of_packing_that_is_none(tmp_path):
+    file = dicom(tmp_path / "a.dcm", np.zeros((8, 9), np.uint16))
+    file.write_bytes(file.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.9.2.1\0"))
+    with pytest.raises(DataError) as error: stored_pixels(open_dicom(file), file)
+    refused(error, "in no known way", "TransferSyntaxUID", "a.dcm")

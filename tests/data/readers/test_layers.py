@@ -220,3 +220,10 @@ def test_soft_crops_need_a_threshold_and_tables_stay_inside(tmp_path):
         Image.fromarray(soft).save(tmp_path / "1.png")
         crops(tmp_path, ROWS.replace("masks/1.png", place))
         refused(DataError, card_of(CROPS), tmp_path, "out of its dataset", "line 2")
+
+
+def test_a_mask_of_endless_pages_is_refused_at_once(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for _ in range(257): writer.write(np.zeros((4, 4), np.uint8), contiguous=False)
+    with pytest.raises(DataError) as error: read_planes(tmp_path / "a.tif")
+    for word in ("not channels", "257 pages", "a.tif"): assert word in str(error.value)

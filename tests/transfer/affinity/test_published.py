@@ -162,3 +162,11 @@ def test_the_command_judges_and_says_who_lacks_a_cell(cache, truth, tmp_path):
     (-truth.drop(index=NAMES[2])).to_csv(file)
     wrong = CliRunner().invoke(app, ["judge", str(file), "--outcomes", str(cache), "--distances"])
     assert NAMES[2] in str(wrong.exception)
+
+
+@pytest.mark.parametrize("read", [read_guesses, read_outcomes])
+def test_tables_without_rows_and_of_too_many_columns_are_refused(read, tmp_path):
+    for text, word in (("source,target,gain\n", "no rows"), ("source" + ",x" * 10_001 + "\n", "too wide")):
+        (tmp_path / "mine.csv").write_text(text)
+        with pytest.raises(DataError, match=word) as error: read(tmp_path / "mine.csv")
+        assert "mine.csv" in str(error.value)
