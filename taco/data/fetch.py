@@ -192,7 +192,7 @@ def check_places(card: Card) -> None:
                     "names that differ in more than capitals and kind of archive", "Rename one of them in the card.")
             places[place] = name
 
-# %% ../../nbs/data/13_fetch.ipynb #9a84deb4
+# %% ../../nbs/data/13_fetch.ipynb #72331c68
 def _check_size(archive: Path, total: int) -> None:
     "Raise `DataError` for an archive that would become far larger than images and masks become."
     if total <= max(MUCH, TIGHT * archive.stat().st_size): return
@@ -252,7 +252,7 @@ def _extract_tar(archive: Path, folder: Path) -> None:
         if hasattr(tarfile, "data_filter"): t.extractall(folder, filter="data")
         else: t.extractall(folder)
 
-# %% ../../nbs/data/13_fetch.ipynb #5884099a
+# %% ../../nbs/data/13_fetch.ipynb #6eccc7ae
 def unpack(archive: str | Path, folder: str | Path) -> Path:
     "Unpack a zip or tar file into `folder`, which is replaced whole. Raises `DataError` for one damaged or not safe."
     archive, folder = Path(archive), Path(folder)

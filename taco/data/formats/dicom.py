@@ -43,24 +43,22 @@ def is_dicom(path: str | Path) -> bool:
     if path.suffix.lower() in RASTERS or not path.is_file(): return False
     with path.open("rb") as file: return file.read(132)[128:] == b"DICM"
 
-# %% ../../../nbs/data/formats/06_dicom.ipynb #5a0cc12e
+# %% ../../../nbs/data/formats/06_dicom.ipynb #2ae1add6
 def _bounded(file: BinaryIO) -> BinaryIO | mmap.mmap:
     "The same file; but for as many bytes as a damaged length says, no memory is taken."
     try: return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError: return file  # without bytes
 
 def _check_deflated(held: BinaryIO | mmap.mmap, path: Path) -> None:
-    "Raise `DataError` for a file of which all but its first part is packed, far too much."
-    head = held.read(2048)
-    held.seek(0)
-    if DEFLATED not in head or head[132:136] != b"\2\0\0\0": return
-    start, whole = 144 + int.from_bytes(head[140:144], "little"), held.read()
-    held.seek(0)
+    "Raise `DataError` for a file of which all but its first part is packed, and far too much of it."
+    head, _ = held.read(2048), held.seek(0)
+    if b"1.2.840.10008.1.2.1.99" not in head or head[132:136] != b"\2\0\0\0": return  # deflated
+    start, whole, _ = 144 + int.from_bytes(head[140:144], "little"), held.read(), held.seek(0)
     most = max(VOXELS, PACKED * len(whole))
     found = len(zlib.decompressobj(-15).decompress(whole[start:], most + 1))
     check_packing(found, path, f"more than {most} bytes, packed", VOXELS)
 
-# %% ../../../nbs/data/formats/06_dicom.ipynb #12c5ffc5
+# %% ../../../nbs/data/formats/06_dicom.ipynb #93a7567e
 def open_dicom(path: Path, **options) -> pydicom.Dataset:
     "The dataset of a file; options are those of `pydicom.dcmread`. Raises `DataError`."
     refuse, expected = refusing(DataError, file=path), "a complete DICOM file (Part 10)"
@@ -133,7 +131,6 @@ def _believed(data: pydicom.Dataset, frames: int, itemsize: int) -> None:
     file, words = getattr(data, "filename", None), f"{frames} frames of {sides}"
     if file: check_packing(frames * area * itemsize, file, words, VOXELS)
 
-# %% ../../../nbs/data/formats/06_dicom.ipynb #6d2f1196
 GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
 
 def groups_of(data: pydicom.Dataset, frame: int) -> list[pydicom.Dataset]:

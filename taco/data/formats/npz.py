@@ -22,7 +22,7 @@ __all__ = ['DEFLATE', 'CHANNELS', 'npz_keys', 'Stream', 'channels_first']
 
 # %% ../../../nbs/data/formats/05_npz.ipynb #3da0645a
 def npz_keys(path: Path) -> set[str]:
-    "The names of the arrays. Raises `DataError` for a damaged file, or one name of two arrays."
+    "The names of the arrays. Raises `DataError` for a damaged file, and for one name of two arrays."
     refuse = refusing(DataError, file=path)
     try:
         if not path.is_file(): raise FileNotFoundError("it is no file")  # but a pipe
@@ -38,14 +38,6 @@ def npz_keys(path: Path) -> set[str]:
 # %% ../../../nbs/data/formats/05_npz.ipynb #751c5213
 DEFLATE = 1100  # bytes that one byte can become at most, and a few
 
-def _check_plain(dtype: np.dtype, file: Path, key: str) -> None:
-    if dtype.kind in "biuf": return
-    refusing(DataError, file=file)(
-        "The array does not hold plain numbers.", key, "Python objects" if dtype.hasobject else dtype,
-        "integers, floats or bools", "Save the array as numbers; objects are never unpacked, for that would run "
-        "code of the file.")
-
-# %% ../../../nbs/data/formats/05_npz.ipynb #7e0655d2
 class Stream:
     "The rows of one array inside an .npz, read forwards without unpacking the rest. Raises `DataError`."
     def __init__(self, file: Path, key: str):
@@ -54,28 +46,37 @@ class Stream:
         self.broken = ""                      # why no row can be read beyond the next
         self.shape, self.dtype = self._open()
 
-    def _open(self) -> tuple[tuple, np.dtype]:
-        try:
-            archive = zipfile.ZipFile(self.file)
-            held = archive.getinfo(self.key + ".npy").compress_size
-            self.handle = archive.open(self.key + ".npy")
-            form, version = np.lib.format, np.lib.format.read_magic(self.handle)
-            header = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
-            shape, self.fortran, dtype = header(self.handle)
-        except Exception as error: self._damaged(f"{type(error).__name__}: {error}", error)
-        _check_plain(dtype, self.file, self.key)
-        if math.prod(shape) * dtype.itemsize > DEFLATE * (held + 1): self._damaged(f"{shape}, of {held} bytes")
-        size = math.prod(shape if self.fortran else shape[1:]) * dtype.itemsize
-        check_packing(size, self.file, f"{shape} in {self.key}", VOXELS if self.fortran else SURE, held)
-        self.next, self.broken = 0, ""
-        return shape, dtype
-
-    def _damaged(self, found: str, cause: Exception | None = None) -> NoReturn:
+# %% ../../../nbs/data/formats/05_npz.ipynb #84c87764
+@patch
+def _open(self: Stream) -> tuple[tuple, np.dtype]:
+    try:
+        archive = zipfile.ZipFile(self.file)
+        held = archive.getinfo(self.key + ".npy").compress_size
+        self.handle = archive.open(self.key + ".npy")
+        formats, version = np.lib.format, np.lib.format.read_magic(self.handle)
+        old = version == (1, 0)
+        header = formats.read_array_header_1_0 if old else formats.read_array_header_2_0
+        shape, self.fortran, dtype = header(self.handle)
+    except Exception as error: self._damaged(f"{type(error).__name__}: {error}", error)
+    if dtype.kind not in "biuf":
         refusing(DataError, file=self.file)(
-            "The array file cannot be read.", self.key, found, "a complete .npz with images (N, H, W) or (N, H, W, C)",
-            "Fetch it again and compare its checksum.", cause=cause)
+            "The array does not hold plain numbers.", self.key,
+            "Python objects" if dtype.hasobject else dtype, "integers, floats or bools",
+            "Save the array as numbers; objects are never unpacked, for that would run code of the file.")
+    if math.prod(shape) * dtype.itemsize > DEFLATE * (held + 1):
+        self._damaged(f"{shape}, of {held} bytes")
+    size = math.prod(shape if self.fortran else shape[1:]) * dtype.itemsize
+    sure = VOXELS if self.fortran else SURE
+    check_packing(size, self.file, f"{shape} in {self.key}", sure, held)
+    self.next, self.broken = 0, ""
+    return shape, dtype
 
-
+@patch
+def _damaged(self: Stream, found: str, cause: Exception | None = None) -> NoReturn:
+    refusing(DataError, file=self.file)(
+        "The array file cannot be read.", self.key, found,
+        "a complete .npz with images (N, H, W) or (N, H, W, C)",
+        "Fetch it again and compare its checksum.", cause=cause)
 
 # %% ../../../nbs/data/formats/05_npz.ipynb #5b5dbe00
 @patch

@@ -44,14 +44,14 @@ def _bytes_alone(path: Path) -> bool:
     count = int.from_bytes(data[size + 38:size + 40])
     return set(data[size + 40:size + 40 + 3 * count:3]) == {7}
 
-# %% ../../../nbs/data/formats/02_pictures.ipynb #405c34ad
+# %% ../../../nbs/data/formats/02_pictures.ipynb #229bb9df
 def _check_png(path: Path) -> None:
     "Raise `ValueError` for a part of a PNG that is cut off or has another checksum."
     with open(path, "rb") as file:
         file.seek(8)
         while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
-            data, told = file.read(int.from_bytes(head[:4])), file.read(4)
-            if zlib.crc32(data, zlib.crc32(head[4:])) != int.from_bytes(told):
+            data, sum = file.read(int.from_bytes(head[:4])), file.read(4)
+            if zlib.crc32(data, zlib.crc32(head[4:])) != int.from_bytes(sum):
                 raise ValueError(f"the checksum of its part {head[4:]} is another")
 
 def _check(image: Image.Image, path: Path, packing: str) -> None:
@@ -146,8 +146,10 @@ def read_picture(path: str | Path, page: int | None = None) -> Raster:
         if image.format == "PPM" and packing not in ("", "255"):
             raise NotImplementedError(f"values up to {packing}, which Pillow would stretch to 255")
         raster = Raster(np.empty(0), str(path), image.format or "", turn=_turn(image), aspect=_aspect(image))
-        several, covered = _frame(image, path, page), _covered(image)
-        if several and image.mode in ("P", "PA"): image = image.convert("RGBA")  # of palettes of their own
+        several = _frame(image, path, page)
+        covered = _covered(image)
+        if several and image.mode in ("P", "PA"):
+            image = image.convert("RGBA")  # frames have palettes of their own
         if image.mode in INTO_RGB: image = image.convert("RGB")
         raster.pixels, raster.bits = _pixels(image, path, packing)
         if image.mode in ("P", "PA"):

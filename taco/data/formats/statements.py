@@ -58,8 +58,9 @@ def choose_page(
         f"one, or page = 0 … {len(sizes) - 1} in the card",
         "Declare which to read, such as page = 0; or read the slices of a volume with the reader volumes.")
 
-# %% ../../../nbs/data/formats/00_statements.ipynb #570db0ff
-PACKED, SURE, VOXELS = 100, 2**26, 2**28  # how often what is stored; numbers to make floats of, bytes to be unpacked
+# %% ../../../nbs/data/formats/00_statements.ipynb #ed84b4c4
+PACKED = 100                  # times as much as is stored
+SURE, VOXELS = 2**26, 2**28   # numbers to make floats of, bytes to be unpacked, that may be in any case
 
 def check_packing(
     count: int,                # of numbers or bytes that are to be made

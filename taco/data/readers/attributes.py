@@ -138,7 +138,7 @@ def _merge(tables: tuple, row, column, options: tuple, missing: tuple) -> Column
     others = [v for v in words if not re.fullmatch(NUMBER, v)]
     return Column(found, f"{few(numbers[:3])} and {few(others[:3])}" if numbers and others else "")
 
-# %% ../../../nbs/data/readers/13_attributes.ipynb #0b4f3508
+# %% ../../../nbs/data/readers/13_attributes.ipynb #f531bcb2
 def _changed(path: str) -> int:
     "When a file was changed; 0 for one that is not there, whose reader says so."
     try: return os.stat(path).st_mtime_ns

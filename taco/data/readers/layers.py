@@ -189,7 +189,7 @@ def _with_mask(source: Source, note: Path, rows: pd.DataFrame) -> pd.DataFrame:
                         fix='Declare without_mask = "skip" if these structures were named but not drawn.')
     return rows[~bare].drop_duplicates(["mask", "class", "top", "left"])
 
-# %% ../../../nbs/data/readers/07_layers.ipynb #555d9126
+# %% ../../../nbs/data/readers/07_layers.ipynb #97c1a533
 def _paste(
     source: Source, layers: tuple[np.ndarray, np.ndarray], note: Path, mask: str, corner: tuple[str, str], place: str,
 ) -> None:
@@ -199,8 +199,9 @@ def _paste(
         raise DataError("A table points out of its dataset.", file=note, field="mask", found=f"{mask} ({place})",
                         expected=f"a file below {source.home}", fix="Move the mask there, and correct the table.")
     if not file.is_file():
-        raise DataError("A mask that a table names is missing.", file=note, field="mask", found=f"{mask} ({place})",
-                        expected=f"a file in {note.parent}", fix="Restore the mask, or correct the table.")
+        raise DataError("A mask that a table names is missing.", file=note, field="mask",
+                        found=f"{mask} ({place})", expected=f"a file in {note.parent}",
+                        fix="Restore the mask, or correct the table.")
     inside = source.labels(mask_values(source, file), file, class_rule(source.table), marked=True)
     top, left = (int(v) for v in to_numbers(corner, note, "top, left", place))
     (h, w), (height, width) = inside.shape, layers[0].shape
