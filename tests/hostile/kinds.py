@@ -393,7 +393,9 @@ def new_card(folder: Path, out: Path) -> list:
     return [*typed(["data", "new", str(folder), "-o", str(out)]), out.exists()]
 
 
-def drafted(folder: Path) -> None: toys.pairs(folder / "toy")
+def drafted(folder: Path, make: Callable[[Path], dict] = toys.pairs) -> None:
+    (folder / "toy").mkdir()
+    make(folder / "toy")
 
 
 def checked_set(folder: Path) -> None:
@@ -434,6 +436,9 @@ def others() -> list[Kind]:
         Kind("places of a map", places, ("coordinates.npz",), lambda f: read_arrays(f / "coordinates.npz"), "npz"),
         Kind("taco data new", drafted, ("toy/images/a1.png",),
              lambda f: new_card(f / "toy", f / "new.toml"), "png", also=("toy",)),
+        *(Kind(f"taco data new of {family}", lambda f, make=make: drafted(f, make), (f"toy/{file}",),
+               lambda f: new_card(f / "toy", f / "new.toml"), family, also=("toy",))
+          for family, make, file in (("npz", toys.npz, "toy_32.npz"), ("hdf5", toys.hdf5, "a_1.h5"))),
         Kind("taco data check", checked_set, ("root/toy/images/a1.png", "toy.toml"),
              lambda f: typed(["data", "check", str(f / "toy.toml"), "--root", str(f / "root")]), "png", also=("toy",)),
     ]

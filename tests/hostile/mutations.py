@@ -643,7 +643,10 @@ def xmls(good: bytes) -> dict[str, Spoilt]:
         "a bomb of entities in UTF-16": (entity('<!ENTITY l0 "ha">' + laughs)
                                          + body.replace(b"red", b"&l9;")).decode().encode("utf-16"),
         "elements 100,000 deep": deep("<a>", "</a>"),
-        "a million elements": b"<annotation>" + b"<object/>" * MANY + b"</annotation>",
+        "300,000 elements": b"<annotation>" + b"<object/>" * 300_000 + b"</annotation>",
+        "a polygon of 50,000 corners": re.sub(rb"<bndbox>.*?</bndbox>", b"<polygon>" + b"".join(
+            b"<x%d>%d</x%d><y%d>%d</y%d>" % (n, n % 70, n, n, n % 50, n) for n in range(1, 50_001)) + b"</polygon>",
+            body, count=1),
         "a hundred thousand attributes": b"<annotation " + b" ".join(b'a%d="1"' % n for n in range(100_000)) + b"/>",
         "a box that is no number": re.sub(rb"<xmin>.*?</xmin>", b"<xmin>nan</xmin>", body),
         "a box beyond all": re.sub(rb"<xmax>.*?</xmax>", b"<xmax>1e308</xmax>", body),

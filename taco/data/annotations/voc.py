@@ -47,7 +47,8 @@ def _polygon(polygon: ElementTree.Element, place: str, refuse) -> list[tuple[str
     if points: corners = [(p.findtext("x"), p.findtext("y")) for p in points]
     else:
         many = sum(child.tag[:1] == "x" for child in polygon)
-        corners = [(polygon.findtext(f"x{n}"), polygon.findtext(f"y{n}")) for n in range(1, many + 1)]
+        known = {child.tag: child.text or "" for child in reversed(polygon)}  # of several, the first
+        corners = [(known.get(f"x{n}"), known.get(f"y{n}")) for n in range(1, many + 1)]
     if len(corners) < 3:
         refuse("A polygon has too few corners.", "polygon", f"{len(corners)} ({place})", "x1, y1, … x3, y3 or more",
                "Correct the file.")

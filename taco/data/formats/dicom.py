@@ -83,10 +83,11 @@ def open_dicom(path: Path, **options) -> pydicom.Dataset:
 def _tag_of(name: str) -> pydicom.tag.BaseTag: return pydicom.tag.Tag(name)
 
 def value_of(data: pydicom.Dataset, *names: str):
-    "The value of the first of some attributes that is there, at the top of a header; faster than `data.get`."
-    for name in names:
-        if (number := _tag_of(name)) in data: return data[number].value
-    return None
+    "The value of the first of some attributes that is there, at the top of a header. Raises `DataError`."
+    number = next((number for number in map(_tag_of, names) if number in data), None)
+    try: return None if number is None else data[number].value  # faster than `data.get`
+    except Exception as error:  # a kind of value that pydicom does not know, or one that is damaged
+        refuser(data)("A value of the header cannot be read.", names[0], error, "a proper value", cause=error)
 
 def no_image(data: pydicom.Dataset) -> str | None:
     "What a dataset is in words, if it is something else than an image; None for images."
@@ -151,7 +152,7 @@ def tag(data: pydicom.Dataset, name: str, frame: int = 0):
         inside = [element.value[0].get(name) for group in groups_of(data, frame) for element in group
                   if element.VR == "SQ" and element.value]
         found = [value for value in (*inside, value_of(data, name)) if value is not None and value != ""]
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
         refuser(data)("A value of the header cannot be read.", name, error, "a proper value", cause=error)
     for other in found[1:]:
         if str(other) != str(found[0]) and not same_value(other, found[0]):

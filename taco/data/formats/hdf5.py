@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from ...base import DataError, refusing
+from ...base import DataError, TacoError, refusing
 from .statements import VOXELS, check_packing
 
 # %% auto #0
-__all__ = ['OTHERS', 'NUMERIC', 'open_hdf5', 'array_names', 'no_array', 'read_array', 'value_names', 'has_array']
+__all__ = ['OTHERS', 'DEEPEST', 'NUMERIC', 'open_hdf5', 'array_names', 'no_array', 'read_array', 'value_names', 'has_array']
 
 # %% ../../../nbs/data/formats/04_hdf5.ipynb #56b68014
 OTHERS = {
@@ -24,7 +26,18 @@ OTHERS = {
     b"CDF": ("a netCDF file of version 3", "Convert it: nccopy -k netCDF-4."),
     b"\x0e\x03\x13\x01": ("an HDF file of version 4", "Convert it: h4toh5.")}
 
-def open_hdf5(path: Path) -> h5py.File:
+@contextmanager
+def open_hdf5(path: Path) -> Generator[h5py.File]:
+    "The file, for reading. Raises `DataError`, also for what h5py raises while it is open."
+    refuse = refusing(DataError, file=path, expected="a complete HDF5 file")
+    fix = "Fetch it again, or leave it out with skip_bad."
+    try:
+        with _opened(path) as file: yield file
+    except TacoError: raise
+    except Exception as error:  # a damaged list of names raises RuntimeError, ValueError or KeyError
+        refuse("The file is damaged inside.", None, f"{type(error).__name__}: {error}", fix=fix, cause=error)
+
+def _opened(path: Path) -> h5py.File:
     "The file, for reading. Raises `DataError`."
     refuse = refusing(DataError, file=path, expected="a complete HDF5 file")
     try: return h5py.File(path, "r")
@@ -38,14 +51,20 @@ def open_hdf5(path: Path) -> h5py.File:
                fix="Fetch it again, or leave it out with skip_bad.", cause=error)
 
 # %% ../../../nbs/data/formats/04_hdf5.ipynb #f0283873
+DEEPEST = 64  # groups in a group
+
 def array_names(path: Path) -> list[str]:
     "The names of all arrays that lie in an HDF5 file itself, sorted. Raises `DataError`."
     names: list[str] = []
 
     def note(name, thing):
+        if name.count("/") > DEEPEST: return name  # the visit ends
         if isinstance(thing, h5py.Dataset): names.append(name)
 
-    with open_hdf5(path) as file: file.visititems(note)
+    with open_hdf5(path) as file: deep = file.visititems(note)
+    if deep:
+        refusing(DataError, file=path)("Groups lie in groups without end.", "groups", f"more than {DEEPEST}", "a few",
+                                       "Write the arrays into few groups.")
     return sorted(names)
 
 def no_array(path: Path, name: str, names: list[str]) -> DataError:

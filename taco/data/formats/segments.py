@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pydicom
 from fastcore.basics import patch
 from skimage.draw import polygon2mask
 
+from ...base import TacoError
 from taco.data.formats.dicom import (
     groups_of,
     no_image,
@@ -33,6 +35,19 @@ def has_regions(data: pydicom.Dataset) -> bool:
     "Whether a dataset is a segmentation or a set of outlines."
     return no_image(data) in ("a segmentation", "outlines (RTSTRUCT)")
 
+# %% ../../../nbs/data/formats/08_segments.ipynb #4287bd5b
+def _by_name(function: Callable) -> Callable:
+    "The same; what pydicom raises of a damaged header becomes a `DataError` that names its file."
+    @wraps(function)
+    def guarded(data: pydicom.Dataset, *others, **more):
+        try: return function(data, *others, **more)
+        except TacoError: raise
+        except Exception as error:
+            refuser(data)("The regions of this file cannot be read.", None, f"{type(error).__name__}: {error}",
+                          "a sound header", cause=error)
+    return guarded
+
+@_by_name
 def list_regions(data: pydicom.Dataset) -> dict[int, str]:
     "Number → name of the regions of a file; none in a SEG that lists no segments. Raises `DataError`."
     outlines, found = no_image(data) == "outlines (RTSTRUCT)", {}
@@ -48,6 +63,7 @@ def list_regions(data: pydicom.Dataset) -> dict[int, str]:
     return found
 
 # %% ../../../nbs/data/formats/08_segments.ipynb #3dbed1c5
+@_by_name
 def draw_regions(
     data: pydicom.Dataset,            # of a SEG or RTSTRUCT file
     file: Path,

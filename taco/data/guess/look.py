@@ -16,6 +16,7 @@ from fastcore.basics import patch
 from ...base import TacoError
 from ..formats.raster import read_pixels
 from ..formats.scans import read_scan
+from ..formats.statements import check_packing
 from .names import DOUBTFUL, LABEL_WORDS, TRUSTED, Family, Name, plays, varied, words
 from ..readers.files import compile_pattern, first_identity
 from ..readers.layers import read_planes
@@ -112,7 +113,10 @@ def open_file(family: Family, name: Name) -> tuple[np.ndarray, np.ndarray | None
     if family.kind == "scan":
         scan = read_scan(path)
         return scan.voxels, scan.affine
-    try: return read_pixels(path, mask=True), None
+    try:
+        pixels = read_pixels(path, mask=True)
+        check_packing(pixels.size, path, f"{pixels.shape} numbers")
+        return pixels, None
     except TacoError as error:  # what looks like a transparent layer may be channels that are classes
         if error.field != "alpha" or name.end.lower() not in (".tif", ".tiff"): raise
         return read_planes(path), None

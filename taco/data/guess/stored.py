@@ -9,11 +9,11 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pydicom
 
 from ...base import DataError
+from ..formats.hdf5 import array_names, read_array
 from ..formats.npz import Stream, npz_keys
 from ..formats.segments import has_regions, list_regions
 from .drawn import Layout, Row, classes_of, layout
@@ -76,19 +76,14 @@ def hdf5(folder: Path, files: list[str]) -> Layout | None:
 # %% ../../../nbs/data/guess/03_stored.ipynb #bdc98e58
 def _arrays(path: Path) -> tuple[str, str | None, tuple] | None:
     "Names of image and label in a file and their shape: an array of grey values, and one of few whole numbers."
-    arrays: dict[str, h5py.Dataset] = {}
-    try:
-        with h5py.File(path, "r") as file:
-            file.visititems(
-                lambda name, thing: arrays.update({name: thing}) if isinstance(thing, h5py.Dataset) else None
-            )
-            shapes = {
-                name: thing.shape
-                for name, thing in arrays.items()
-                if thing.ndim in (2, 3) and min(thing.shape) > 1
-            }
-            few_of = {name: len(np.unique(arrays[name][()])) <= 64 for name in shapes}
-    except (OSError, ValueError, TypeError): return None
+    shapes, few_of = {}, {}
+    try: names = array_names(path)
+    except DataError: return None
+    for name in names:
+        try: values = read_array(path, name, mask=True)[0]
+        except DataError: continue
+        if values.ndim not in (2, 3) or min(values.shape) < 2: continue
+        shapes[name], few_of[name] = values.shape, len(np.unique(values)) <= 64
     images = [name for name in shapes if not few_of[name]]
     if not images: return None
     image = next((n for n in images if re.search(r"(?i)image|img|data|raw", n)), images[0])
@@ -100,8 +95,9 @@ def _labels(folder: Path, family: Family, label: str) -> Counter:
     "Value → pixels of the label arrays of some files."
     counts: Counter = Counter()
     for name in spread(family.names, 8):
-        with h5py.File(folder / name.path, "r") as file:
-            values, number = np.unique(file[label][()], return_counts=True)
+        try: labels = read_array(folder / name.path, label, mask=True)[0]
+        except DataError: continue
+        values, number = np.unique(labels, return_counts=True)
         counts.update({int(v): int(n) for v, n in zip(values, number)})
     return counts
 

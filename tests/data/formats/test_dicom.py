@@ -293,3 +293,11 @@ def test_a_way_of_packing_that_is_none(tmp_path):
     file.write_bytes(file.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.9.2.1\0"))
     with pytest.raises(DataError) as error: stored_pixels(open_dicom(file), file)
     refused(error, "in no known way", "TransferSyntaxUID", "a.dcm")
+
+
+def test_a_kind_of_value_that_is_none(tmp_path):
+    file = dicom(tmp_path / "a.dcm", np.zeros((8, 9), np.uint16))
+    at = file.read_bytes().index(b"\x28\x00\x01\x01US") + 4  # of BitsStored
+    file.write_bytes(file.read_bytes()[:at] + b"ES" + file.read_bytes()[at + 2:])
+    with pytest.raises(DataError) as error: stored_pixels(open_dicom(file), file)
+    refused(error, "cannot be read", "a.dcm")

@@ -222,3 +222,24 @@ def test_axes_by_name(tmp_path):
         with pytest.raises(DataError) as error:
             read_array(path, name)
         refused(error, "a.h5", "axistags", "y before x")
+
+
+def test_whatever_h5py_says_of_a_damaged_file_names_it(tmp_path):
+    file = tmp_path / "a.h5"
+    with h5py.File(file, "w") as held:
+        held["group/image"], held["link"] = np.arange(60).reshape(3, 4, 5), h5py.SoftLink("/group/image")
+    whole, rng = file.read_bytes(), np.random.default_rng(0)
+    for at in rng.integers(0, len(whole), 150):
+        file.write_bytes(whole[:at] + bytes(min(64, len(whole) - at)) + whole[at + 64:])
+        for read in (array_names, lambda path: read_array(path, "link"), lambda path: has_array(path, "link")):
+            try: read(file)
+            except DataError as error: assert "a.h5" in str(error)
+
+
+def test_groups_without_end_are_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        place = file
+        for _ in range(70): place = place.create_group("g")
+        place["image"] = np.zeros((3, 4))
+    with pytest.raises(DataError) as error: array_names(tmp_path / "a.h5")
+    refused(error, "without end", "a.h5")
