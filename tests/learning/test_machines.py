@@ -63,7 +63,8 @@ def read(folder): return weights(PairEncoder.load(folder / "run/encoder", device
 
 SCRIPT = """
 import sys
-sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parents[1])]  # this folder; the repo, for `tools`
 if __name__ == '__main__':
     from test_machines import learn
     learn(sys.argv[3:], sys.argv[2], devices=2)
