@@ -22,6 +22,7 @@ def test_an_enlarged_store_is_the_same_rows_over_again(tmp_path):
         torch.testing.assert_close(getattr(again, name), value, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.long
 def test_packing_reading_and_opening_in_small(tmp_path):
     card = data.write_files(tmp_path / "root", 8, 64)
     folder, rates = data.packing(card, tmp_path / "root", tmp_path, 24)

@@ -161,6 +161,7 @@ def test_another_file_on_the_disk_is_named_and_left_alone(shop, tmp_path):
     assert path.read_bytes() == BODY[:1000] and shop.asked == 0
 
 
+@pytest.mark.long
 def test_killed_in_the_middle_of_a_slow_download_then_started_again(shop, tmp_path):
     shop.manners, row = "slow", shop.row()
     code = f"""

@@ -155,6 +155,7 @@ def test_levels_of_rows_and_columns_are_no_relations_even_where_cells_are_missin
     assert abs(np.mean(found)) < .1
 
 
+@pytest.mark.long
 def test_two_combinations_side_by_side_know_no_relation_that_neither_knows():
     "Sources differ for targets of the left; there the list is part of the guess, on the right it is not."
     rng, found = np.random.default_rng(13), []

@@ -45,7 +45,7 @@ def test_no_slice_of_a_test_or_validation_volume_is_ever_seen(hearts, tmp_path, 
         return move(images, theta, mode)
     for module in (study, arms, register, global_local): monkeypatch.setattr(module, "fit", spying)
     monkeypatch.setattr(batches_chapter, "move", remembering)
-    longer = replace(TINY, pretrain_steps=40, anchors=6)
+    longer = replace(TINY, pretrain_steps=15, anchors=6)
     compare(hearts, longer, tmp_path, tuple(SEQUENCE_ARMS), (1,), (0,), distances=False, tell=quiet)
     subject = hearts.table["subject"].to_numpy()
     train, labelled = set(hearts.subjects("train")), set(labelled_subjects(hearts, 1, 0))

@@ -94,7 +94,8 @@ def test_an_arm_is_one_network_or_one_for_each_target():
         assert arm.networks(WITHIN) == [Kind(arm.strategy, arm.pretexts)]
 
 
-@pytest.mark.parametrize("after", [2, 5, 7, 13])  # steps, of three networks in two sets with three steps each
+# after so many steps, of three networks in two sets with three steps each
+@pytest.mark.parametrize("after", [2, *(pytest.param(step, marks=pytest.mark.long) for step in (5, 7)), 13])
 def test_an_arm_goes_on_within_a_network(images, whole, tmp_path, monkeypatch, after):
     steps, step = [], tuning.Tuning.training_step
 
@@ -286,7 +287,7 @@ def test_stage_1_sees_what_it_may_and_is_learnt_once(images, tmp_path, monkeypat
 
 # ---------------------------------------------------------------- what is kept
 
-@pytest.mark.parametrize("kind", ["separate-organs", "joint", "frozen", "imagenet"])
+@pytest.mark.parametrize("kind", ["separate-organs", "joint", "frozen", pytest.param("imagenet", marks=long)])
 def test_a_network_is_scored_as_it_was_trained(images, tmp_path, monkeypatch, kind):
     "What is scored was written and read; the network that was in memory answers the same."
     drawn = lambda channels, **_: ImageNetEncoder(channels, random=True)

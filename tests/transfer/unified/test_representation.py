@@ -267,7 +267,7 @@ def test_what_is_learnt_later_goes_on_from_what_was_learnt_and_leaves_it_alone(i
 def whole(images, tmp_path_factory): return patient(images, tmp_path_factory.mktemp("whole"))
 
 
-@pytest.mark.parametrize("part", [.3, .9])
+@pytest.mark.parametrize("part", [.3, pytest.param(.9, marks=pytest.mark.long)])
 def test_a_killed_stage_1_ends_as_it_would_have(images, whole, tmp_path, monkeypatch, part):
     loss = Pretexts.loss
     stop = int(part * whole.looks["step"][-1])
