@@ -235,8 +235,9 @@ class Embeddings:
                         fix=suggest(encoder, self.vectors))
 
     def where(self, **values) -> Embeddings:
-        "The rows whose columns have the given values, e.g. `where(split=\"test\")`."
-        rows = np.logical_and.reduce([self.table[c] == v for c, v in values.items()])
+        "The rows whose columns have the given values, or one of several, e.g. `where(split=\"test\")`."
+        several = {c: v if isinstance(v, (list, tuple)) else [v] for c, v in values.items()}
+        rows = np.logical_and.reduce([self.table[c].isin(v) for c, v in several.items()])
         vectors = {name: v[rows] for name, v in self.vectors.items()}
         return Embeddings(self.table[rows].reset_index(drop=True), vectors)
 

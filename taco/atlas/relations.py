@@ -152,15 +152,16 @@ def question_scores(bank: np.ndarray, bank_plan: pd.DataFrame, asked: np.ndarray
 
 # %% ../../nbs/atlas/12_relations.ipynb #1ae52cb2
 def score_relations(
-    scores: np.ndarray,  # (Q, 2, 2) of right and wrong pairs, more for what is more typical
+    scores: np.ndarray,  # (Q, 2, 2) of right and wrong pairs, more for what is more typical; of seeds (N, Q, 2, 2)
     plan: pd.DataFrame,  # of `plan_relations`
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """One row per relation, and "mean": auroc and choice with their intervals (95 %), questions, subjects.
 
-    All relations share their draws of subjects.
+    All relations share their draws of subjects, and all seeds; values are means over seeds.
     """
+    scores = scores.reshape(-1, *scores.shape[-3:])
     units = np.unique(plan[["unit", "other_unit"]].to_numpy())
     rng, even = np.random.default_rng(seed), np.full(len(units), 1 / len(units))
     count = rng.multinomial(len(units), even, draws).astype(float)
@@ -170,8 +171,8 @@ def score_relations(
     for name, part in plan.groupby("relation", sort=False).indices.items():
         same = first[part] == second[part]
         weight = count[:, first[part]] * np.where(same, 1, count[:, second[part]])
-        wins = _wins(scores[part])
-        values = [_weighted(wins, weight), _chosen(scores[part], weight)]
+        told = [(_weighted(_wins(one), weight), _chosen(one, weight)) for one in scores[:, part]]
+        values = np.mean(told, 0)
         drawn.append(values)
         subjects = len(set(plan["unit"].iloc[part]))
         rows[name] = [*_summary(values[0]), *_summary(values[1]), len(part), subjects]
@@ -220,11 +221,14 @@ def relations_by(
     seed: int = 0,
     device="cpu",
 ) -> dict[str, pd.DataFrame]:
-    "`relations` by encoder."
+    "`relations` by encoder; \"name@1\" is a further seed of \"name\"."
     pairs = (TWICE, TWICE) if alone else (RIGHT, RIGHT + WRONG)
     bank, found = (embed_questions(encoders, *part, which, device) for part, which in zip((known, asked), pairs))
-    scores = {name: question_scores(bank[name], known[1], found[name], asked[1], k) for name in encoders}
-    return {name: score_relations(those, asked[1], draws, seed) for name, those in scores.items()}
+    scores: dict[str, list] = {}
+    for name in encoders:
+        of = question_scores(bank[name], known[1], found[name], asked[1], k)
+        scores.setdefault(name.partition("@")[0], []).append(of)
+    return {name: score_relations(np.stack(those), asked[1], draws, seed) for name, those in scores.items()}
 
 # %% ../../nbs/atlas/12_relations.ipynb #9c55f839
 def relations(

@@ -5,7 +5,7 @@
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #db0ad112
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import nn
 
 from ..embedding import check_finite, planned, shown
 from ..intervals import bootstrap_mean, resampling_units
+from ..neighbours import weighted_knn
 from ...base import TacoError, refusing
 from ...data.store import Store
 from ...style import FAMILY_COLOURS, OKABE_ITO, style
@@ -28,8 +29,8 @@ from ...tasks.further import FURTHER, RELATIVES
 from ...tasks.task import get_task
 
 # %% auto #0
-__all__ = ['features_by', 'Space', 'few_shots', 'votes_for', 'among_relatives', 'weighed', 'recognised', 'few_shot_metrics',
-           'unusual', 'draw_votes', 'draw_few_shots', 'draw_further']
+__all__ = ['features_by', 'Space', 'few_shots', 'votes_for', 'among_relatives', 'weighed', 'recognised', 'few_shot_table',
+           'few_shot_metrics', 'taken_for', 'draw_votes', 'draw_few_shots', 'draw_further']
 
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #9daad8e8
 @torch.inference_mode()
@@ -46,17 +47,24 @@ def features_by(
     for rows, pairs in planned(store, plan, block, device):
         order.append(rows)
         for name, made in shown(encoders, pairs.input, pairs.output).items():
+            made = _with_hidden(encoders[name], made[0]), made[1]
             found[name].append([part.float().cpu().numpy() for part in made])
     back = np.argsort(np.concatenate(order)) if order else np.empty(0, int)
     whole = {name: [np.concatenate(part)[back] for part in zip(*made)] for name, made in found.items()}
     return {name: (check_finite(features), check_finite(points)) for name, (features, points) in whole.items()}
 
+def _with_hidden(encoder: nn.Module, features: torch.Tensor) -> torch.Tensor:
+    "Features (N, F), and beside them the hidden layer of the encoder's projection, where it has one."
+    if not isinstance(projection := getattr(encoder, "projection", None), nn.Sequential): return features
+    return torch.cat([features.float(), projection[:-1](features.float())], 1)
+
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #166015a8
 @dataclass(frozen=True)
 class Space:
-    "Unit vectors of whitened features."
-    mean: np.ndarray  # (F,)
-    root: np.ndarray  # (F, F)
+    "Unit vectors of whitened features, along the directions in which tasks differ."
+    mean: np.ndarray     # (F,)
+    root: np.ndarray     # (F, F)
+    between: np.ndarray  # (F,) variance of the tasks' means along each, where that of a task's pairs is 1
 
     @classmethod
     def fit(cls, features: np.ndarray, tasks: np.ndarray) -> Space:
@@ -69,19 +77,27 @@ class Space:
             refusing(TacoError)("The scatter within tasks needs several pairs of several tasks.", "tasks",
                                 f"{len(count)} tasks, of one {min(count, default=0)} pairs", "two of two at least",
                                 "Give the whole bank.")
-        features = np.asarray(features, np.float64)
-        sums = np.zeros((len(count), features.shape[1]))
-        np.add.at(sums, codes, features)
-        within = features - (sums / count[:, None])[codes]
-        scatter = LedoitWolf(assume_centered=True).fit(within).covariance_
+        mean, scale = features.mean(0, np.float64), features.std(0, np.float64)
+        scaled = (features - mean) / np.where(scale > 1e-12, scale, 1)
+        scatter = LedoitWolf(assume_centered=True).fit(scaled - _means(scaled, codes)[codes]).covariance_
         values, vectors = np.linalg.eigh(scatter)
-        scale = 1 / np.sqrt(np.maximum(values, 1e-6 * values.max()))
-        return cls(features.mean(0), vectors * scale)
+        root = vectors / np.sqrt(np.maximum(values, 1e-6 * values.max())) / np.where(scale > 1e-12, scale, 1)[:, None]
+        points = cls(mean, root, np.ones(len(mean)))(features).astype(np.float64)
+        means = _means(points, codes)
+        inside = (points - means[codes]).var(0).mean()
+        between, turn = np.linalg.eigh(LedoitWolf().fit(means).covariance_)
+        return cls(mean, root @ turn, between.clip(0) / inside)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         "(N, F) → (N, F) float32 of unit length."
         found = (np.asarray(features, np.float64) - self.mean) @ self.root
         return (found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12)).astype(np.float32)
+
+def _means(points: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    "(C, F): of the points (N, F) of each code 0 … C − 1."
+    sums = np.zeros((codes.max() + 1, points.shape[1]))
+    np.add.at(sums, codes, points)
+    return sums / np.bincount(codes)[:, None]
 
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #a91f661c
 def few_shots(
@@ -91,6 +107,7 @@ def few_shots(
     queries: np.ndarray,         # (Q, F) unit rows, of other images
     asked: np.ndarray,           # (Q,) their tasks
     shots: int,                  # examples of each task
+    between: np.ndarray,         # (F,) of `Space`
     draws: int = 50,
     seed: int = 0,
 ) -> np.ndarray:
@@ -105,17 +122,16 @@ def few_shots(
         refusing(TacoError)("There are too few examples.", "shots", f"{len(few)} of '{names[codes[few[0]]]}'",
                             f"{shots} or more", "Plan more pairs of training images.")
     rng, right = np.random.default_rng(seed), np.zeros(len(queries))
+    trust = between * shots / (between * shots + 1)     # in the mean of so many
+    spread = 1 + between / (between * shots + 1)        # of pairs about what is trusted
+    weighted = queries / spread
     for _ in range(draws):
         chosen = [_of_several(rng.permutation(part), subjects, shots) for part in rows]
-        right += names[(queries @ _prototypes(examples, chosen).T).argmax(1)] == asked
+        means = trust * np.stack([examples[part].mean(0) for part in chosen])
+        right += names[(2 * weighted @ means.T - (means**2 / spread).sum(1)).argmax(1)] == asked
     return right / draws
 
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #f9c50f8e
-def _prototypes(examples: np.ndarray, chosen: list[np.ndarray]) -> np.ndarray:
-    "Unit means (C, F) of the chosen rows of each task."
-    centres = np.stack([examples[rows].mean(0) for rows in chosen])
-    return centres / np.linalg.norm(centres, axis=1, keepdims=True).clip(1e-12)
-
 def _of_several(rows: np.ndarray, subjects: np.ndarray, count: int) -> np.ndarray:
     "The first `count` rows of different subjects; of the same where there are no more."
     first = np.unique(subjects[rows], return_index=True)[1]
@@ -152,31 +168,30 @@ def recognised(
     asked: Sequence[str],            # tasks that are asked about; every task of the examples is a candidate
     shots: Sequence[int] = (1, 5, 10),
     repeats: int = 50,
-    draws: int = 1000,
     seed: int = 0,
-) -> tuple[pd.DataFrame, dict[int, np.ndarray]]:
-    """One row for each number of examples: shots, value, low, high (95 %, over subjects), n, subjects, tasks.
-
-    Beside it the answers: by number of examples, for each query that is asked about, the share of draws.
-    """
+) -> dict[int, np.ndarray]:
+    """By number of examples: for each query that is asked about, in how many of all draws it is named rightly."""
     bank, examples, queries = plans
     known = bank["task"].isin(list(trained)).to_numpy()
     space = Space.fit(features[0][known], bank["task"].to_numpy()[known])
     here = queries["task"].isin(list(asked)).to_numpy()
     sides = space(features[1]), examples["task"].to_numpy(), resampling_units(examples, "subject")
     test, names = space(features[2])[here], queries["task"].to_numpy()[here]
-    answers = {n: few_shots(*sides, test, names, n, repeats, seed) for n in shots}
+    return {n: few_shots(*sides, test, names, n, space.between, repeats, seed) for n in shots}
+
+def few_shot_table(answers: Mapping[int, np.ndarray], test: pd.DataFrame, draws: int = 1000) -> pd.DataFrame:
+    "A row for each number of examples: shots, value, low, high (95 %, over subjects), n, subjects, tasks."
     rows = []
     for count, right in answers.items():
-        value, (low, high), about = weighed(right, queries[here], draws)
+        value, (low, high), about = weighed(right, test, draws)
         rows.append(dict(shots=count, value=value, low=low, high=high) | about)
-    return pd.DataFrame(rows), answers
+    return pd.DataFrame(rows)
 
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #c0336d36
 def few_shot_metrics(
     part: str,                                      # what the names of the metrics end with
-    tables: dict[str, pd.DataFrame],                # by encoder, of `recognised`; "taco" among them
-    answers: dict[str, dict[int, np.ndarray]],      # likewise
+    tables: dict[str, pd.DataFrame],                # by encoder, of `few_shot_table`; "taco" among them
+    answers: dict[str, dict[int, np.ndarray]],      # of `recognised`, likewise
     test: pd.DataFrame,                             # the queries that were asked about
     draws: int = 1000,
 ) -> dict[str, tuple[float, tuple[float, float], dict]]:
@@ -193,11 +208,16 @@ def few_shot_metrics(
     return found
 
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #56e3a032
-def unusual(points: np.ndarray, known: np.ndarray, share: float = .05) -> np.ndarray:
-    "(Q,) bool, for unit rows (Q, D) and those of the bank (N, D)."
-    own = known @ known.T
-    np.fill_diagonal(own, -2)
-    return (points @ known.T).max(1) < np.quantile(own.max(1), share)
+def taken_for(
+    task: str,                        # which the bank does not know
+    banks: Sequence[np.ndarray],      # (N, D) of the bank, (M, D) of pairs of `task`, unit rows
+    tasks: Sequence[str],             # (N,) of the bank
+    queries: np.ndarray,              # (Q, D) unit rows, of other images
+    k: int = 20,
+) -> np.ndarray:
+    "Whether the `k` neighbours vote for `task`, (Q,) bool."
+    names = np.concatenate([np.asarray(tasks, object), np.full(len(banks[1]), task, object)]).astype(str)
+    return weighted_knn(np.concatenate(banks), names, queries, min(k, len(names))) == task
 
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #17435b03
 def draw_votes(ax: Axes, votes: pd.DataFrame) -> None:

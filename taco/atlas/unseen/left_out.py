@@ -30,8 +30,8 @@ from ...tasks.task import get_task
 
 # %% auto #0
 __all__ = ['folds_by_seed', 'directed', 'directed_by_seed', 'agreement', 'over_tasks', 'symmetrised', 'mantel_of_seeds',
-           'nearest_trained', 'arrangements', 'arrangement_metrics', 'left_out_answers', 'few_shot_table', 'told_apart',
-           'apart_share', 'in_order', 'draw_directed', 'draw_seeds', 'draw_left_out']
+           'nearest_trained', 'arrangements', 'arrangement_metrics', 'left_out_answers', 'told_apart', 'apart_share',
+           'in_order', 'draw_directed', 'draw_seeds', 'draw_left_out']
 
 # %% ../../../nbs/atlas/unseen/03_left_out.ipynb #380d0cb5
 def folds_by_seed(
@@ -213,20 +213,11 @@ def left_out_answers(
     asked, found = plans[2]["task"].to_numpy(), {count: np.zeros(len(plans[2])) for count in shots}
     for folder, left_out in (fold for folds in seeds.values() for fold in folds.items()):
         trained = [t for t in tasks if t not in left_out]
-        answers = recognised(features[folder], plans, trained, left_out, shots, repeats, 1, seed)[1]
+        answers = recognised(features[folder], plans, trained, left_out, shots, repeats, seed)
         here = np.isin(asked, left_out)
         for count, right in answers.items(): found[count][here] += right / len(seeds)
     return found
 
-def few_shot_table(
-    answers: Mapping[int, np.ndarray], queries: pd.DataFrame, draws: int = 1000,
-) -> pd.DataFrame:
-    "A row for each number of examples: shots, value, low, high (95 %, over subjects), n, subjects, tasks."
-    rows = []
-    for count, right in answers.items():
-        value, (low, high), about = weighed(right, queries, draws)
-        rows.append(dict(shots=count, value=value, low=low, high=high) | about)
-    return pd.DataFrame(rows)
 
 # %% ../../../nbs/atlas/unseen/03_left_out.ipynb #5b8edd58
 def told_apart(

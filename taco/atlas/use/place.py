@@ -65,7 +65,7 @@ def ranking(
 class Known:
     "What a trained run knows: its encoder, and embeddings that serve as bank and for calibration."
     encoder: nn.Module
-    embeddings: Embeddings             # split train: the bank; split test: held-out pairs
+    embeddings: Embeddings             # split train and beside: the bank; split test: held-out pairs
     map_xy: np.ndarray | None = None   # places of the rows with split "test"; None: the run has drawn no map
     vectors: str = "taco"              # whose embeddings
     pictures: Callable[[np.ndarray], np.ndarray] | None = None  # (N, 2, T, T, 3), of rows of the map
@@ -75,7 +75,7 @@ class Known:
     def size(self) -> int: return getattr(getattr(self.encoder, "config", None), "size", 64)
 
     @cached_property
-    def bank(self) -> Embeddings: return self._sound("train")
+    def bank(self) -> Embeddings: return self._sound("train", "beside")
 
     @cached_property
     def held_out(self) -> Embeddings:
@@ -91,11 +91,11 @@ class Known:
 
 # %% ../../../nbs/atlas/use/01_place.ipynb #f8f7ece8
 @patch
-def _sound(self: Known, split: str) -> Embeddings:
-    "The rows of a split. Raises `TacoError` for none, or values that are not finite."
-    part, refuse = self.embeddings.where(split=split), refusing(TacoError)
-    if not len(part):
-        refuse("There are no pairs to compare with.", "split", "none", split, "Run 'embed' again.")
+def _sound(self: Known, *splits: str) -> Embeddings:
+    "The rows of some splits. Raises `TacoError` for none of the first, or values that are not finite."
+    part, refuse = self.embeddings.where(split=splits), refusing(TacoError)
+    if not (part.table["split"] == splits[0]).any():
+        refuse("There are no pairs to compare with.", "split", "none", splits[0], "Run 'embed' again.")
     bad = ~np.isfinite(part[self.vectors]).all(1)
     if bad.any():
         refuse("The embeddings hold values that are not numbers.", self.vectors,

@@ -190,7 +190,8 @@ def together(
     2
     """
     known = load_run(run) if isinstance(run, (str, Path)) else run
-    bank, there = known.bank, known.bank.table["task"].unique().tolist()
+    bank = known.embeddings.where(split="train")
+    there = bank.table["task"].unique().tolist()
     names = list(dict.fromkeys(tasks or there))
     for wrong in [name for name in names if name not in there]:
         refusing(ParameterError)("The map has no pairs of this task.", "tasks", wrong, ", ".join(sorted(there)),

@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from scipy.stats import spearmanr
 
 from taco.atlas.metrics import mantel
-from taco.atlas.unseen.further import recognised, weighed
+from taco.atlas.unseen.further import few_shot_table, recognised, weighed
 from taco.atlas.unseen.left_out import (
     agreement,
     apart_share,
@@ -15,7 +15,6 @@ from taco.atlas.unseen.left_out import (
     directed,
     directed_by_seed,
     draw_left_out,
-    few_shot_table,
     folds_by_seed,
     in_order,
     left_out_answers,
@@ -189,7 +188,7 @@ def test_each_query_is_answered_by_the_encoder_that_did_not_know_its_task(sides)
     answers = left_out_answers({0: FOLDS}, dict(even=points, odd=blind), plans, (1, 5), 10, tasks=SIX)
     first = np.isin(plans[2]["task"], SIX[0::2])
     assert .3 < answers[5][first].mean() < .7 and answers[5][~first].mean() < .3  # one of two, one of six
-    own = recognised(points, plans, SIX[1::2], SIX[0::2], (5,), 10, 10)[1][5]
+    own = recognised(points, plans, SIX[1::2], SIX[0::2], (5,), 10)[5]
     assert np.array_equal(answers[5][first], own)
 
 

@@ -287,7 +287,10 @@ def test_stage_1_sees_what_it_may_and_is_learnt_once(images, tmp_path, monkeypat
 
 # ---------------------------------------------------------------- what is kept
 
-@pytest.mark.parametrize("kind", ["separate-organs", "joint", "frozen", pytest.param("imagenet", marks=pytest.mark.long)])
+LARGE = pytest.param("imagenet", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("kind", ["separate-organs", "joint", "frozen", LARGE])
 def test_a_network_is_scored_as_it_was_trained(images, tmp_path, monkeypatch, kind):
     "What is scored was written and read; the network that was in memory answers the same."
     drawn = lambda channels, **_: ImageNetEncoder(channels, random=True)
