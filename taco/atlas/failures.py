@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -143,9 +143,10 @@ def _drawn(good: pd.DataFrame, bad: pd.DataFrame, draws: int, seed: int, unit: s
         return value, np.nanmean(drawn, axis=0)
 
 # %% ../../nbs/atlas/11_failures.ipynb #a2842c42
-def _interval(drawn: np.ndarray) -> tuple[float, float]:
-    low, high = np.nanquantile(drawn, (.025, .975))
-    return float(low), float(high)
+def _together(parts: Sequence[tuple[dict[str, float], np.ndarray]]) -> tuple[float, tuple[float, float]]:
+    "Mean over kinds, or seeds, of what `_drawn` found with the same draws, and its 95 % interval."
+    low, high = np.nanquantile(np.mean([drawn for _, drawn in parts], axis=0), (.025, .975))
+    return float(np.mean([np.mean(list(value.values())) for value, _ in parts])), (float(low), float(high))
 
 def auroc(
     good: pd.DataFrame,    # correct pairs: columns task, score and that of `unit`
@@ -158,15 +159,14 @@ def auroc(
 
     Raises `TacoError` for scores that are not numbers, or when no task is left.
     """
-    value, drawn = _drawn(good, bad, draws, seed, unit)
-    return float(np.mean(list(value.values()))), _interval(drawn), value
+    found = _drawn(good, bad, draws, seed, unit)
+    return *_together([found]), found[0]
 
 def mean_auroc(good: pd.DataFrame, bad: pd.DataFrame, draws: int = 200, seed: int = 0,
                unit: str = "record") -> tuple[float, tuple[float, float]]:
     "The mean of `auroc` over the kinds in the column `failure`, and its interval; all kinds share their draws."
     parts = [_drawn(good, rows, draws, seed, unit, every=bad) for _, rows in bad.groupby("failure", sort=False)]
-    values = [np.mean(list(value.values())) for value, _ in parts]
-    return float(np.mean(values)), _interval(np.mean([drawn for _, drawn in parts], axis=0))
+    return _together(parts)
 
 # %% ../../nbs/atlas/11_failures.ipynb #ca4879d8
 def failure_scores(
@@ -201,25 +201,39 @@ def failure_aurocs(
     draws: int = 200,
     seed: int = 0,
 ) -> tuple[dict[tuple[str, bool, str], Scored], dict[tuple[str, bool], Scored]]:
-    "By (encoder, known, kind), and the mean over kinds that can be decided by (encoder, known); over subjects."
+    """By (encoder, known, kind), and the mean over kinds that can be decided by (encoder, known); over subjects.
+
+    "name@1" is a further seed of "name": means over seeds.
+    """
     values, means = {}, {}
-    for name, known in [(name, known) for name in vectors for known in (False, True)]:
-        good, bad = failure_scores(vectors[name], plans, known, k)
-        for kind in [kind for kind in FAILURE_KINDS if (bad["failure"] == kind).any()]:
-            values[name, known, kind] = auroc(good, bad[bad["failure"] == kind], draws, seed, "unit")[:2]
-        means[name, known] = mean_auroc(good, bad[bad["failure"] != UNDECIDED], draws, seed, "unit")
+    for known in (False, True):
+        scored: dict[str, list] = {}
+        for name, made in vectors.items():
+            scored.setdefault(name.partition("@")[0], []).append(failure_scores(made, plans, known, k))
+        for name, seeds in scored.items():
+            kinds = seeds[0][1]["failure"]
+            for kind in [kind for kind in FAILURE_KINDS if (kinds == kind).any()]:
+                parts = [_drawn(good, bad[kinds == kind], draws, seed, "unit") for good, bad in seeds]
+                values[name, known, kind] = _together(parts)
+            decided = [(good, bad[kinds != UNDECIDED]) for good, bad in seeds]
+            means[name, known] = _together([_drawn(good, rows, draws, seed, "unit", every=bad) for good, bad in decided
+                                            for _, rows in bad.groupby("failure", sort=False)])
     return values, means
 
 # %% ../../nbs/atlas/11_failures.ipynb #ff4f1a3f
-def failure_metrics(values: dict, means: dict, wrong: pd.DataFrame) -> dict[str, tuple[float, tuple, dict]]:
-    "Metrics by name: value, 95 % interval, and what is to be said beside it; `wrong` is the plan of failed pairs."
+def failure_metrics(
+    values: dict, means: dict,       # of `failure_aurocs`
+    wrong: pd.DataFrame,             # the plan of failed pairs
+    seeds: Mapping[str, int] = {},   # of encoders that have more than one
+) -> dict[str, tuple[float, tuple, dict]]:
+    "Metrics by name: value, 95 % interval, and what is to be said beside it."
     decided, found = wrong[wrong["failure"] != UNDECIDED], {}
-    every = dict(n=len(decided), seeds=1, kinds=decided["failure"].nunique())
     for (name, known), mean in means.items():
+        every = dict(n=len(decided), seeds=seeds.get(name, 1), kinds=decided["failure"].nunique())
         score = f"{'known_failures' if known else 'typicality'}_{name}"
         for kind in [kind for kind in FAILURE_KINDS if (name, known, kind) in values]:
             rows = wrong[wrong["failure"] == kind]
-            about = dict(n=len(rows), seeds=1, data="+".join(sorted(rows["source"].unique())))
+            about = dict(n=len(rows), seeds=seeds.get(name, 1), data="+".join(sorted(rows["source"].unique())))
             found[f"failure_auroc_{kind}_{score}"] = (*values[name, known, kind], about)
         found[f"failure_auroc_{score}"] = (*mean, every)
     for name, kind in [(name, kind) for name, known in means if not known for kind in ("", "_other_image")]:

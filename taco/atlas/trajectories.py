@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -72,14 +73,16 @@ def measures(trajectories: Trajectories) -> pd.DataFrame:
             closure=travelled[-1] / max(diameter, 1e-9) if loop else np.nan))
     return pd.DataFrame(rows)
 
-def summary(trajectories: Trajectories, draws: int = 1000) -> dict[str, tuple[float, tuple[float, float] | None]]:
-    """Mean over images and 95 % interval of each measure; `spearman_mean_path`, of the mean
-    distance, has no interval."""
-    table, loop = measures(trajectories), trajectories.alteration.loop
-    names = [n for n in MEASURES if table[n].notna().all()]
-    found = {n: bootstrap_mean(table[n], table["record"], draws) for n in names}
-    mean_path = path_order(trajectories.values, trajectories.travelled.mean(0), loop)
-    return found | dict(spearman_mean_path=(mean_path, None))
+def summary(*seeds: Trajectories, draws: int = 1000) -> dict[str, tuple[float, tuple[float, float] | None]]:
+    """Mean over images and 95 % interval of each measure; `spearman_mean_path`, of the mean distance, has none.
+
+    Of the same sweep seen by encoders of several seeds: the mean over seeds for each image.
+    """
+    tables, loop = [measures(one) for one in seeds], seeds[0].alteration.loop
+    names = [n for n in MEASURES if tables[0][n].notna().all()]
+    found = {n: bootstrap_mean(np.mean([t[n] for t in tables], 0), tables[0]["record"], draws) for n in names}
+    mean_path = np.mean([path_order(one.values, one.travelled.mean(0), loop) for one in seeds])
+    return found | dict(spearman_mean_path=(float(mean_path), None))
 
 # %% ../../nbs/atlas/10_trajectories.ipynb #da6a76fe
 def _truth(trajectories: Trajectories) -> np.ndarray:
@@ -169,11 +172,17 @@ PATH_COLUMNS = ("alteration", "task", "dataset", "record", "step", "parameter", 
 class Followed:
     "One alteration: its paths, what they look like, and what they are called on the way."
     plan: pd.DataFrame           # of `choose`: one row per image
-    trajectories: Trajectories
+    seeds: list[Trajectories]    # by encoders of several seeds; places and crossing are of the first
     places: np.ndarray           # (R, T, 2) on the map
     crossing: Crossing
     features: dict               # `summary` of the sweep among the features before the projection, and `readable`
     draws: int = 1000            # of the bootstrap
+
+    @property
+    def trajectories(self) -> Trajectories: return self.seeds[0]
+
+    @cached_property
+    def numbers(self) -> dict: return summary(*self.seeds, draws=self.draws)
 
     @property
     def alteration(self) -> Alteration: return self.trajectories.alteration
@@ -198,8 +207,8 @@ class Followed:
 def followed_metrics(followed: Followed) -> dict[str, tuple[float, tuple[float, float] | None, dict]]:
     "Metrics by name: value, 95 % interval, and what is to be said beside it."
     moved, cross, name = followed.trajectories, followed.crossing, followed.alteration.name
-    numbers = summary(moved, followed.draws)
-    more = dict(n=len(moved), seeds=1, data=followed.kinds, images=len(moved), steps=len(moved.values))
+    numbers, count = followed.numbers, len(followed.seeds)
+    more = dict(n=len(moved), seeds=count, data=followed.kinds, images=len(moved), steps=len(moved.values))
     wanted = *MEASURES[:4], "spearman_mean_path"
     found: dict[str, tuple[float, tuple[float, float] | None, dict]]
     found = {f"{measure}_{name}": (*numbers[measure], more) for measure in wanted}
@@ -208,12 +217,12 @@ def followed_metrics(followed: Followed) -> dict[str, tuple[float, tuple[float, 
     found[f"readable_{name}"] = (*followed.features["readable"], space | more)
     if np.isfinite(cross.value):
         about = dict(crossed=round(cross.crossed, 3), before=cross.before, after=cross.after)
-        found[f"crossing_{name}"] = (cross.value, cross.interval, about | more)
+        found[f"crossing_{name}"] = (cross.value, cross.interval, about | more | dict(seeds=1))
     return found
 
 def followed_row(followed: Followed) -> dict[str, float | str]:
     "One row of the table of all alterations, rounded."
-    cross, numbers = followed.crossing, summary(followed.trajectories, followed.draws)
+    cross, numbers = followed.crossing, followed.numbers
     row = {measure: round(value, 3) for measure, (value, _) in numbers.items()}
     among = {f"{n}_features": round(followed.features[n][0], 3) for n in ("spearman", "readable")}
     ends = dict(before=cross.before, after=cross.after, images=len(followed.trajectories))
@@ -236,18 +245,22 @@ def follow(
     block: int = 128,
     device="cpu",
     name: str = "taco",     # the encoder's name among the embeddings
+    again: Sequence[nn.Module] = (),  # encoders of the same kind with other seeds: numbers are means over all
 ) -> Followed:
     "Sweep held-out images, name every step and place it on the map. Raises as `choose`, `sweep` and `project` do."
     along = lambda who, plan: sweep(who, store, alteration, plan["record"], plan["seed"], steps, block, device)
     plan, others = choose(store, alteration, per_dataset, seed), choose(store, alteration, per_known, seed + 1, "train")
-    moved, among_features, known = along(encoder, plan), *(along(Features(encoder), p) for p in (plan, others))
+    seeds, told, among = [along(who, plan) for who in (encoder, *again)], [], []
+    for who in (encoder, *again):
+        among.append(along(Features(who), plan))
+        told.append(read_out(among[-1], along(Features(who), others)))
+    moved = seeds[0]
     flat = moved.vectors.reshape(-1, moved.vectors.shape[2])
     places = project(mapped[name], map_xy, flat).reshape(*moved.vectors.shape[:2], 2)
     said = step_labels(moved, bank[name], bank.table["task"], k)
     cross = crossing(said, alteration.task, moved.values, draws)
-    units = resampling_units(plan, "subject")
-    told = dict(readable=bootstrap_mean(read_out(among_features, known), units, draws))
-    return Followed(plan, moved, places, cross, summary(among_features, draws) | told, draws)
+    readable = bootstrap_mean(np.mean(told, 0), resampling_units(plan, "subject"), draws)
+    return Followed(plan, seeds, places, cross, summary(*among, draws=draws) | dict(readable=readable), draws)
 
 # %% ../../nbs/atlas/10_trajectories.ipynb #81b3c0fd
 def distance_band(trajectories: Trajectories, draws: int = 300) -> np.ndarray:
@@ -280,7 +293,7 @@ def _curve_panel(ax: Axes, study: Followed, colour: str) -> None:
     if a.start > a.stop: ax.invert_xaxis()
     if a.loop: ax.set_xticks([0, 180, 360])
     else: ax.locator_params(axis="x", nbins=4)
-    order, told = measures(trajectories)["spearman"].mean(), study.features["readable"][0]
+    order, told = study.numbers["spearman"][0], study.features["readable"][0]
     ax.set_title(f"ρ {order:.2f}   R² {told:.2f}", fontsize=6, pad=2)
     ax.set_xlabel(f"{a.parameter}{', ' + a.unit if a.unit else ''}", fontsize=6.5, labelpad=1)
     ax.tick_params(labelsize=6, pad=1.5)

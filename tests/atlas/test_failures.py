@@ -153,6 +153,22 @@ def test_plans_are_drawn_as_the_experiment_drew_them(store, studied):
     assert np.array_equal(vectors["pixels"]["wrong"], embed_arms({"": PixelEncoder()}, store, plans["wrong"])[""])
 
 
+def test_answers_of_several_seeds_are_their_mean_and_share_their_draws(studied):
+    plans, vectors = studied
+    rng = np.random.default_rng(0)
+    noisy = {part: x + rng.normal(size=x.shape).astype(x.dtype) * x.std() for part, x in vectors["pixels"].items()}
+    how = dict(k=3, draws=50, seed=1)
+    one, other, both, twice = (failure_aurocs(dict(named), plans, **how) for named in (
+        [("a", vectors["pixels"])], [("a", noisy)], [("a", vectors["pixels"]), ("a@1", noisy)],
+        [("a", noisy), ("a@1", noisy)]))
+    for i in (0, 1):
+        assert set(one[i]) == set(both[i])
+        assert all(twice[i][key][0] == pytest.approx(other[i][key][0]) for key in other[i])
+        for key, (value, (low, high)) in both[i].items():
+            assert value == pytest.approx((one[i][key][0] + other[i][key][0]) / 2) and low <= value <= high
+    assert failure_metrics(*both, plans["wrong"], dict(a=2))["failure_auroc_typicality_a"][2]["seeds"] == 2
+
+
 def test_every_auroc_has_a_metric_that_says_where_it_came_from(studied):
     plans, vectors = studied
     values, means = failure_aurocs(vectors, plans, k=3, draws=50, seed=1)

@@ -182,6 +182,17 @@ def test_all_encoders_see_the_same_questions_as_one_alone(store, plan, monkeypat
                                           check_exact=True)
 
 
+def test_seeds_of_one_encoder_are_answered_by_their_mean():
+    chance = np.random.default_rng(2)
+    plan = pd.DataFrame(dict(relation="r", unit=[f"a{i}" for i in range(60)], other_unit=[f"b{i}" for i in range(60)]))
+    good, bad = (chance.normal(size=(60, 2, 2)) + np.array([shift, 0])[:, None] for shift in (2, .1))
+    one, other, both = (score_relations(s, plan, draws=200).loc["r"] for s in (good, bad, np.stack([good, bad])))
+    for column in ("auroc", "choice"): assert both[column] == pytest.approx((one[column] + other[column]) / 2)
+    assert one["auroc"] > both["low"] > other["low"]
+    twice = score_relations(np.stack([bad, bad]), plan, draws=200).loc["r"]
+    pd.testing.assert_series_equal(twice, other)
+
+
 def test_another_store_is_asked_whole(store, phantoms):
     other = phantoms("drive", subjects=5)
     found = relations(PixelEncoder(8), store, other, draws=20)

@@ -263,7 +263,7 @@ def test_following_is_what_its_parts_say(store, known, name):
         step_labels(moved, known["taco"], known.table["task"], 4), a.task, moved.values, 50
     )
     assert np.array_equal([found.crossing.value], [cross.value], equal_nan=True)
-    numbers, metrics = summary(moved, 50), followed_metrics(found)
+    numbers, metrics = summary(moved, draws=50), followed_metrics(found)
     kinds = [
         "spearman",
         "smoothness",
@@ -284,6 +284,22 @@ def test_following_is_what_its_parts_say(store, known, name):
         n=len(plan), seeds=1, data="phantom", images=len(plan), steps=5
     )
     assert followed_row(found)["spearman"] == round(numbers["spearman"][0], 3)
+
+
+def test_numbers_of_several_seeds_are_means_for_each_image(store, known):
+    xy = np.random.default_rng(0).standard_normal((len(known), 2))
+    how = dict(per_dataset=3, per_known=4, steps=5, k=4, draws=50, seed=7)
+    seeds = PixelEncoder(), PixelEncoder(4)
+    blur = ALTERATIONS["blur"]
+    alone = [followed_metrics(follow(who, store, blur, known, known, xy, **how)) for who in seeds[:1]]
+    both = followed_metrics(follow(seeds[0], store, blur, known, known, xy, **how, again=[seeds[1]]))
+    plan = choose(store, blur, 3, 7)
+    moved = [sweep(who, store, blur, plan["record"], plan["seed"], 5) for who in seeds]
+    for kind in ("spearman", "smoothness", "spearman_mean_path"):
+        told = [summary(one, draws=50)[kind][0] for one in moved]
+        value, _, about = both[f"{kind}_blur"]
+        assert value == pytest.approx(np.mean(told)) and about["seeds"] == 2
+    assert both["readable_blur"][0] != alone[0]["readable_blur"][0]
 
 
 def test_a_table_of_paths_has_a_row_for_each_step(store, known):
