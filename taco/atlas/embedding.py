@@ -236,10 +236,9 @@ class Embeddings:
 
     def where(self, **values) -> Embeddings:
         "The rows whose columns have the given values, or one of several, e.g. `where(split=\"test\")`."
-        several = {c: v if isinstance(v, (list, tuple)) else [v] for c, v in values.items()}
-        rows = np.logical_and.reduce([self.table[c].isin(v) for c, v in several.items()])
-        vectors = {name: v[rows] for name, v in self.vectors.items()}
-        return Embeddings(self.table[rows].reset_index(drop=True), vectors)
+        wanted = {c: v if isinstance(v, tuple) else (v,) for c, v in values.items()}
+        rows = np.logical_and.reduce([self.table[c].isin(v) for c, v in wanted.items()])
+        return Embeddings(self.table[rows].reset_index(drop=True), {name: v[rows] for name, v in self.vectors.items()})
 
     def save(self, folder: str | Path) -> None:
         "Write `pairs.csv`, one `.npy` per encoder and `manifest.json` with their digests, all or nothing."

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -166,8 +167,6 @@ def crossing(
     return Crossing(value, interval, float(there.mean()), before, after, own.mean(0))
 
 # %% ../../nbs/atlas/10_trajectories.ipynb #2578471b
-PATH_COLUMNS = ("alteration", "task", "dataset", "record", "step", "parameter", "x", "y")
-
 @dataclass
 class Followed:
     "One alteration: its paths, what they look like, and what they are called on the way."
@@ -192,16 +191,21 @@ class Followed:
         "Kinds of data, as in packaged+phantom."
         return "+".join(sorted(self.plan["source"].unique()))
 
-    def paths(self) -> pd.DataFrame:
-        "One row per image and step, with PATH_COLUMNS; what the explorer draws."
-        images, steps = self.places.shape[:2]
-        rows = self.plan[["task", "dataset", "record"]].loc[self.plan.index.repeat(steps)]
-        rows = rows.reset_index(drop=True)
-        rows = rows.assign(
-            alteration=self.alteration.name, step=np.tile(np.arange(steps), images),
-            parameter=np.tile(self.trajectories.values, images),
-            x=self.places[..., 0].ravel(), y=self.places[..., 1].ravel())
-        return rows[list(PATH_COLUMNS)]
+
+# %% ../../nbs/atlas/10_trajectories.ipynb #3865381d
+PATH_COLUMNS = ("alteration", "task", "dataset", "record", "step", "parameter", "x", "y")
+
+@patch
+def paths(self: Followed) -> pd.DataFrame:
+    "One row per image and step, with PATH_COLUMNS; what the explorer draws."
+    images, steps = self.places.shape[:2]
+    rows = self.plan[["task", "dataset", "record"]].loc[self.plan.index.repeat(steps)]
+    rows = rows.reset_index(drop=True)
+    rows = rows.assign(
+        alteration=self.alteration.name, step=np.tile(np.arange(steps), images),
+        parameter=np.tile(self.trajectories.values, images),
+        x=self.places[..., 0].ravel(), y=self.places[..., 1].ravel())
+    return rows[list(PATH_COLUMNS)]
 
 # %% ../../nbs/atlas/10_trajectories.ipynb #c5094350
 def followed_metrics(followed: Followed) -> dict[str, tuple[float, tuple[float, float] | None, dict]]:
@@ -250,11 +254,9 @@ def follow(
     "Sweep held-out images, name every step and place it on the map. Raises as `choose`, `sweep` and `project` do."
     along = lambda who, plan: sweep(who, store, alteration, plan["record"], plan["seed"], steps, block, device)
     plan, others = choose(store, alteration, per_dataset, seed), choose(store, alteration, per_known, seed + 1, "train")
-    seeds, told, among = [along(who, plan) for who in (encoder, *again)], [], []
-    for who in (encoder, *again):
-        among.append(along(Features(who), plan))
-        told.append(read_out(among[-1], along(Features(who), others)))
-    moved = seeds[0]
+    seeds, inside = [along(who, plan) for who in (encoder, *again)], [Features(who) for who in (encoder, *again)]
+    among, moved = [along(who, plan) for who in inside], seeds[0]
+    told = [read_out(asked, along(who, others)) for asked, who in zip(among, inside)]
     flat = moved.vectors.reshape(-1, moved.vectors.shape[2])
     places = project(mapped[name], map_xy, flat).reshape(*moved.vectors.shape[:2], 2)
     said = step_labels(moved, bank[name], bank.table["task"], k)

@@ -29,8 +29,9 @@ from ...tasks.further import FURTHER, RELATIVES
 from ...tasks.task import get_task
 
 # %% auto #0
-__all__ = ['features_by', 'Space', 'few_shots', 'votes_for', 'among_relatives', 'weighed', 'recognised', 'few_shot_table',
-           'few_shot_metrics', 'taken_for', 'draw_votes', 'draw_few_shots', 'draw_further']
+__all__ = ['Metric', 'features_by', 'Space', 'few_shots', 'votes_for', 'among_relatives', 'weighed', 'recognised',
+           'few_shot_table', 'recognised_by', 'few_shot_metrics', 'taken_for', 'relative_metrics', 'nothing_metrics',
+           'draw_votes', 'draw_few_shots', 'draw_further']
 
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #9daad8e8
 @torch.inference_mode()
@@ -58,6 +59,19 @@ def _with_hidden(encoder: nn.Module, features: torch.Tensor) -> torch.Tensor:
     if not isinstance(projection := getattr(encoder, "projection", None), nn.Sequential): return features
     return torch.cat([features.float(), projection[:-1](features.float())], 1)
 
+# %% ../../../nbs/atlas/unseen/02_further.ipynb #2255e6c6
+def _means(points: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    "(C, F): of the points (N, F) of each code 0 … C − 1."
+    sums = np.zeros((codes.max() + 1, points.shape[1]))
+    np.add.at(sums, codes, points)
+    return sums / np.bincount(codes)[:, None]
+
+def _between(points: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Variances (F,) of the means of codes, as multiples of that within them, along directions (F, F), columns."
+    means = _means(points.astype(np.float64), codes)
+    values, directions = np.linalg.eigh(LedoitWolf().fit(means).covariance_)
+    return values.clip(0) / (points - means[codes]).var(0).mean(), directions
+
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #166015a8
 @dataclass(frozen=True)
 class Space:
@@ -82,22 +96,13 @@ class Space:
         scatter = LedoitWolf(assume_centered=True).fit(scaled - _means(scaled, codes)[codes]).covariance_
         values, vectors = np.linalg.eigh(scatter)
         root = vectors / np.sqrt(np.maximum(values, 1e-6 * values.max())) / np.where(scale > 1e-12, scale, 1)[:, None]
-        points = cls(mean, root, np.ones(len(mean)))(features).astype(np.float64)
-        means = _means(points, codes)
-        inside = (points - means[codes]).var(0).mean()
-        between, turn = np.linalg.eigh(LedoitWolf().fit(means).covariance_)
-        return cls(mean, root @ turn, between.clip(0) / inside)
+        between, turn = _between(cls(mean, root, np.ones(len(mean)))(features), codes)
+        return cls(mean, root @ turn, between)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         "(N, F) → (N, F) float32 of unit length."
         found = (np.asarray(features, np.float64) - self.mean) @ self.root
         return (found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12)).astype(np.float32)
-
-def _means(points: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    "(C, F): of the points (N, F) of each code 0 … C − 1."
-    sums = np.zeros((codes.max() + 1, points.shape[1]))
-    np.add.at(sums, codes, points)
-    return sums / np.bincount(codes)[:, None]
 
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #a91f661c
 def few_shots(
@@ -151,6 +156,8 @@ def among_relatives(guesses: np.ndarray, tasks: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #98676021
+Metric = tuple[float, tuple[float, float] | None, dict]  # value, 95 % interval over subjects, what is to be said
+
 def weighed(values: np.ndarray, plan: pd.DataFrame, draws: int = 1000) -> tuple[float, tuple[float, float], dict]:
     "Mean over tasks of the mean over pairs (N,), without NaN; its 95 % interval over subjects; n, subjects, tasks."
     there = np.isfinite(values)
@@ -187,24 +194,40 @@ def few_shot_table(answers: Mapping[int, np.ndarray], test: pd.DataFrame, draws:
         rows.append(dict(shots=count, value=value, low=low, high=high) | about)
     return pd.DataFrame(rows)
 
+# %% ../../../nbs/atlas/unseen/02_further.ipynb #37ce3b6a
+def recognised_by(
+    arms: Mapping[str, Sequence[str]],                 # of several seeds, by name: the answers are their means
+    features: Sequence[Mapping[str, Sequence[Any]]],   # of `features_by`: of bank, examples and queries
+    plans: Sequence[pd.DataFrame],
+    *about: Any,                                       # as `recognised` takes them
+) -> dict[str, dict[int, np.ndarray]]:
+    "`recognised` by arm."
+    found = {}
+    for name, seeds in arms.items():
+        each = [recognised([side[seed][0] for side in features], plans, *about) for seed in seeds]
+        found[name] = {count: np.mean([one[count] for one in each], 0) for count in each[0]}
+    return found
+
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #c0336d36
 def few_shot_metrics(
     part: str,                                      # what the names of the metrics end with
     tables: dict[str, pd.DataFrame],                # by encoder, of `few_shot_table`; "taco" among them
     answers: dict[str, dict[int, np.ndarray]],      # of `recognised`, likewise
     test: pd.DataFrame,                             # the queries that were asked about
+    seeds: Mapping[str, int],                       # of each encoder
     draws: int = 1000,
-) -> dict[str, tuple[float, tuple[float, float], dict]]:
-    "Value, interval and counts by name: fewshot<shots>_<part>, of rivals with their name, and the paired differences."
-    found = {}
+) -> dict[str, Metric]:
+    "fewshot<shots>_<part>, of rivals with their name, and the paired differences, by name."
+    found: dict[str, Metric] = {}
     for name, table in tables.items():
         ending = "" if name == "taco" else f"_{name}"
         for row in table.to_dict("records"):
-            about = {n: int(row[n]) for n in ("n", "subjects", "tasks")}
+            about = {n: int(row[n]) for n in ("n", "subjects", "tasks")} | dict(seeds=seeds[name])
             found[f"fewshot{row['shots']}_{part}{ending}"] = row["value"], (row["low"], row["high"]), about
         if not ending: continue
         for count, right in answers["taco"].items():
-            found[f"fewshot{count}_{part}_over{ending}"] = weighed(right - answers[name][count], test, draws)
+            value, interval, about = weighed(right - answers[name][count], test, draws)
+            found[f"fewshot{count}_{part}_over{ending}"] = value, interval, about | dict(seeds=seeds["taco"])
     return found
 
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #56e3a032
@@ -218,6 +241,28 @@ def taken_for(
     "Whether the `k` neighbours vote for `task`, (Q,) bool."
     names = np.concatenate([np.asarray(tasks, object), np.full(len(banks[1]), task, object)]).astype(str)
     return weighted_knn(np.concatenate(banks), names, queries, min(k, len(names))) == task
+
+# %% ../../../nbs/atlas/unseen/02_further.ipynb #173daf69
+def relative_metrics(guesses: Sequence[np.ndarray], plan: pd.DataFrame, draws: int = 1000) -> dict[str, Metric]:
+    "Shares among relatives, of all further tasks and of each, from what each seed took the pairs of `plan` for."
+    of = plan["task"].to_numpy()
+    near = np.mean([among_relatives(guess, of) for guess in guesses], 0)
+    found: dict[str, Metric] = {"further_tasks_relatives": weighed(near, plan, draws)}
+    for task in (t for t in FURTHER if RELATIVES[t] and (of == t).any()):
+        found[f"further_tasks_relatives_{task}"] = near[of == task].mean(), None, dict(n=int((of == task).sum()))
+    return found
+
+def nothing_metrics(
+    points: Sequence[Sequence[np.ndarray]],  # by seed: of the bank, of *nothing done*, and of both plans, unit rows
+    bank: pd.DataFrame,
+    plans: Sequence[pd.DataFrame],           # held-out pairs of *nothing done*, and of the thirty
+    k: int = 20, draws: int = 1000,
+) -> dict[str, Metric]:
+    "How often nothing done is recognised, and how often a pair of the thirty is mistaken for it."
+    taken = [[taken_for("nothing_done", sides[:2], bank["task"], side, k) for side in sides[2:]] for sides in points]
+    shares = dict(zip(("recognised", "mistaken"), zip(*taken)))
+    return {f"further_nothing_done_{name}": weighed(np.mean(share, 0), plan, draws)
+            for (name, share), plan in zip(shares.items(), plans)}
 
 # %% ../../../nbs/atlas/unseen/02_further.ipynb #17435b03
 def draw_votes(ax: Axes, votes: pd.DataFrame) -> None:
