@@ -15,7 +15,7 @@ from ..base import ParameterError, refusing, suggest
 from ..style import markdown_table
 
 # %% auto #0
-__all__ = ['ENCODER_ROWS', 'GROUPS', 'ARMS', 'SCORES', 'STUDY_TABLES', 'ANSWERS', 'PLACE', 'CLAUSE', 'with_interval',
+__all__ = ['ENCODER_ROWS', 'GROUPS', 'ARMS', 'SCORES', 'STUDY_TABLES', 'ANSWERS', 'SWEEPS', 'PLACE', 'CLAUSE', 'with_interval',
            'metrics_table', 'encoders_table', 'modalities_of', 'ums_rep_table', 'few_labels_table', 'not_worse_table',
            'sequence_tables', 'data_table', 'study_tables', 'fill_in_metrics', 'answers_table']
 
@@ -189,13 +189,14 @@ ANSWERS = (  # figure, experiment, question, answer
 )
 
 # %% ../../nbs/workflow/04_tables.ipynb #edac2c66
+SWEEPS = dict(  # what each alteration is called in one row with the others
+    brightness_up="brighter", brightness_down="darker", noise="noise", blur="blur", undersampling="undersampling",
+    rotation="rotation", zoom_in="zoom in", zoom_out="out", translation="shift", elastic="elastic",
+    mask_erosion="masks eroded", mask_dilation="dilated")
 ANSWERS += (
     ("real/fig7_alterations", "alterations", "what happens as a pair is altered?",
-     "its strength is read from the features, R²: brightness up <real/readable_brightness_up>, down "
-     "<real/readable_brightness_down>, noise <real/readable_noise>, blur <real/readable_blur>, undersampling "
-     "<real/readable_undersampling>, rotation <real/readable_rotation>, zoom in <real/readable_zoom_in>, out "
-     "<real/readable_zoom_out>, shift <real/readable_translation>, elastic <real/readable_elastic>, masks eroded "
-     "<real/readable_mask_erosion>, dilated <real/readable_mask_dilation>"),
+     "read from features (R²) / ordered on the map (Spearman): " +
+     ", ".join(f"{word} <real/readable_{name}>/<real/spearman_{name}>" for name, word in SWEEPS.items())),
     ("real/fig8_failures", "failures", "can a failed output be told?",
      "AUROC of what is typical <real/failures_auroc> (statistics <real/failures_auroc_statistics>), of the output of "
      "another image <real/failures_auroc_other_image> (<real/failures_auroc_other_image_statistics>; phantoms "
