@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from scipy.stats import t as student
 from torch import nn
 
-from ..embedding import embed_by
+from ..embedding import embed_by, planned
 from ..intervals import combine, resampling_units, share_over_seeds
 from ..neighbours import weighted_knn
 from ..rivals.baselines import Bank, StatisticsEncoder
@@ -26,8 +26,9 @@ from ...tasks.catalogue import ALL_TASKS
 from ...tasks.task import get_task
 
 # %% auto #0
-__all__ = ['HOW', 'Arms', 'Interval', 'LOOKS', 'with_statistics', 'answer', 'count_data', 'share', 'difference', 'gaps',
-           'metrics_of', 'by_dataset', 'draw_sources', 'per_doubling', 'needed', 'draw_breadth']
+__all__ = ['HOW', 'Arms', 'Interval', 'OPEN', 'LOOKS', 'with_statistics', 'answer', 'count_data', 'share', 'difference', 'gaps',
+           'metrics_of', 'by_dataset', 'misled', 'draw_misled', 'draw_sources', 'per_doubling', 'needed',
+           'draw_breadth']
 
 # %% ../../../nbs/atlas/unseen/04_sources.ipynb #6ee5d080
 HOW = ("lda", "trees")  # statistics, fitted in these ways
@@ -144,6 +145,47 @@ def by_dataset(
     table = table.assign(**{arm: of(arm) for arm in arms}, group=plan.groupby("dataset")["group"].first())
     table["statistics"] = np.max([of(f"{main}_statistics_{how}") for how in HOW], axis=0)
     return table.sort_values(["group", main], ascending=[False, True])
+
+# %% ../../../nbs/atlas/unseen/04_sources.ipynb #86c8e9b4
+OPEN = ("CC BY 4.0", "CC BY-SA 4.0", "CC0", "CC0 1.0", "MIT")  # under which an image may be shown to anybody
+
+def misled(
+    real: np.ndarray, phantoms: np.ndarray,  # (seeds, N) of trainings on real images, and on phantoms
+    plan: pd.DataFrame,                      # the pairs that were asked
+    store: Store,
+    most: int = 4,
+) -> pd.DataFrame:
+    """One pair of a task and modality, with a column gap: the mean there of `real` − `phantoms`, widest first.
+
+    Of those that phantoms mislead about, and whose image may be shown; each modality once, each task once.
+    """
+    licence = {part.manifest["name"]: part.manifest["licence"] for part in store.parts}
+    table = plan.assign(gain=real.mean(0) - phantoms.mean(0))
+    table["gap"] = table.groupby(["modality", "task"])["gain"].transform("mean")
+    table = table[(table["gain"] > 0) & (table["gap"] > 0) & table["dataset"].map(licence).isin(OPEN)]
+    table = table.sort_values(["gap", "gain"], ascending=False, kind="stable")
+    return table.drop_duplicates("task").drop_duplicates("modality").head(most).drop(columns="gain")
+
+# %% ../../../nbs/atlas/unseen/04_sources.ipynb #701a1507
+@style
+def draw_misled(rows: pd.DataFrame, store: Store, bank: Bank) -> Figure:
+    "A row for each of `misled`: a pair of the bank, of the same modality where there is one, and the real pair."
+    votes, figure = bank.plan, plt.figure(figsize=(4.4, 1.15 * len(rows) + .3))
+    found = rows.to_dict("records")
+    alike = [(votes["task"] == r["task"]) * (1 + (votes["modality"] == r["modality"])) for r in found]
+    beside = votes.iloc[[int(weight.to_numpy().argmax()) for weight in alike]]
+    axes = np.atleast_2d(figure.subplots(len(rows), 4))
+    for plan, at, first in ((beside, bank.store, 0), (rows, store, 2)):
+        for where, pairs in planned(at, plan.reset_index(drop=True)):
+            for i, input, output in zip(where, pairs.input, pairs.output):
+                for ax, image in zip(axes[i, first:first + 2], (input, output)): ax.imshow(image.permute(1, 2, 0))
+    for ax in axes.flat: ax.set_axis_off()
+    title: dict[str, Any] = dict(fontsize=6, loc="left", pad=2)
+    for (left, _, right, _), source, row in zip(axes, beside["dataset"], found):
+        task, where = get_task(row["task"]).title, f"{row['modality']} ({row['dataset']})"
+        left.set_title(f"phantom of {source}", **title)
+        right.set_title(f"{task}, {where}: {row['gap']:+.2f}", **title)
+    return figure
 
 # %% ../../../nbs/atlas/unseen/04_sources.ipynb #9c02cd17
 LOOKS: dict[str, dict[str, Any]] = {
