@@ -97,7 +97,7 @@ def check_free(table, run: Path) -> None:
 def ship(run: Path, most: int = PER_SHEET) -> Path:
     "Write the package's run folder anew, as a whole; returns it."
     pairs, encoder = Embeddings.load(run / "embed/embeddings"), PairEncoder.load(run / "train/encoder", "cpu")
-    train, test = pairs.where(split="train"), pairs.where(split="test")
+    train, test = pairs.where(split=("train", "beside")), pairs.where(split="test")
     check_free(train.table, run)
     kept = even_part(test.table, most)
     shown = test.table.iloc[kept].reset_index(drop=True)
@@ -107,7 +107,7 @@ def ship(run: Path, most: int = PER_SHEET) -> Path:
         again, before = embed(half, store, shown), np.asarray(test["taco"])[kept]
         small = Embeddings(pd.concat([train.table[COLUMNS], shown[COLUMNS]], ignore_index=True), {
                            "taco": np.concatenate([np.asarray(train["taco"]), again]).astype(np.float16)})
-        moved = named(again, small.where(split="train")) != named(before, train)
+        moved = named(again, small.where(split=("train", "beside"))) != named(before, train)
         print(f"cosine with single precision: at least {float((again * before).sum(1).min()):.5f}; "
               f"{moved.mean():.2%} of {len(shown)} answers changed")
         if moved.mean() > .005: raise SystemExit("Half precision changes answers.")
