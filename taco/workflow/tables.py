@@ -195,7 +195,7 @@ SWEEPS = dict(  # what each alteration is called in one row with the others
     mask_erosion="masks eroded", mask_dilation="dilated")
 ANSWERS += (
     ("real/fig7_alterations", "alterations", "what happens as a pair is altered?",
-     "read from features (R²) / ordered in the embedding (Spearman): " +
+     "in features (R²) and embedding (Spearman): " +
      ", ".join(f"{word} <real/readable_{name}>/<real/spearman_{name}>" for name, word in SWEEPS.items())),
     ("real/fig8_failures", "failures", "can a failed output be told?",
      "AUROC of what is typical <real/failures_auroc> (statistics <real/failures_auroc_statistics>), of the output of "
