@@ -176,13 +176,19 @@ def test_modules_import_only_to_the_left():
     assert wrong == []
 
 
-@pytest.mark.parametrize("path", [*MODULES, *SCRIPTS, *NOTEBOOKS], ids=named)
-def test_no_private_name_is_imported(path):
+def private_imports(path: Path) -> list[str]:
     text = "\n".join(code_of(path)) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
     tree = ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", text))
     taken = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.level or str(n.module)[:4] == "taco")]
-    private = [a.name for node in taken for a in node.names if re.match(r"_[^_]", a.name)]
-    assert private == []
+    return [a.name for node in taken for a in node.names if re.match(r"_[^_]", a.name)]
+
+
+KINDS = pytest.mark.parametrize("files", [MODULES, NOTEBOOKS, SCRIPTS], ids=["taco", "nbs", "tests and benchmarks"])
+
+
+@KINDS
+def test_no_private_name_is_imported(files):
+    assert {named(path): found for path in files if (found := private_imports(path))} == {}
 
 
 # ── how it reads ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -203,22 +209,26 @@ def in_dunder_all(lines: list[str]) -> set[int]:
     return found
 
 
-@pytest.mark.parametrize("path", [*MODULES, *SCRIPTS, *NOTEBOOKS], ids=named)
-def test_no_line_is_over_120_characters(path):
+def long_lines(path: Path) -> list[str]:
     lines = lines_of(path)
     free = in_dunder_all(lines) if path.suffix == ".py" else set()
-    assert [line for i, line in enumerate(lines) if len(line) > 120 and i not in free] == []
+    return [line for i, line in enumerate(lines) if len(line) > 120 and i not in free]
 
 
-@pytest.mark.parametrize("files", [MODULES, NOTEBOOKS, SCRIPTS], ids=["taco", "nbs", "tests and benchmarks"])
+@KINDS
+def test_no_line_is_over_120_characters(files):
+    assert {named(path): found for path in files if (found := long_lines(path))} == {}
+
+
+@KINDS
 def test_nine_lines_of_ten_are_under_100_characters(files):
     widths = sorted(len(line) for path in files for line in lines_of(path))
     assert widths[int(.9 * len(widths))] <= 100
 
 
-@pytest.mark.parametrize("path", MODULES, ids=named)
-def test_no_module_is_over_330_lines(path):
-    assert path.read_text(encoding="utf-8").count("\n") <= 330
+def test_no_module_is_over_330_lines():
+    length = {named(path): path.read_text(encoding="utf-8").count("\n") for path in MODULES}
+    assert {name: lines for name, lines in length.items() if lines > 330} == {}
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=named)
