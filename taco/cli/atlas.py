@@ -76,11 +76,13 @@ DATA_HELP = "A folder of real datasets, one sub-folder each; a card in it, of it
 
 def check_asked(run: Path, data: Path) -> None:
     "Raises `ParameterError` unless there are a run of a profile with what is asked of it, and a folder of data."
+    from taco.workflow.parameters import PACKAGED
     lacking = [step for step in ("pack", "train", "embed") if not (run / step / "done.json").is_file()]
-    if lacking:
+    if lacking and str(run) != PACKAGED:
         refusing(ParameterError, file=run)(
             "This folder does not hold a finished run of a profile.", "run", f"no {lacking[0]}/done.json",
-            "the steps pack, train and embed", "make reproduce makes runs/quick: taco ask runs/quick DATA")
+            "the steps pack, train and embed",
+            f"make reproduce makes runs/quick: taco ask runs/quick DATA; what comes with taco: taco ask {PACKAGED} …")
     if not data.is_dir():
         refusing(ParameterError, file=data)(
             "There is no such folder of datasets.", "data", "a file" if data.exists() else "nothing",
@@ -88,19 +90,20 @@ def check_asked(run: Path, data: Path) -> None:
 
 # %% ../../nbs/cli/02_atlas.ipynb #a5c4ed17
 def ask_command(
-    run: Annotated[Path, typer.Argument(help="A profile's run folder such as runs/quick: pack, train and embed.")],
+    run: Annotated[Path, typer.Argument(help="A profile's run folder such as runs/quick; or pretrained, with taco.")],
     data: Annotated[Path, typer.Argument(help=DATA_HELP)],
     cards: Annotated[Path | None, typer.Option(help="A folder of further cards.")] = None,
 ) -> None:
     "Ask a trained encoder about real datasets that it has never seen; `taco publish ask` keeps the figure."
     check_asked(run, data)
     from taco.workflow.execute import execute
-    from taco.workflow.parameters import find_experiment
+    from taco.workflow.parameters import PACKAGED, find_experiment
     from taco.workflow.profile import load_profile, plan, profile_folders
     from taco.workflow.seal import read_done
     profile = load_profile("ask")
     given = plan(profile, "real", profile_folders(profile)) | dict(data=str(data.absolute()))
     given |= {f"{step}_run": str(run / step) for step in ("pack", "train", "embed")}
+    if str(run) == PACKAGED: given["pack_run"] = None  # its images can be made anew, they do not come with it
     if cards: given["cards"] = str(cards.absolute())
     execute(find_experiment("real"), given)
     done, base = read_done(Path(given["folder"]), "Run it again."), "task_knn_real_unseen"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from taco.atlas.embedding import Embeddings, plan_pairs
 from taco.base import DataError, ParameterError, StoreError, TacoError
-from taco.cli.atlas import atlas_command, place_command
+from taco.cli.atlas import ask_command, atlas_command, place_command
 from taco.data.pack import pack
 from taco.data.store import Store
 from taco.tasks.catalogue import ALL_TASKS
@@ -185,3 +185,32 @@ def test_the_command_place(trained, tmp_path):
     ):
         done = CliRunner().invoke(app, [str(tmp_path / "pairs"), "--encoder", str(run), *wrong])
         assert isinstance(done.exception, kind), done.output
+
+
+# ---------------------------------------------------------------- asked about real data
+
+
+def test_what_comes_with_taco_is_asked_without_its_images(tmp_path, monkeypatch):
+    from taco.workflow import execute
+    class Enough(Exception): "That was to be known."
+    asked = []
+    def watched(notebook, given):
+        asked.append(given)
+        raise Enough
+    monkeypatch.setattr(execute, "execute", watched)
+    with pytest.raises(Enough): ask_command(Path("pretrained"), tmp_path)
+    (given,) = asked
+    assert given["pack_run"] is None and given["embed_run"] == "pretrained/embed" and given["data"] == str(tmp_path)
+    with pytest.raises(ParameterError, match="no pack/done.json"): ask_command(tmp_path / "run", tmp_path)
+
+
+@pytest.mark.long
+def test_the_experiment_answers_without_rivals(tmp_path):
+    from taco.workflow.execute import execute
+    from taco.workflow.parameters import find_experiment
+    execute(find_experiment("real"), dict(
+        folder=str(tmp_path / "real"), pack_run=None, train_run="pretrained/train", embed_run="pretrained/embed",
+        packaged=["skimage_retina", "skimage_cell"], per_cell=2, traces="hidden", draws=50))
+    metrics = json.loads((tmp_path / "real/done.json").read_text())["metrics"]
+    assert .4 < metrics["task_knn_real_unseen"]["value"] <= 1
+    assert not any("statistics" in name or "pixels" in name for name in metrics)
