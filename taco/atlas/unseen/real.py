@@ -48,8 +48,9 @@ def pack_strangers(
     return folders, failed, [card.name for card, _ in found if card.name in trained]
 
 # %% ../../../nbs/atlas/unseen/01_real.ipynb #979b9027
-def real_datasets(table: pd.DataFrame) -> set[str]:
-    "Datasets of which images that are no phantoms were trained on; of records or pairs: dataset, split, source."
+def real_datasets(known: Store) -> set[str]:
+    "Datasets of which images that are no phantoms were trained on."
+    table = known.table
     return set(table.loc[(table["split"] == "train") & (table["source"] != "phantom"), "dataset"])
 
 def open_strangers(folders: list[Path], failed: dict[str, str], left_out: list[str]) -> Store:

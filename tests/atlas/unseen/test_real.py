@@ -85,8 +85,8 @@ def test_what_was_trained_on_and_what_was_left_out_are_said(tmp_path, store):
     said = said_of(strangers, ["nobody"], ["drive", "stare"])
     assert said == ("3 images of 1 datasets; without a card: nobody; trained on: drive, stare; "
                     "1 items left out as unreadable")
-    assert real_datasets(strangers.table) == {"good"}
-    assert real_datasets(store.table) == set(), "a phantom is no image of its dataset"
+    assert real_datasets(strangers) == {"good"}
+    assert real_datasets(store) == set(), "a phantom is no image of its dataset"
     with pytest.raises(DataError, match="broken; drive"): open_strangers([], dict(broken="reason"), ["drive"])
 
 
