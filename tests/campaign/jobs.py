@@ -110,13 +110,13 @@ def encoder_in(folder: Path) -> Result:
 
 def train_job(store: Store, steps: int = 12) -> Job:
     config = TrainConfig.of(
-        steps=steps, checkpoint_every=3, pairs_per_task=2, device="cpu", precision="32", learning_rate=3e-3,
-        encoder=TINY)
+        steps=steps, checkpoint_every=3, log_every=1, pairs_per_task=2, device="cpu", precision="32",
+        learning_rate=3e-3, encoder=TINY)
 
     def files(folder: Path) -> Result:
         history = pd.read_csv(folder / "run/history.csv")
         rest = [] if not (folder / "run/training.ckpt").exists() else ["training.ckpt, beside the encoder"]
-        kept = {"loss and rate": digest(history[["step", "loss", "learning_rate"]]), **dict.fromkeys(rest, "")}
+        kept = {"loss and rate": digest(history[["step", "loss", "lr"]]), **dict.fromkeys(rest, "")}
         return files_in(folder, "run/encoder", "run/run.json") | kept
 
     return Job("train", work=lambda folder: train(store, TASKS, config, folder / "run", progress=False),
