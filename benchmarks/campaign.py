@@ -41,8 +41,8 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT, KEPT = Path(__file__).parent / "campaign.csv", ROOT / "runs/campaign"
 KILLS = 240
 SHARES = {  # of all random kills
-    "pack": .18, "pack, 2 workers": .035, "train": .2, "embed": .17, "publish": .17, "fetch": .17,
-    "taco run pack": .025, "taco run train": .025, "taco run embed": .025, "Snakemake": .025}
+    "pack": .18, "pack, 2 workers": .02, "train": .2, "embed": .17, "publish": .17, "fetch": .17, "taco run pack": .02,
+    "taco run train": .02, "taco run embed": .02, "Snakemake": .03}
 SLOW = ("taco run", "taco run pack", "taco run train", "taco run embed", "Snakemake")  # kernels and commands: last
 EVERY = 10_000  # as many as there are
 
@@ -73,26 +73,27 @@ def plan(kills: int = KILLS) -> list[Row]:
     add("bit flipped, bit of the head flipped, or cut", faults.damage, 120, "train", "embed", "publish", "taco run")
     add("checkpoint flipped or cut, then resumed", faults.damaged_checkpoint, 40, "train")
     for subject, share in SHARES.items():
-        for how in (signal.SIGKILL, signal.SIGTERM):
-            count = max(1, round(share * kills / 2))
-            add(f"{how.name} at a random moment", faults.random_kill(how), count, subject)
-    add("disk full at a random write", faults.full_disk, 12, *inside)
-    add("disk full at a random write", faults.full_disk, 4, "taco run")
+        kinds = [(signal.SIGKILL,), (signal.SIGTERM,)] if subject not in SLOW else [(signal.SIGKILL, signal.SIGTERM)]
+        for how in kinds:
+            count, words = max(1, round(share * kills / len(kinds))), " or ".join(s.name for s in how)
+            add(f"{words} at a random moment", faults.random_kill(*how), count, subject)
+    add("disk full at a random write", faults.full_disk, 8, *inside)
+    add("disk full at a random write", faults.full_disk, 3, "taco run")
     add("read-only folder", faults.read_only, 3, *inside, "taco run")
-    add("turns read-only at a random moment", faults.turned_read_only, 6, "embed", "publish", "fetch")
-    add("two at once", faults.two_at_once, 10, "pack", "train", "publish", "fetch")
+    add("turns read-only at a random moment", faults.turned_read_only, 4, "embed", "publish", "fetch")
+    add("two at once", faults.two_at_once, 6, "pack", "train", "publish", "fetch")
     add("two at once", faults.two_at_once, 2, "taco run")
     add("two at once", faults.two_at_once, 1, "taco run train", "Snakemake")
-    add("killed, and the clock set back by a day", faults.clock_set_back, 8, *inside)
+    add("killed, and the clock set back by a day", faults.clock_set_back, 4, *inside)
     add("killed, and the clock set back by a day", faults.clock_set_back, 2, "taco run")
     add("a file changed under a clock set back", faults.changed_under_old_clock, 4, "pack files")
     network = {"cut": "connection lost", "long": "more said than sent", "short": "less said than there is",
                "other": "another byte, wrong checksum", "rest": "only the rest of a range", "gone": "404", "ill": "500",
                "cut, length not said": "connection lost, length not said"}
-    for manners, words in network.items(): add(f"network: {words}", faults.network(manners), 6, "fetch")
+    for manners, words in network.items(): add(f"network: {words}", faults.network(manners), 4, "fetch")
     files = ("pack files", "pack files, bad ones left out")
-    add("folder of the data moved away while it is read", faults.unplugged(False), 10, *files)
-    add("disk of the data unmounted while it is read", faults.unplugged(True), 10, *files)
+    add("folder of the data moved away while it is read", faults.unplugged(False), 6, *files)
+    add("disk of the data unmounted while it is read", faults.unplugged(True), 6, *files)
     return sorted(found, key=lambda row: row.subject in SLOW)
 
 
@@ -204,6 +205,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--kept", type=Path, default=KEPT, help="where verdicts are kept")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what is mounted is taken off
     rows, begun, found = plan(given.kills), time.monotonic(), []
     mine = [row for row in rows if not given.only or any(word in row.name for word in given.only)]
     if not mine:

@@ -47,16 +47,16 @@ def crash_point(stale: bool) -> Trial:
     return trial
 
 
-def random_kill(how: signal.Signals) -> Trial:
-    "Signals at random moments, from outside; of a job with a chain, several before it may end."
+def random_kill(*kinds: signal.Signals) -> Trial:
+    "Signals (one of these) at random moments, from outside; of a job with a chain, several before it may end."
     def trial(job: Job, known: Known, place: Path, number: int, seed: int) -> list[Verdict]:
-        rng = drawn(seed, number, job.name, how.name)
+        rng = drawn(seed, number, job.name, *(kind.name for kind in kinds))
         stale = bool(known.old) and rng.random() < .5
         share = 1.
         for _ in range(12):  # it may have ended before
             folder, hits = prepared(known, place, stale), 0
             for _ in range(job.chain):
-                end = struck(job, folder, rng.uniform(0, share * known.seconds), how)
+                end = struck(job, folder, rng.uniform(0, share * known.seconds), kinds[rng.integers(len(kinds))])
                 if end.how == "ended": break
                 if busy(end):  # of the one that was killed before, a child is ending
                     time.sleep(1)

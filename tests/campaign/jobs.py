@@ -133,7 +133,7 @@ def embed_job(store: Store) -> Job:
     def work(folder: Path, seed: int = 1) -> None:
         run, vectors = Run("embed", folder, {}), None
         table = pd.concat([plan_pairs(store, TASKS, split, 6, seed) for split in ("train", "test")], ignore_index=True)
-        for number, rows in enumerate(task_parts(table, 6)):
+        for number, rows in enumerate(task_parts(table, 3)):
             some = table.iloc[rows]
             make = lambda names, some=some: embed_by(dict.fromkeys(names, encoder), store, some, 16)
             part = run.parts(folder / "state-campaign", dict(taco=f"taco-{number}"), make)["taco"]
@@ -154,7 +154,7 @@ def embed_job(store: Store) -> Job:
 # ── publish ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def publish_job(place: Path, steps: int = 4) -> Job:
+def publish_job(place: Path, steps: int = 2) -> Job:
     "Figures, numbers and pages of several runs; the old ones are of the same runs with other results."
     for value in (0, 1):
         for number in range(steps): made_run(place / f"runs{value}/step{number}", f"step{number}", value)

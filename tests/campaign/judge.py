@@ -109,6 +109,7 @@ def _alone(work: Callable[[], object], log: int) -> None:
     "The work, in a forked process of which only the log and the status are seen."
     status = 3
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for stream in (1, 2): os.dup2(log, stream)
         work()
         status = 0

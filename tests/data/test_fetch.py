@@ -22,6 +22,7 @@ from taco.data.card import data_folder, load_card
 from taco.data.fetch import choose_files, fetch, unpack, unpacked_name
 from tests.shop import BODY, Shop, toy
 
+
 @pytest.fixture
 def shop():
     server = Shop().open()
