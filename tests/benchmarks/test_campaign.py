@@ -23,7 +23,7 @@ NAMES = ("a.txt", "b.txt", "c.txt")
 WHOLE = (b"new of one piece", b"old of one piece")
 
 
-def write(where: Path, value: str) -> None:
+def write(where: Path, value: str, pause: float = .004) -> None:
     "Three files that belong together, each in three parts; the old ones in the other order."
     where.mkdir(exist_ok=True)
     for name in NAMES if value == "new" else NAMES[::-1]:
@@ -31,7 +31,7 @@ def write(where: Path, value: str) -> None:
             for part in (value, " of one ", "piece"):
                 file.write(part)
                 file.flush()
-                time.sleep(.004)
+                time.sleep(pause)
 
 
 def rightly(folder: Path, value: str) -> None:
@@ -125,7 +125,8 @@ def test_damage_is_seen_by_whoever_looks_and_the_harness_sees_who_does_not(tmp_p
 @LONG
 def test_two_at_once(tmp_path):
     assert found(faults.two_at_once, job(), tmp_path / "one", 4) == {"survived"}
-    careless = replace(job(in_place, checked=False), old=lambda folder: in_place(folder, "old"))
+    slowly = lambda folder, value: write(folder / "all", value, .03)
+    careless = replace(job(slowly, checked=False), old=lambda folder: slowly(folder, "old"))
     assert "wrong" in found(faults.two_at_once, careless, tmp_path / "two")
 
 

@@ -77,8 +77,10 @@ class Going:
             self.pid = self.process.pid
             return
         sys.stdout.flush()
+        ours = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a child hears no handler of ours, from its first moment
         self.process, self.pid = None, os.fork()
         if not self.pid: _alone(work, self.log.fileno())
+        signal.signal(signal.SIGTERM, ours)
 
     def status(self, wait: bool) -> int | None:
         if self.process:
@@ -109,7 +111,6 @@ def _alone(work: Callable[[], object], log: int) -> None:
     "The work, in a forked process of which only the log and the status are seen."
     status = 3
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for stream in (1, 2): os.dup2(log, stream)
         work()
         status = 0
