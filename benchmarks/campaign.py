@@ -42,7 +42,7 @@ OUT, KEPT = Path(__file__).parent / "campaign.csv", ROOT / "runs/campaign"
 KILLS = 240
 SHARES = {  # of all random kills
     "pack": .18, "pack, 2 workers": .02, "train": .2, "embed": .17, "publish": .17, "fetch": .17, "taco run pack": .02,
-    "taco run train": .02, "taco run embed": .02, "Snakemake": .03}
+    "taco run train": .02, "taco run embed": .02, "Snakemake": .02}
 SLOW = ("taco run", "taco run pack", "taco run train", "taco run embed", "Snakemake")  # kernels and commands: last
 EVERY = 10_000  # as many as there are
 

@@ -95,7 +95,10 @@ class Going:
 
     def end(self, wait: bool = True) -> End | None:
         "How it ended; None while it goes on, when nobody waits. Who takes too long is killed, and that is raw."
-        status = self.status(wait)
+        try: status = self.status(wait)
+        except BaseException:  # we are to end, and so is it
+            os.kill(self.pid, signal.SIGKILL)
+            raise
         if status is None:
             if not wait: return None
             os.kill(self.pid, signal.SIGKILL)
