@@ -156,18 +156,19 @@ def code() -> str:
     return hashlib.sha256(b"".join(files)).hexdigest()[:12]
 
 
-def kept(file: Path, row: Row) -> dict:
-    "What earlier trials of a row have given; nothing, if code was changed since, or the file is damaged."
+def kept(file: Path, row: Row, other: bool = False) -> dict:
+    "What earlier trials of a row gave; nothing if the file is damaged, or (unless `other`) code was changed since."
     empty = dict(subject=row.subject, fault=row.fault, code=code(), trials=0, seconds=0., verdicts=[], note="")
     try: before = read_json(file, seal=True) if file.exists() else {}
     except TacoError: return empty
     before.pop("digest", None)  # of what it was then
-    return before if before.get("code") == code() else empty
+    return before if "code" in before and (other or before["code"] == code()) else empty
 
 
-def tried(row: Row, subject: Callable[[], tuple[Job, Known, Path]], file: Path, seed: int, most: int = EVERY) -> dict:
+def tried(row: Row, subject: Callable[[], tuple[Job, Known, Path]], file: Path, seed: int, most: int = EVERY,
+          other: bool = False) -> dict:
     "Try a row until there are enough verdicts, or `most`; each trial is kept."
-    found = kept(file, row)
+    found = kept(file, row, other)
     while not found.get("ended") and len(found["verdicts"]) < min(row.count, most):
         job, known, place = subject()
         begun = time.monotonic()
@@ -202,6 +203,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[], help="rows whose subject or fault has one of these words")
     parser.add_argument("--kills", type=int, default=KILLS, help="random kills in all")
     parser.add_argument("--most", type=int, default=EVERY, help="verdicts of any row, for a quick look")
+    parser.add_argument("--keep", action="store_true", help="also verdicts on other code of taco, after a small mend")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--kept", type=Path, default=KEPT, help="where verdicts are kept")
     given = parser.parse_args(words)
@@ -217,10 +219,10 @@ def main(words: list[str] | None = None) -> int:
         for row in rows:
             if row in mine:
                 subject, file = (lambda row=row: subjects[row.subject]), file_of(row)
-                found.append(tried(row, subject, file, given.seed, given.most))
+                found.append(tried(row, subject, file, given.seed, given.most, given.keep))
                 what = ", ".join(f"{n} {w}" for w, n in Counter(w for w, _ in found[-1]["verdicts"]).items())
                 print(f"{time.monotonic() - begun:5.0f} s  {row.name}: {what or found[-1]['note']}", flush=True)
-            elif (before := kept(file_of(row), row))["trials"]: found.append(before)
+            elif (before := kept(file_of(row), row, given.keep))["trials"]: found.append(before)
             table = table_of(found, given.seed)
             with atomic(given.out) as spare: table.to_csv(spare, index=False)
     bad = {what: int(table[what].sum()) for what in FAULTS}

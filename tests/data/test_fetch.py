@@ -20,6 +20,7 @@ from taco.base import CardError, DataError, ParameterError
 from taco.data import fetch as module
 from taco.data.card import data_folder, load_card
 from taco.data.fetch import choose_files, fetch, unpack, unpacked_name
+from tests.crash import crash_points
 from tests.shop import BODY, Shop, toy
 
 
@@ -134,6 +135,18 @@ fetch(replace(load_card('drive'), name='toy', files=[{row!r}]), {str(tmp_path)!r
         "toy",
         "toy/toy_128.npz",
     ]  # the rest of the dead process is gone
+
+
+def test_what_was_killed_when_all_was_there_is_swept_by_the_next(shop, tmp_path):
+    "Between the last rename and the end of the hidden folder that a picture's archive was unpacked in."
+    shop.files["pictures.zip"] = packed("zip", {"1.png": b"one"})
+    card, points = toy(shop.row("pictures.zip")), 0
+    call = lambda: fetch(card, tmp_path / "data", progress=False)
+    for _ in crash_points(call, tmp_path, lambda: shutil.rmtree(tmp_path / "data", ignore_errors=True)):
+        points += 1
+        call()
+        assert everything(tmp_path / "data") == ["toy", "toy/pictures", "toy/pictures/1.png", "toy/pictures.zip"]
+    assert points >= 8
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(shop, tmp_path, monkeypatch):
