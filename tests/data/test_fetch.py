@@ -145,7 +145,7 @@ def test_what_was_killed_when_all_was_there_is_swept_by_the_next(shop, tmp_path)
     for _ in crash_points(call, tmp_path, lambda: shutil.rmtree(tmp_path / "data", ignore_errors=True)):
         points += 1
         call()
-        assert everything(tmp_path / "data") == ["toy", "toy/pictures", "toy/pictures/1.png", "toy/pictures.zip"]
+        assert everything(tmp_path / "data") == ["toy", "toy/pictures", "toy/pictures.zip", "toy/pictures/1.png"]
     assert points >= 8
 
 
