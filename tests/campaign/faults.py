@@ -277,21 +277,24 @@ def unplugged(by_mount: bool) -> Trial:
         rng, share, home = drawn(seed, number, job.name, "unplugged"), 1., job.home
         away = home.with_name("away")
         for _ in range(12):
-            folder = prepared(known, place, False)
+            folder, mounted = prepared(known, place, False), False
             home.rename(away)
             if by_mount: home.mkdir()
             try:
                 if by_mount: mount("--bind", str(away), str(home))
                 else: away.rename(home)
+                mounted = by_mount
                 going = start(job, folder)
                 time.sleep(rng.uniform(0, share * known.seconds))
                 early = going.end(wait=False)
-                if not early and by_mount: subprocess.run(["umount", "-l", str(home)], check=True)
+                if not early and by_mount:
+                    subprocess.run(["umount", "-l", str(home)], check=True)
+                    mounted = False
                 elif not early: home.rename(away)
                 end = early or going.end()
                 wrong = None if end.how == "refused" else seen(job, known, folder, False)
             finally:
-                if os.path.ismount(home): subprocess.run(["umount", "-l", str(home)], check=True)
+                if mounted: subprocess.run(["umount", "-l", str(home)], check=True)
                 if away.exists():
                     if by_mount: home.rmdir()
                     away.rename(home)
