@@ -209,21 +209,20 @@ def main(words: list[str] | None = None) -> int:
     given = parser.parse_args(words)
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what is mounted is taken off
-    rows, begun, found = plan(given.kills), time.monotonic(), []
+    rows, begun = plan(given.kills), time.monotonic()
     mine = [row for row in rows if not given.only or any(word in row.name for word in given.only)]
     if not mine:
         print("No row has such a word.")
         return 2
-    file_of = lambda row: given.kept / f"seed{given.seed}" / (re.sub(r"\W+", "-", row.name) + ".json")
+    files = {row: given.kept / f"seed{given.seed}" / (re.sub(r"\W+", "-", row.name) + ".json") for row in rows}
+    found = {row: kept(files[row], row, given.keep) for row in rows}
     with tempfile.TemporaryDirectory(prefix="campaign-") as place, Subjects(Path(place).resolve()) as subjects:
-        for row in rows:
-            if row in mine:
-                subject, file = (lambda row=row: subjects[row.subject]), file_of(row)
-                found.append(tried(row, subject, file, given.seed, given.most, given.keep))
-                what = ", ".join(f"{n} {w}" for w, n in Counter(w for w, _ in found[-1]["verdicts"]).items())
-                print(f"{time.monotonic() - begun:5.0f} s  {row.name}: {what or found[-1]['note']}", flush=True)
-            elif (before := kept(file_of(row), row, given.keep))["trials"]: found.append(before)
-            table = table_of(found, given.seed)
+        for row in mine:
+            subject = lambda row=row: subjects[row.subject]
+            found[row] = tried(row, subject, files[row], given.seed, given.most, given.keep)
+            what = ", ".join(f"{n} {w}" for w, n in Counter(w for w, _ in found[row]["verdicts"]).items())
+            print(f"{time.monotonic() - begun:5.0f} s  {row.name}: {what or found[row]['note']}", flush=True)
+            table = table_of((row for row in found.values() if row["trials"]), given.seed)
             with atomic(given.out) as spare: table.to_csv(spare, index=False)
     bad = {what: int(table[what].sum()) for what in FAULTS}
     print(f"{table['tried'].sum()} trials in {len(table)} rows: {bad}")
