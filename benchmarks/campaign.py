@@ -78,14 +78,14 @@ def plan(kills: int = KILLS) -> list[Row]:
             count, words = max(1, round(share * kills / len(kinds))), " or ".join(s.name for s in how)
             add(f"{words} at a random moment", faults.random_kill(*how), count, subject)
     add("disk full at a random write", faults.full_disk, 8, *inside)
-    add("disk full at a random write", faults.full_disk, 3, "taco run")
+    add("disk full at a random write", faults.full_disk, 2, "taco run")
     add("read-only folder", faults.read_only, 3, *inside, "taco run")
     add("turns read-only at a random moment", faults.turned_read_only, 4, "embed", "publish", "fetch")
     add("two at once", faults.two_at_once, 6, "pack", "train", "publish", "fetch")
-    add("two at once", faults.two_at_once, 2, "taco run")
+    add("two at once", faults.two_at_once, 1, "taco run")
     add("two at once", faults.two_at_once, 1, "taco run train", "Snakemake")
     add("killed, and the clock set back by a day", faults.clock_set_back, 4, *inside)
-    add("killed, and the clock set back by a day", faults.clock_set_back, 2, "taco run")
+    add("killed, and the clock set back by a day", faults.clock_set_back, 1, "taco run")
     add("a file changed under a clock set back", faults.changed_under_old_clock, 4, "pack files")
     network = {"cut": "connection lost", "long": "more said than sent", "short": "less said than there is",
                "other": "another byte, wrong checksum", "rest": "only the rest of a range", "gone": "404", "ill": "500",
