@@ -72,7 +72,7 @@ test-all: test test-long  ## both
 bench: env  ## measure speed (a quarter of an hour on two quiet cores); prints tables, writes benchmarks/latest.json
 	@$(BIN)/python -m benchmarks.bench
 
-campaign: env  ## kills, full disks, damage, doubles, a bad network, late clocks (about half an hour on two quiet cores, twice that beside others; goes on where it was stopped); writes benchmarks/campaign.csv
+campaign: env  ## kills, full disks, damage, doubles, a bad network, late clocks (35 minutes beside other work on two cores; goes on where it was stopped); writes benchmarks/campaign.csv
 	@$(BIN)/python -m benchmarks.campaign
 
 chapters: env  ## re-execute the tour, guides and chapters, so that their stored outputs are true
