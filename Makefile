@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env reproduce unified sequences transfer all real atlas test test-long test-all bench \
+.PHONY: help env reproduce unified sequences transfer all real atlas test test-long test-all bench campaign \
         chapters readme lint check lab hooks lock wheel book clean
 .DEFAULT_GOAL := help
 
@@ -71,6 +71,9 @@ test-all: test test-long  ## both
 
 bench: env  ## measure speed (a quarter of an hour on two quiet cores); prints tables, writes benchmarks/latest.json
 	@$(BIN)/python -m benchmarks.bench
+
+campaign: env  ## kills, full disks, damage, doubles, a bad network, late clocks (35 minutes beside other work on two cores; goes on where it was stopped); writes benchmarks/campaign.csv
+	@$(BIN)/python -m benchmarks.campaign
 
 chapters: env  ## re-execute the tour, guides and chapters, so that their stored outputs are true
 	@for n in $$(find nbs -name '*.ipynb' -not -path '*/experiments/*' -not -path '*/.*' | sort); do echo "── $$n"; \

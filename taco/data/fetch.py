@@ -25,6 +25,7 @@ from ..base import CardError, DataError, TacoError, atomic, refusing, suggest
 from .card import Card, data_folder, load_card
 from .folders import how_to_get
 from .readers.files import printable, text_of
+from ..disk import sweep
 
 # %% auto #0
 __all__ = ['DIGITS', 'ARCHIVES', 'Member', 'MUCH', 'TIGHT', 'OURS', 'dataset_folder', 'choose_files', 'Download', 'by_hand',
@@ -293,6 +294,7 @@ def fetch(
             "This dataset cannot be downloaded by a program.", "files", "no direct download",
             fix=f"{how_to_get(card)} The folder is {folder}.")
     check_places(card)
+    sweep(folder)  # of one that was killed when all was there
     there, columns = [], (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(TextColumn("{task.description}"), *columns, disable=not progress) as bar:
         for row in choose_files(card, files, size):

@@ -9,12 +9,9 @@ import stat
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 import unicodedata
 import zipfile
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -23,66 +20,16 @@ from taco.base import CardError, DataError, ParameterError
 from taco.data import fetch as module
 from taco.data.card import data_folder, load_card
 from taco.data.fetch import choose_files, fetch, unpack, unpacked_name
-
-BODY = os.urandom(200_000)
-
-
-class Shop(ThreadingHTTPServer):
-    "A server whose manners can be chosen: good, cut (hangs up in the middle), slow (a little at a time), gone (404)."
-
-    def __init__(self):
-        self.manners, self.files, self.asked = "good", {"toy_128.npz": BODY}, 0
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def row(self, name="toy_128.npz", **more):
-        return (
-            dict(
-                name=name,
-                url=f"http://127.0.0.1:{self.server_port}/{name}",
-                sha256=hashlib.sha256(self.files[name]).hexdigest(),
-            )
-            | more
-        )
-
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        shop, body = self.server, self.server.files.get(self.path.strip("/"))
-        shop.asked += 1
-        if shop.manners == "gone" or body is None:
-            return self.send_error(404)
-        self.send_response(200)
-        if shop.manners != "cut, length not said":
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if shop.manners.startswith("cut"):
-            self.wfile.write(body[: len(body) // 2])
-            return
-        step = 2_000 if shop.manners == "slow" else len(body)
-        try:
-            for start in range(0, len(body), step):
-                self.wfile.write(body[start : start + step])
-                self.wfile.flush()
-                if shop.manners == "slow":
-                    time.sleep(0.1)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the other side was killed
+from tests.crash import crash_points
+from tests.shop import BODY, Shop, toy
 
 
 @pytest.fixture
 def shop():
-    server = Shop()
+    server = Shop().open()
     yield server
     server.shutdown()
     server.server_close()
-
-
-def toy(*rows, **more):
-    return replace(load_card("drive"), name="toy", files=list(rows), **more)
 
 
 def everything(folder: Path) -> list[str]:
@@ -188,6 +135,18 @@ fetch(replace(load_card('drive'), name='toy', files=[{row!r}]), {str(tmp_path)!r
         "toy",
         "toy/toy_128.npz",
     ]  # the rest of the dead process is gone
+
+
+def test_what_was_killed_when_all_was_there_is_swept_by_the_next(shop, tmp_path):
+    "Between the last rename and the end of the hidden folder that a picture's archive was unpacked in."
+    shop.files["pictures.zip"] = packed("zip", {"1.png": b"one"})
+    card, points = toy(shop.row("pictures.zip")), 0
+    call = lambda: fetch(card, tmp_path / "data", progress=False)
+    for _ in crash_points(call, tmp_path, lambda: shutil.rmtree(tmp_path / "data", ignore_errors=True)):
+        points += 1
+        call()
+        assert everything(tmp_path / "data") == ["toy", "toy/pictures", "toy/pictures.zip", "toy/pictures/1.png"]
+    assert points >= 8
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(shop, tmp_path, monkeypatch):
