@@ -20,6 +20,7 @@ import pytest
 
 from taco.disk import file_digest
 from taco.workflow.seal import DONE, lies_in
+from tests.browser import chromium
 
 pytestmark = pytest.mark.long
 
@@ -93,19 +94,9 @@ def server(project, root):
 
 @pytest.fixture(scope="module")
 def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install selenium)")
-    from selenium.webdriver.chrome.service import Service
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    driver = shutil.which("chromedriver")
-    if not (binary and driver):
-        pytest.skip("no Chromium with chromedriver here (apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in FLAGS.split(): options.add_argument(flag)
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
-    chrome.set_script_timeout(100)
-    yield chrome
-    chrome.quit()
+    with chromium(FLAGS) as chrome:
+        chrome.set_script_timeout(100)
+        yield chrome
 
 
 OPEN = """

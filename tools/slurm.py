@@ -5,7 +5,7 @@ this machine and on free ports, runs the steps of a profile through it, as `make
 one, and ends everything. Nothing of a Slurm that the machine may have is touched: configuration, key, sockets and logs
 lie in a folder of their own. Several nodes share the cores that there are: each gets its part of them.
 
-Options go to Snakemake: python -m tools.slurm smoke --config runs=/tmp/runs
+Options go to Snakemake: python -m tools.slurm smoke --config runs=elsewhere
 """
 import configparser
 import contextlib

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['PAIRS_HELP', 'WORDS_HELP', 'ENCODER_HELP', 'DATA_HELP', 'RUN_HELP', 'shown_table', 'split_words', 'place_command',
-           'check_asked', 'ask_command', 'atlas_command', 'demo_command', 'compare_command', 'recommendations',
-           'recommend_command', 'together_command', 'judge_command', 'add_atlas_commands']
+__all__ = ['PAIRS_HELP', 'WORDS_HELP', 'ENCODER_HELP', 'ASKED_HELP', 'DATA_HELP', 'RUN_HELP', 'shown_table', 'split_words',
+           'place_command', 'check_asked', 'ask_command', 'atlas_command', 'demo_command', 'compare_command',
+           'recommendations', 'recommend_command', 'together_command', 'judge_command', 'add_atlas_commands']
 
 # %% ../../nbs/cli/02_atlas.ipynb #d49f8ca3
 def shown_table(table: pd.DataFrame, title: str) -> Table:
@@ -72,6 +72,7 @@ def place_command(
         console.print(f"Tables, map.png, map.html: {escape(str(found.save(out)))}", soft_wrap=True)
 
 # %% ../../nbs/cli/02_atlas.ipynb #6d937571
+ASKED_HELP = "A profile's run folder such as runs/quick, or pretrained: what comes with taco."
 DATA_HELP = "A folder of real datasets, one sub-folder each; a card in it, of its name in --cards, or a shipped one."
 
 def check_asked(run: Path, data: Path) -> None:
@@ -82,7 +83,7 @@ def check_asked(run: Path, data: Path) -> None:
         refusing(ParameterError, file=run)(
             "This folder does not hold a finished run of a profile.", "run", f"no {lacking[0]}/done.json",
             "the steps pack, train and embed",
-            f"make reproduce makes runs/quick: taco ask runs/quick DATA; what comes with taco: taco ask {PACKAGED} …")
+            f"make reproduce makes runs/quick: taco ask runs/quick DATA. Without a run: taco ask {PACKAGED} DATA")
     if not data.is_dir():
         refusing(ParameterError, file=data)(
             "There is no such folder of datasets.", "data", "a file" if data.exists() else "nothing",
@@ -90,7 +91,7 @@ def check_asked(run: Path, data: Path) -> None:
 
 # %% ../../nbs/cli/02_atlas.ipynb #a5c4ed17
 def ask_command(
-    run: Annotated[Path, typer.Argument(help="A profile's run folder such as runs/quick; or pretrained, with taco.")],
+    run: Annotated[Path, typer.Argument(help=ASKED_HELP)],
     data: Annotated[Path, typer.Argument(help=DATA_HELP)],
     cards: Annotated[Path | None, typer.Option(help="A folder of further cards.")] = None,
 ) -> None:

@@ -190,8 +190,8 @@ def together(
     2
     """
     known = load_run(run) if isinstance(run, (str, Path)) else run
-    bank = known.embeddings.where(split="train")
-    there = bank.table["task"].unique().tolist()
+    bank = known.bank
+    there = bank.table.loc[bank.table["split"] == "train", "task"].unique().tolist()
     names = list(dict.fromkeys(tasks or there))
     for wrong in [name for name in names if name not in there]:
         refusing(ParameterError)("The map has no pairs of this task.", "tasks", wrong, ", ".join(sorted(there)),

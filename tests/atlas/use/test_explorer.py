@@ -2,7 +2,6 @@
 
 import html
 import json
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +20,7 @@ from taco.style import FAMILY_COLOURS
 from taco.tasks.catalogue import ALL_TASKS
 from taco.tasks.task import FAMILIES, get_task
 from taco.workflow.page import write_atlas
+from tests.browser import chromium
 from tests.made_run import make_run, store_of, vectors_of
 
 
@@ -92,24 +92,7 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def browser():
-    webdriver = pytest.importorskip(
-        "selenium.webdriver", reason="selenium is not installed (pip install selenium)"
-    )
-    from selenium.webdriver.chrome.service import Service
-
-    binary = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    driver = shutil.which("chromedriver")
-    if not (binary and driver):
-        pytest.skip("no Chromium with chromedriver here (apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in FLAGS.split(): options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", dict(browser="ALL", performance="ALL"))
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
-    yield chrome
-    chrome.quit()
+    with chromium(FLAGS, logs=True) as chrome: yield chrome
 
 
 HELPERS = """
